@@ -1,0 +1,5 @@
+"""python -m kt"""
+
+from kt.cli.app import main
+
+main()

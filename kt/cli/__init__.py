@@ -1,0 +1,1 @@
+"""The kt command: read options, call one function, print."""

@@ -1,0 +1,143 @@
+"""What a command prints: its result on stdout, for people or as one JSON document; all talk on stderr.
+
+The same rows make the table and the JSON. Names and reasons come from other people: control
+characters are shown as escapes, so that nobody's text moves the cursor.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kt.errors import KtError
+
+SCHEMA = 1
+
+
+@dataclass
+class Run:
+    """The options that every command has. One per process; set by `cli/app.py`."""
+
+    command: str = ""
+    json: bool = False
+    quiet: bool = False
+    workspace: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+
+run = Run()
+
+
+def emit(result: Mapping[str, Any], text: str | Iterable[str]) -> None:
+    """The command's result: `text` for people, `result` with --json."""
+    if run.json:
+        document = {"kt": SCHEMA, "command": run.command, "ok": True, "result": result, "warnings": run.warnings}
+        write(json.dumps(document, default=plain, ensure_ascii=False))
+        return
+    lines = [text] if isinstance(text, str) else list(text)
+    if not run.quiet:
+        for line in lines:
+            write(line)
+
+
+def fail(error: KtError) -> None:
+    """An error: two lines on stderr, and with --json the same as a document on stdout."""
+    if run.json:
+        problem = {"code": error.code, "kind": error.kind, "message": str(error), "hint": error.do or None}
+        write(
+            json.dumps(
+                {"kt": SCHEMA, "command": run.command, "ok": False, "error": problem, "warnings": run.warnings},
+                ensure_ascii=False,
+            )
+        )
+    say(f"kt: {error}")
+    if error.do:
+        say(f"    {error.do}")
+
+
+def write(line: str) -> None:
+    print(safe(line, keep_lines=True))
+
+
+def say(line: str) -> None:
+    """A line of talk, on stderr."""
+    print(safe(line), file=sys.stderr)
+
+
+def step(name: str, text: str) -> None:
+    """One step of a command that takes several, on stderr."""
+    if not run.quiet:
+        say(f"  {name:<11} {text}")
+
+
+def warn(text: str) -> None:
+    run.warnings.append(text)
+    say(f"kt: {text}")
+
+
+def plain(value: Any) -> Any:
+    """What JSON has no type for."""
+    if isinstance(value, datetime):
+        return iso(value)
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if isinstance(value, (set, frozenset, tuple)):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} in a JSON document")
+
+
+def iso(at: datetime) -> str:
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def safe(text: str, *, keep_lines: bool = False) -> str:
+    """`text` with control and direction characters as escapes, cut where it would fill the screen."""
+    shown = "".join(
+        c if c.isprintable() or (keep_lines and c == "\n") else c.encode("unicode_escape").decode() for c in text
+    )
+    return shown if len(shown) <= 100_000 else shown[:100_000] + "…"
+
+
+def short(text: str, width: int = 60) -> str:
+    """A free text in a table's cell."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Columns under their names; numbers to the right."""
+    from tabulate import tabulate
+
+    cells = [[safe(short(str(cell))) for cell in row] for row in rows]
+    return tabulate(cells, headers=headers, tablefmt="plain", disable_numparse=True)
+
+
+def interactive() -> bool:
+    """Whether a person watches: progress bars and colour are for them alone."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def bytes_of(size: int) -> str:
+    """A size for people."""
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError
+
+
+def ago(seconds: float) -> str:
+    """A duration for people: the two largest units."""
+    seconds = max(0, int(seconds))
+    days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
+    if days:
+        return f"{days} d {hours} h" if days < 7 and hours else f"{days} d"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min" if minutes else f"{seconds} s"

@@ -1,0 +1,199 @@
+"""kt.toml: every setting once, with its type, unit, default and meaning.
+
+`kt config` and the file that `kt init` writes are printed from the fields below. A plugin's own
+table (`[[gate]]`) is kept as it stands and checked by the plugin's `Settings`.
+"""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kt.errors import Invalid
+
+NAME = r"[a-z0-9][a-z0-9._-]{0,63}"  # of a model, a version, an experiment
+RESERVED = {"latest", "head", "none", "active", "control", "treatment"}
+
+
+def check_name(name: str, what: str) -> str:
+    """`name`, if a path and a command line may carry it. Raises Invalid before a path is made of it."""
+    fits = re.fullmatch(NAME, name) and ".." not in name and not name.endswith(".")
+    if not fits or name in RESERVED:
+        raise Invalid(
+            f"{name[:64]!r} is not a name for {what}",
+            do="use lower case, digits, '.', '_' and '-', at most 64, starting with a letter or digit",
+        )
+    return name
+
+
+class Table(BaseModel):
+    """A table of kt.toml. Strict: a wrong type, an unknown key or a NaN is an error, not a guess."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+def setting(default: Any, meaning: str, unit: str = "", **bounds: Any) -> Any:
+    """A setting, written once: its default, what it means, its unit, its bounds."""
+    return Field(default=default, description=meaning, json_schema_extra={"unit": unit}, **bounds)
+
+
+class Plugin(BaseModel):
+    """A named plugin and its own settings, which the plugin checks."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str = Field(description="a file in the plugin's folder, or a dotted path of your own")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Decision(Table):
+    accept: float = setting(
+        0.9, "answers at least this confident are accepted", "confidence, 0 to 1", ge=0, le=1
+    )
+    review: float = setting(
+        0.7, "answers at least this confident are for review, others escalate", "confidence, 0 to 1", ge=0, le=1
+    )
+
+
+class Model(Table):
+    family: str = setting("", "the family of bare weights: a name in kt/models or a dotted path of your own")
+    evaluation: str = setting("", "a labelled data set, held out: the regression gate scores versions on it")
+    decision: Decision | None = setting(None, "accept and review thresholds of this model alone")
+    gate: list[Plugin] = setting([], "gates of this model: a file in kt/registry/gates with its settings")
+
+
+class Predictor(Table):
+    host: str = setting("127.0.0.1", "the address that kt serve listens on")
+    port: int = setting(8600, "the port that kt serve listens on", "", ge=0, le=65535)
+    workers: int = setting(1, "processes that answer requests", "processes", ge=1, le=256)
+    threads: int = setting(1, "torch threads of each worker; small models are fastest with one", "threads", ge=1)
+    timeout: float = setting(
+        1.0, "a treatment that takes longer is answered by the control", "seconds", gt=0, le=600
+    )
+    max_body: int = setting(1_000_000, "a longer request body is refused", "bytes", ge=1_000)
+    body_timeout: float = setting(20.0, "a request body that takes longer is cut off", "seconds", gt=0)
+    poll: float = setting(0.25, "how often a worker looks for a new manifest", "seconds", gt=0, le=60)
+    keep_previous: float = setting(
+        24.0, "how long the previous active version stays loaded, so that a rollback needs no load", "hours", ge=0
+    )
+
+
+class Settings(Table):
+    model: str = setting("", "the model that commands mean when they name none")
+    git: Literal["on", "off"] = setting("on", "whether changes are committed to git")
+    lock_wait: float = setting(10.0, "how long a command waits for another one to finish", "seconds", ge=0)
+    decision: Decision = setting(Decision(), "when an answer is accepted, reviewed or escalated")
+    predictor: Predictor = setting(Predictor(), "the process that answers requests: kt serve")
+    gate: list[Plugin] = setting([], "gates of every model: a file in kt/registry/gates with its settings")
+    models: dict[str, Model] = setting({}, "settings of one model each")
+
+    def of(self, model: str) -> Model:
+        return self.models.get(model, Model())
+
+    def decision_of(self, model: str) -> Decision:
+        return self.of(model).decision or self.decision
+
+
+def load(path: Path) -> Settings:
+    """Read kt.toml. Raises Invalid with file, line, key and the nearest known key."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+        raw = tomllib.loads(text)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise Invalid(f"not valid TOML: {error}", where=str(path), do="mend the file, or write a new one: kt init") from error
+    except OSError as error:
+        raise Invalid(f"cannot be read: {error.strerror}", where=str(path)) from error
+    try:
+        settings = Settings.model_validate(raw)
+    except ValidationError as error:
+        raise explain(error, path, text) from error
+    for model in settings.models:
+        check_name(model, f"a model ({path}, line {line_of(text, [model])})")
+    return settings
+
+
+def explain(error: ValidationError, path: Path, text: str) -> Invalid:
+    """The first thing wrong, by file and line."""
+    first = error.errors(include_url=False)[0]
+    keys = [str(key) for key in first["loc"]]
+    where = f"{path}:{line_of(text, keys)}"
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(keys[-1], [known.key.rpartition(".")[2] for known in known_settings()], 1)
+        return Invalid(
+            f"there is no setting {'.'.join(keys)}",
+            where=where,
+            do=f"did you mean {near[0]}? " if near else "see every setting: kt config",
+        )
+    return Invalid(f"{'.'.join(keys)}: {first['msg'][0].lower()}{first['msg'][1:]}", where=where, do="see its type and bounds: kt config")
+
+
+def line_of(text: str, keys: list[str]) -> int:
+    """The line of a key, as far as it can be told without a position from the parser."""
+    lines = text.splitlines()
+    for key in reversed(keys):
+        for number, line in enumerate(lines, 1):
+            if re.match(rf"\s*(\[+[^\]]*\b{re.escape(key)}\b|[\"']?{re.escape(key)}[\"']?\s*=)", line):
+                return number
+    return 1
+
+
+@dataclass(frozen=True)
+class Known:
+    key: str  # dotted
+    type: str
+    unit: str
+    default: Any
+    meaning: str
+
+
+def known_settings(table: type[BaseModel] = Settings, prefix: str = "") -> Iterator[Known]:
+    """Every setting there is, tables flattened to dotted keys; NAME stands for a model's."""
+    nested: dict[str, tuple[type[BaseModel], str]] = {
+        "decision": (Decision, "decision."),
+        "predictor": (Predictor, "predictor."),
+        "models": (Model, "models.NAME."),
+    }
+    for name, field in table.model_fields.items():
+        if name in nested:
+            inner, path = nested[name]
+            yield from known_settings(inner, prefix + path)
+            continue
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        kind = "tables" if name == "gate" else getattr(field.annotation, "__name__", str(field.annotation))
+        if kind == "Literal":
+            kind = " | ".join(field.annotation.__args__)  # type: ignore[union-attr]  # a Literal has them
+        yield Known(prefix + name, kind, str(extra.get("unit", "")), field.get_default(), field.description or "")
+
+
+def template() -> str:
+    """A kt.toml with every setting commented out, at its default."""
+    out = ["# The settings of this workspace. A commented line shows the default.", ""]
+    table = ""
+    for known in known_settings():
+        head, _, key = known.key.rpartition(".")
+        if head != table:
+            table = head
+            out += ["", f"# [{head}]"]
+        unit = f" ({known.unit})" if known.unit else ""
+        out.append(f"# {known.meaning}{unit}")
+        if known.type == "tables":
+            out.append(f"# [[{known.key}]]\n# name = \"latency\"")
+        else:
+            out.append(f"# {key} = {toml(known.default)}")
+    return "\n".join(out) + "\n"
+
+
+def toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    return str(value)

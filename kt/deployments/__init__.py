@@ -1,0 +1,1 @@
+"""Who serves whom. The only code that writes deployments/."""

@@ -1,0 +1,88 @@
+"""What can happen to a deployment: six kinds of event, as they stand in the history.
+
+The history is truth, so an event is never changed and its fields are never removed; a reader keeps
+what it does not know. `seq`, `at`, `by` and `prev` (the digest of the event before) are added when
+the event is appended.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+HISTORY = "deployments/history.json"
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Traffic = Annotated[float, Field(ge=0, le=100)]  # percent of the units
+Time = Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T\d\d:\d\d:\d\dZ$")]
+
+
+class Event(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
+
+    seq: int = Field(ge=1)
+    at: Time  # shown, never used for order
+    by: str
+    model: Name
+    reason: str = ""
+    prev: str = Field(pattern=r"^([0-9a-f]{64})?$")  # empty in the first event
+
+
+class Deployed(Event):
+    """A version takes all the traffic."""
+
+    kind: Literal["deployed"] = "deployed"
+    version: Name
+    sha256: Sha256  # of its weights
+    forced: bool = False
+
+
+class ExperimentStarted(Event):
+    """A version takes a share of the units, beside the active one."""
+
+    kind: Literal["experiment_started"] = "experiment_started"
+    experiment: Name
+    version: Name
+    sha256: Sha256
+    traffic: Traffic
+    forced: bool = False
+
+
+class TrafficChanged(Event):
+    kind: Literal["traffic_changed"] = "traffic_changed"
+    experiment: Name
+    traffic: Traffic
+
+
+class Promoted(Event):
+    """The treatment takes all the traffic and the experiment ends; it is labelled ab-winner-X."""
+
+    kind: Literal["promoted"] = "promoted"
+    experiment: Name
+    version: Name
+    label: str
+    evidence: dict[str, Any] | None  # the experiment's report; None where it was forced without one
+    forced: bool = False
+
+
+class ExperimentEnded(Event):
+    """The control takes the treatment's traffic back."""
+
+    kind: Literal["experiment_ended"] = "experiment_ended"
+    experiment: Name
+
+
+class RolledBack(Event):
+    """The last change of traffic is undone, or the model goes back to a version that it once served.
+
+    version: active from here on. ended: the experiment that this ended, or empty.
+    bad: the version that was left is marked, and no rollback goes back to it.
+    """
+
+    kind: Literal["rolled_back"] = "rolled_back"
+    version: Name
+    ended: str = ""
+    bad: bool = False
+
+
+AnyEvent = Deployed | ExperimentStarted | TrafficChanged | Promoted | ExperimentEnded | RolledBack
+one = TypeAdapter[AnyEvent](Annotated[AnyEvent, Field(discriminator="kind")])

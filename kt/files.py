@@ -1,0 +1,102 @@
+"""Files that survive a kill and a power cut: written aside, synced, renamed, their folder synced.
+
+A rename is atomic, so a reader finds the old file or the new one. `stage` does all that can fail
+for want of space; `publish` is the rename. A sync that fails after the rename raises Unconfirmed:
+the file is there, but the disk has not said that it will stay.
+"""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kt.errors import Unavailable, Unconfirmed
+
+ASIDE = ".aside-"  # names of files being written begin so; under the lock a left-over one is swept
+CHUNK = 1 << 20  # bytes
+
+
+@contextmanager
+def named(action: str, path: Path) -> Iterator[None]:
+    """An OSError becomes Unavailable: what was done to which path, and the system's reason."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise Unavailable(
+            f"cannot {action} {path}: {reason}", do="nothing was changed; mend it and run the command again"
+        ) from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`, wholly or not at all."""
+    publish(stage(path, data), path)
+
+
+def stage(path: Path, data: bytes) -> Path:
+    """Write `data` beside `path`, synced, under a name that nothing reads."""
+    aside = path.parent / f"{ASIDE}{secrets.token_hex(4)}-{path.name}"
+    with named("write", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            discard(aside)
+            raise
+    return aside
+
+
+def publish(aside: Path, path: Path) -> None:
+    """Rename what was staged to `path`. Raises Unconfirmed where the folder cannot be synced."""
+    try:
+        with named("write", path):
+            aside.replace(path)
+    except BaseException:
+        discard(aside)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable. Raises Unconfirmed."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise Unconfirmed(
+            f"{folder} was changed, but not synced: {error.strerror}",
+            do="the change is visible but may not survive a power cut; see: kt status",
+        ) from error
+
+
+def discard(path: Path) -> None:
+    """Remove a file that may not be there. A disk that refuses even that leaves it to be swept."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Remove what killed commands left half written in `folder`. Only under the workspace's lock."""
+    if not folder.is_dir():
+        return []
+    left = sorted(path for path in folder.iterdir() if path.name.startswith(ASIDE))
+    for path in left:
+        discard(path)
+    return left
+
+
+def digest(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with named("read", path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

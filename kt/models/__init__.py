@@ -1,0 +1,1 @@
+"""The families, one file each, and one loop that trains them all."""

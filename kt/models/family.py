@@ -1,0 +1,63 @@
+"""What a family is: an architecture, how it is trained, and what a request to it looks like.
+
+A family is one file that holds the names of `Family`. What its requests and answers look like is its
+form: a second module, without torch, that families share (`kt/models/tracing.py` for knowledge
+tracing), so that a process that runs exported weights need not import torch.
+
+Arrays cross the border between the two by name. `Form.collate` makes them of requests, the model's
+`serve` makes outputs of them, `Form.answer` makes answers of those.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    import torch
+
+Arrays = Mapping[str, np.ndarray]  # by name; the first axis of each is the request
+
+
+class Form(Protocol):
+    """What the requests of a family look like: a module, without torch.
+
+    Signature: what a version expects and gives (vocabulary, categories, window); part of the version.
+    Request: the JSON body of one prediction.
+    UNIT: the field of Request that names the unit, who stays with a variant.
+    PROBABILITIES: the outputs whose last axis lies in [0, 1] and sums to one.
+    """
+
+    Signature: type[BaseModel]
+    Request: type[BaseModel]
+    UNIT: str
+    PROBABILITIES: tuple[str, ...]
+
+    def collate(self, requests: Sequence[Any], signature: Any) -> Arrays:
+        """Requests as arrays. Raises Invalid, naming the field, where one does not fit the signature."""
+
+    def answer(self, outputs: Arrays, requests: Sequence[Any], signature: Any) -> list[list[dict[str, Any]]]:
+        """Each request's predictions, ready for JSON; `confidence` in [0, 1] where the form has one."""
+
+    def example(self, signature: Any, rng: np.random.Generator, count: int) -> list[Any]:
+        """Requests drawn from the signature, from the shortest to the longest it allows."""
+
+
+class Family(Protocol):
+    """An architecture: a module, `kt/models/<name>.py` or a dotted path of the user's own.
+
+    Config: the architecture's settings; part of the version.
+    Model: built by Model(config); `serve(**tensors)` takes collate's arrays as tensors and returns
+        the named outputs. It is all that an engine runs.
+    FORM: the family's form.
+    METRIC: the score that training stops on and the regression gate compares ("auc", "nll", ...).
+    """
+
+    Config: type[BaseModel]
+    Model: type["torch.nn.Module"]
+    FORM: Form
+    METRIC: str
+
+    def signature(self, config: Any) -> BaseModel:
+        """The signature of a version whose checkpoint brings none (a bare state dict)."""

@@ -1,0 +1,139 @@
+"""SAKT: what a student will answer, by self-attention over what they answered before.
+
+Pandey and Karypis, "A Self-Attentive model for Knowledge Tracing", EDM 2019. One block:
+
+    x_s = I[q_s, r_s]                                  an answer
+    h_t = attention(E[q_t]; K, V of x_s with s < t)    an item asks the answers before it
+    p_t = softmax(W ffn(h_t))                          the categories; for two, the paper's sigmoid
+
+Three things are not the paper's. A learnt start token stands before the first answer, so that an
+empty history has something to attend to. Positions are distances: a learnt bias for each head on
+t - s rather than a vector added to x_s, so that a window may slide along a history and nothing
+changes. And of K categories the first has the logit 0, so that two have one free logit.
+"""
+
+import math
+from typing import Annotated, Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kt.models import tracing
+from kt.models.tracing import RESERVED, Signature
+
+FORM = tracing
+METRIC = "auc"
+
+SIZES: dict[str, dict[str, Any]] = {
+    "small": {"d_model": 64, "heads": 4},
+    "medium": {"d_model": 128, "heads": 8},
+    "large": {"d_model": 256, "heads": 8},
+}
+
+
+class Config(BaseModel):
+    """Sizes of the network; part of the version."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    items: Annotated[int, Field(ge=1)]  # in the vocabulary
+    categories: Annotated[int, Field(ge=2)] = 2
+    window: Annotated[int, Field(ge=1)] = 200  # the most answers attended to
+    d_model: Annotated[int, Field(ge=1)] = 128
+    heads: Annotated[int, Field(ge=1)] = 8
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+
+
+def signature(config: Config) -> Signature:
+    """Items named "0", "1", ...: for weights that come without their vocabulary."""
+    names = tuple(map(str, range(config.items)))
+    return Signature(items=names, categories=config.categories, window=config.window)
+
+
+class Model(nn.Module):
+    """B students, T answers or events, M items asked, K categories, D d_model, H heads."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        D, H, K = config.d_model, config.heads, config.categories
+        if D % H:
+            raise ValueError(f"d_model {D} is not a multiple of heads {H}")
+        rows = config.items + RESERVED
+        self.config = config
+        self.interaction = nn.Embedding(rows * K, D)
+        self.item = nn.Embedding(rows, D)
+        self.start = nn.Parameter(torch.randn(1, 1, D) / math.sqrt(D))
+        self.recency = nn.Parameter(_slopes(H, config.window))  # (H, window + 1), by distance
+        self.query = nn.Linear(D, D)
+        self.key_value = nn.Linear(D, 2 * D)
+        self.mix = nn.Linear(D, D)
+        self.norm_attention = nn.LayerNorm(D)
+        self.widen = nn.Linear(D, D)
+        self.narrow = nn.Linear(D, D)
+        self.norm_ffn = nn.LayerNorm(D)
+        self.head = nn.Linear(D, K - 1)
+        nn.init.normal_(self.interaction.weight, std=0.1)
+        nn.init.normal_(self.item.weight, std=0.1)
+
+    def forward(self, items: Tensor, responses: Tensor, lengths: Tensor) -> Tensor:
+        """Logits of every event, each from the events before it. All arguments (B, T), lengths (B,).
+
+        Padding stands on the right, after every event that could ask, so the mask need not know it.
+        """
+        T = items.shape[1]
+        keys, values = self._history(items[:, :-1], responses[:, :-1])  # (B, H, T, D / H)
+        # key 0 is the start token, key j the event j - 1: event t may see keys 0 .. t
+        ago = torch.arange(T, device=items.device).unsqueeze(1) - torch.arange(T, device=items.device)  # (T, T)
+        bias = self._bias(ago + 1).masked_fill(ago < 0, -math.inf)  # (H, T, T)
+        return self._answer(items, keys, values, bias.unsqueeze(0))
+
+    def serve(self, items: Tensor, responses: Tensor, lengths: Tensor, asked: Tensor) -> dict[str, Tensor]:
+        """Probabilities (B, M, K) of the items asked, each from the whole history and from no other."""
+        keys, values = self._history(items, responses)  # (B, H, T + 1, D / H)
+        place = torch.arange(items.shape[1] + 1, device=items.device)  # 0 is the start token
+        ago = lengths.unsqueeze(1) + 1 - place  # (B, T + 1): 1 for the last answer, under 1 for padding
+        bias = self._bias(ago.clamp(min=1)).transpose(0, 1)  # (B, H, T + 1)
+        bias = bias.masked_fill((ago < 1).unsqueeze(1), -math.inf)
+        logits = self._answer(asked, keys, values, bias.unsqueeze(2))
+        return {"probabilities": logits.softmax(-1)}
+
+    def _history(self, items: Tensor, responses: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, H, T + 1, D / H) of the start token and the answers."""
+        x = self.interaction(items * self.config.categories + responses)  # (B, T, D)
+        x = torch.cat([self.start.expand(x.shape[0], -1, -1), x], 1)
+        keys, values = self.key_value(x).chunk(2, -1)
+        return self._heads(keys), self._heads(values)
+
+    def _answer(self, items: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        """Logits (B, M, K) of items (B, M) that attend to the keys as the bias allows."""
+        dropout = self.config.dropout if self.training else 0.0
+        e = self.item(items)  # (B, M, D)
+        h = F.scaled_dot_product_attention(self._heads(self.query(e)), keys, values, bias, dropout)
+        h = self.mix(h.transpose(1, 2).flatten(2))  # (B, M, D)
+        h = self.norm_attention(e + F.dropout(h, dropout, self.training))
+        f = self.narrow(F.dropout(F.relu(self.widen(h)), dropout, self.training))
+        h = self.norm_ffn(h + F.dropout(f, dropout, self.training))
+        return F.pad(self.head(h), (1, 0))
+
+    def _bias(self, ago: Tensor) -> Tensor:
+        """(H, *ago.shape): how much each head cares for what is so many answers ago."""
+        return self.recency[:, ago.clamp(0, self.config.window)]
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """(B, T, D) as (B, H, T, D / H)."""
+        return x.unflatten(-1, (self.config.heads, -1)).transpose(1, 2)
+
+
+def loss(model: Model, items: Tensor, responses: Tensor, lengths: Tensor) -> Tensor:
+    """The sum of -log p(response) over the events."""
+    logits = model(items, responses, lengths)
+    event = torch.arange(items.shape[1], device=items.device) < lengths.unsqueeze(1)
+    return F.cross_entropy(logits[event], responses[event], reduction="sum")
+
+
+def _slopes(heads: int, window: int) -> Tensor:
+    """Press et al. 2022 (ALiBi): head h begins with -distance / 2^(8 h / H); training moves it."""
+    slope = 2.0 ** (-8.0 * torch.arange(1, heads + 1) / heads)
+    return -slope.unsqueeze(1) * torch.arange(window + 1.0)

@@ -1,0 +1,50 @@
+"""A name in kt.toml is a file in a folder: `kt.<folder>.<name>`, or a dotted path of the user's own.
+
+There is no list to extend and no decorator to remember. A user's own module is looked for in the
+workspace's folder first, as Python would in the folder of a script.
+"""
+
+import importlib
+import pkgutil
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from kt.errors import Invalid
+
+DOTTED = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+"
+
+
+def load(folder: str, name: str, root: Path, holds: tuple[str, ...]) -> ModuleType:
+    """The module called `name`, checked to hold the names that its folder asks for.
+
+    folder: "models" or "registry.gates". root: where a dotted path of the user's own is found.
+    Raises Invalid: an unknown name is answered with the names that exist.
+    """
+    own = re.fullmatch(DOTTED, name) is not None
+    known = names(folder)
+    if not own and (name.startswith("_") or not re.fullmatch(r"[a-z_0-9]+", name) or name not in known):
+        raise Invalid(f"there is no {name[:64]} in kt/{folder.replace('.', '/')}", do=f"there are: {', '.join(known)}")
+    if own and str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    try:
+        module = importlib.import_module(name if own else f"kt.{folder}.{name}")
+    except ImportError as error:
+        raise Invalid(f"{name} cannot be imported: {error}", do=f"a dotted path is looked for in {root}") from error
+    missing = [wanted for wanted in holds if not hasattr(module, wanted)]
+    if missing:
+        raise Invalid(f"{name} is no plugin of kt/{folder.replace('.', '/')}: it lacks {', '.join(missing)}")
+    return module
+
+
+def names(folder: str) -> list[str]:
+    """The built-in names of a folder, of those files that are plugins."""
+    package = importlib.import_module(f"kt.{folder}")
+    return sorted(found.name for found in pkgutil.iter_modules(package.__path__) if is_plugin(package, found.name))
+
+
+def is_plugin(package: ModuleType, name: str) -> bool:
+    """Whether a file says that it is one, read without importing it: `METRIC =` or `def judge(`."""
+    path = Path(package.__path__[0]) / f"{name}.py"
+    return path.is_file() and re.search(r"^(METRIC\b|def judge\()", path.read_text(), re.MULTILINE) is not None

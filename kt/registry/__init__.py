@@ -1,0 +1,1 @@
+"""Which versions exist. The only code that writes registry/."""

@@ -1,0 +1,118 @@
+"""A version becomes a module in eval mode: digest checked, weights mapped, not copied.
+
+The digest is compared at every load, not only at registration: torch loads a file with a flipped
+bit without a word. The weights stay a private map of the file, so that several workers share one
+copy in memory and a swap costs no allocation of the model's size.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ValidationError
+
+from kt import files, plugins
+from kt.errors import Corrupt, Invalid
+from kt.registry import record
+from kt.registry.record import Spec
+
+if TYPE_CHECKING:
+    import torch
+
+FAMILY = ("Config", "Model", "FORM", "METRIC", "signature")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A version in memory. module: in eval mode, without gradients."""
+
+    spec: Spec
+    family: ModuleType
+    form: Any  # a models.family.Form
+    signature: BaseModel
+    module: "torch.nn.Module"
+
+
+def family(root: Path, name: str) -> ModuleType:
+    """A family's module by its name or dotted path. Raises Invalid."""
+    return plugins.load("models", name, root, FAMILY)
+
+
+def load(root: Path, model: str, version: str, sha256: str) -> Loaded:
+    """The version whose weights have this digest. Raises Corrupt where they have not."""
+    path = record.weights(root, model, version)
+    spec = check(path, sha256)
+    return open_weights(root, path, spec)
+
+
+def check(path: Path, sha256: str) -> Spec:
+    """What a weights file says of itself, once its digest is known to be right."""
+    if path.is_symlink() or not path.is_file():
+        raise Corrupt("the weights are missing" if not path.exists() else "the weights are no file", where=str(path), do=GET)
+    found = files.digest(path)
+    if found != sha256:
+        raise Corrupt(f"the weights have sha256 {found[:12]}…, not {sha256[:12]}…", where=str(path), do=GET)
+    return header(path)
+
+
+GET = "register the same file again: kt deploy FILE"
+
+
+def header(path: Path) -> Spec:
+    """The Spec in a safetensors header. Torch-free."""
+    with files.named("read", path), path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > min(100_000_000, os.fstat(file.fileno()).st_size):
+            raise Corrupt("is no safetensors file", where=str(path))
+        text = file.read(size)
+    try:
+        said = json.loads(text)["__metadata__"]["kt"]
+        return Spec.model_validate_json(said)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Corrupt("does not say which family it holds", where=str(path)) from error
+
+
+def open_weights(root: Path, path: Path, spec: Spec) -> Loaded:
+    """Weights, already checked, as a module of their family."""
+    from safetensors import SafetensorError, safe_open
+
+    code = family(root, spec.family)
+    try:
+        config = code.Config.model_validate(spec.config)
+        signature = code.FORM.Signature.model_validate(spec.signature)
+    except ValidationError as error:
+        raise Corrupt(f"{spec.family} does not take this configuration: {error.errors()[0]['msg']}", where=str(path)) from error
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+    except SafetensorError as error:
+        raise Corrupt(f"is no safetensors file: {error}", where=str(path)) from error
+    module = fill(code, config, tensors, path)
+    return Loaded(spec, code, code.FORM, signature, module)
+
+
+def fill(code: ModuleType, config: Any, tensors: "dict[str, torch.Tensor]", path: Path) -> "torch.nn.Module":
+    """The family's module with these tensors as its parameters, strictly."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            module = code.Model(config)
+        module.load_state_dict(tensors, strict=True, assign=True)
+        if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
+            # a buffer that is not saved is computed by the constructor, which must then run for real
+            module = code.Model(config)
+            module.load_state_dict(tensors, strict=True, assign=True)
+    except (RuntimeError, TypeError) as error:
+        raise Invalid(misfit(error), where=str(path), do="check the family and its configuration") from error
+    result: torch.nn.Module = module.requires_grad_(False).eval()
+    return result
+
+
+def misfit(error: Exception) -> str:
+    """torch lists every key that does not fit; a person reads the first of each kind."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[1:3] or lines[:1])[:300].rstrip(".")

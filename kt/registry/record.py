@@ -1,0 +1,173 @@
+"""What is known of a version: its record, its name, and where it lies.
+
+    registry/<model>/<version>/model.safetensors   the weights; never changed once written
+    registry/<model>/<version>/record.json         what is below
+
+The weights' own header names family, configuration, form and signature (`Spec`), so that their
+sha256 covers everything that the predictor needs and nothing else must be trusted. The record repeats
+them for people. `digest` covers the record itself: a flipped bit in it is found by `kt verify`.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kt.errors import Corrupt, Invalid
+from kt.workspace import Workspace
+
+FOLDER = "registry"
+WEIGHTS = "model.safetensors"
+RECORD = "record.json"
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Spec(Part):
+    """What runs a version: its family and configuration, and what a request looks like."""
+
+    family: str  # a name in kt/models, or a dotted path
+    config: dict[str, Any]
+    form: str  # the dotted path of the family's form
+    signature: dict[str, Any]
+
+
+class Verdict(Part):
+    """What one gate found. measured and bound are in the gate's own unit, named in the sentence."""
+
+    gate: str
+    passed: bool
+    safety: bool = False  # never skipped by --force
+    measured: float | None = None
+    bound: float | None = None
+    sentence: str
+
+
+class Source(Part):
+    """The file that a version was registered from."""
+
+    name: str
+    format: str
+    sha256: Sha256
+    size: int  # bytes
+
+
+class VersionRecord(Part):
+    """A version's record.json."""
+
+    kt: Literal[1] = 1
+    model: str
+    version: str
+    spec: Spec
+    sha256: Sha256  # of the weights
+    size: int  # bytes of the weights
+    parameters: int
+    source: Source
+    parent: str | None  # the active version when this one was registered
+    scores: dict[str, Any]  # as trained, on its own held-out data
+    training: dict[str, Any]
+    gates: tuple[Verdict, ...]
+    created_at: str
+    by: str
+    made_with: dict[str, str]  # kt and torch versions
+    digest: str = ""
+
+
+def folder(workspace: Workspace, model: str, version: str) -> Path:
+    return workspace.root / FOLDER / model / version
+
+
+def weights(root: Path, model: str, version: str) -> Path:
+    """Where a version's weights lie, in a workspace or in a copy of its folders."""
+    return root / FOLDER / model / version / WEIGHTS
+
+
+def dump(record: VersionRecord) -> bytes:
+    """A record as it is written, its digest filled in."""
+    sealed = record.model_copy(update={"digest": digest(record)})
+    return orjson.dumps(sealed.model_dump(mode="json"), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def digest(record: VersionRecord) -> str:
+    body = record.model_dump(mode="json", exclude={"digest"})
+    return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def read(workspace: Workspace, model: str, version: str) -> VersionRecord:
+    """A version's record. Raises Invalid for an unknown version, Corrupt where it is not as written."""
+    path = folder(workspace, model, version) / RECORD
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise unknown(workspace, model, version) from None
+    except OSError as error:
+        raise Corrupt(f"cannot be read: {error.strerror}", where=str(path)) from error
+    try:
+        record = VersionRecord.model_validate_json(data)
+    except ValidationError as error:
+        raise Corrupt(f"is not a record: {error.errors()[0]['msg']}", where=str(path), do=RESTORE) from error
+    if record.digest != digest(record) or (record.model, record.version) != (model, version):
+        raise Corrupt("is not what kt wrote", where=str(path), do=RESTORE)
+    return record
+
+
+RESTORE = "take the committed file back: git checkout -- registry, then kt verify"
+
+
+def unknown(workspace: Workspace, model: str, version: str) -> Invalid:
+    known = models(workspace)
+    if model not in known:
+        return Invalid(
+            f"there is no model {model}",
+            do=f"there are: {', '.join(known)}" if known else "register one: kt deploy FILE --model NAME",
+        )
+    return Invalid(f"{model} has no version {version}", do=f"it has: {listing(versions(workspace, model))}")
+
+
+def listing(names: list[str], most: int = 10) -> str:
+    """The last few of many names."""
+    return ", ".join(names) if len(names) <= most else f"…, {', '.join(names[-most:])}"
+
+
+def models(workspace: Workspace) -> list[str]:
+    return subfolders(workspace.root / FOLDER)
+
+
+def versions(workspace: Workspace, model: str) -> list[str]:
+    """A model's versions, oldest name first: v2 before v10."""
+    found = subfolders(workspace.root / FOLDER / model)
+    return sorted((name for name in found if is_version(workspace, model, name)), key=natural)
+
+
+def is_version(workspace: Workspace, model: str, name: str) -> bool:
+    return (folder(workspace, model, name) / RECORD).exists()
+
+
+def subfolders(path: Path) -> list[str]:
+    if not path.is_dir():
+        return []
+    return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Sorts digits as numbers."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def next_version(workspace: Workspace, model: str) -> str:
+    """The next free vN. What is there counts, also where it is no version."""
+    taken = subfolders(workspace.root / FOLDER / model)
+    numbers = [int(name[1:]) for name in taken if re.fullmatch(r"v\d{1,9}", name)]
+    return f"v{max(numbers, default=0) + 1}"
+
+
+def records(workspace: Workspace, model: str) -> Iterator[VersionRecord]:
+    for version in versions(workspace, model):
+        yield read(workspace, model, version)
