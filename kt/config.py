@@ -59,40 +59,63 @@ class Decision(Table):
         0.9, "answers at least this confident are accepted", "confidence, 0 to 1", ge=0, le=1
     )
     review: float = setting(
-        0.7, "answers at least this confident are for review, others escalate", "confidence, 0 to 1", ge=0, le=1
+        0.7,
+        "answers at least this confident are for review, others escalate",
+        "confidence, 0 to 1",
+        ge=0,
+        le=1,
     )
 
 
 class Model(Table):
-    family: str = setting("", "the family of bare weights: a name in kt/models or a dotted path of your own")
-    evaluation: str = setting("", "a labelled data set, held out: the regression gate scores versions on it")
+    family: str = setting(
+        "", "the family of bare weights: a name in kt/models or a dotted path of your own"
+    )
+    evaluation: str = setting(
+        "", "a labelled data set, held out: the regression gate scores versions on it"
+    )
     decision: Decision | None = setting(None, "accept and review thresholds of this model alone")
-    gate: list[Plugin] = setting([], "gates of this model: a file in kt/registry/gates with its settings")
+    gate: list[Plugin] = setting(
+        [], "gates of this model: a file in kt/registry/gates with its settings"
+    )
 
 
 class Predictor(Table):
     host: str = setting("127.0.0.1", "the address that kt serve listens on")
     port: int = setting(8600, "the port that kt serve listens on", "", ge=0, le=65535)
     workers: int = setting(1, "processes that answer requests", "processes", ge=1, le=256)
-    threads: int = setting(1, "torch threads of each worker; small models are fastest with one", "threads", ge=1)
+    threads: int = setting(
+        1, "torch threads of each worker; small models are fastest with one", "threads", ge=1
+    )
     timeout: float = setting(
         1.0, "a treatment that takes longer is answered by the control", "seconds", gt=0, le=600
     )
     max_body: int = setting(1_000_000, "a longer request body is refused", "bytes", ge=1_000)
-    body_timeout: float = setting(20.0, "a request body that takes longer is cut off", "seconds", gt=0)
-    poll: float = setting(0.25, "how often a worker looks for a new manifest", "seconds", gt=0, le=60)
+    body_timeout: float = setting(
+        20.0, "a request body that takes longer is cut off", "seconds", gt=0
+    )
+    poll: float = setting(
+        0.25, "how often a worker looks for a new manifest", "seconds", gt=0, le=60
+    )
     keep_previous: float = setting(
-        24.0, "how long the previous active version stays loaded, so that a rollback needs no load", "hours", ge=0
+        24.0,
+        "how long the previous active version stays loaded, so that a rollback needs no load",
+        "hours",
+        ge=0,
     )
 
 
 class Settings(Table):
     model: str = setting("", "the model that commands mean when they name none")
     git: Literal["on", "off"] = setting("on", "whether changes are committed to git")
-    lock_wait: float = setting(10.0, "how long a command waits for another one to finish", "seconds", ge=0)
+    lock_wait: float = setting(
+        10.0, "how long a command waits for another one to finish", "seconds", ge=0
+    )
     decision: Decision = setting(Decision(), "when an answer is accepted, reviewed or escalated")
     predictor: Predictor = setting(Predictor(), "the process that answers requests: kt serve")
-    gate: list[Plugin] = setting([], "gates of every model: a file in kt/registry/gates with its settings")
+    gate: list[Plugin] = setting(
+        [], "gates of every model: a file in kt/registry/gates with its settings"
+    )
     models: dict[str, Model] = setting({}, "settings of one model each")
 
     def of(self, model: str) -> Model:
@@ -108,7 +131,11 @@ def load(path: Path) -> Settings:
         text = path.read_bytes().decode("utf-8")
         raw = tomllib.loads(text)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise Invalid(f"not valid TOML: {error}", where=str(path), do="mend the file, or write a new one: kt init") from error
+        raise Invalid(
+            f"not valid TOML: {error}",
+            where=str(path),
+            do="mend the file, or write a new one: kt init",
+        ) from error
     except OSError as error:
         raise Invalid(f"cannot be read: {error.strerror}", where=str(path)) from error
     try:
@@ -126,13 +153,19 @@ def explain(error: ValidationError, path: Path, text: str) -> Invalid:
     keys = [str(key) for key in first["loc"]]
     where = f"{path}:{line_of(text, keys)}"
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(keys[-1], [known.key.rpartition(".")[2] for known in known_settings()], 1)
+        near = difflib.get_close_matches(
+            keys[-1], [known.key.rpartition(".")[2] for known in known_settings()], 1
+        )
         return Invalid(
             f"there is no setting {'.'.join(keys)}",
             where=where,
             do=f"did you mean {near[0]}? " if near else "see every setting: kt config",
         )
-    return Invalid(f"{'.'.join(keys)}: {first['msg'][0].lower()}{first['msg'][1:]}", where=where, do="see its type and bounds: kt config")
+    return Invalid(
+        f"{'.'.join(keys)}: {first['msg'][0].lower()}{first['msg'][1:]}",
+        where=where,
+        do="see its type and bounds: kt config",
+    )
 
 
 def line_of(text: str, keys: list[str]) -> int:
@@ -140,7 +173,9 @@ def line_of(text: str, keys: list[str]) -> int:
     lines = text.splitlines()
     for key in reversed(keys):
         for number, line in enumerate(lines, 1):
-            if re.match(rf"\s*(\[+[^\]]*\b{re.escape(key)}\b|[\"']?{re.escape(key)}[\"']?\s*=)", line):
+            if re.match(
+                rf"\s*(\[+[^\]]*\b{re.escape(key)}\b|[\"']?{re.escape(key)}[\"']?\s*=)", line
+            ):
                 return number
     return 1
 
@@ -167,27 +202,47 @@ def known_settings(table: type[BaseModel] = Settings, prefix: str = "") -> Itera
             yield from known_settings(inner, prefix + path)
             continue
         extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-        kind = "tables" if name == "gate" else getattr(field.annotation, "__name__", str(field.annotation))
+        kind = (
+            "tables"
+            if name == "gate"
+            else getattr(field.annotation, "__name__", str(field.annotation))
+        )
         if kind == "Literal":
             kind = " | ".join(field.annotation.__args__)  # type: ignore[union-attr]  # a Literal has them
-        yield Known(prefix + name, kind, str(extra.get("unit", "")), field.get_default(), field.description or "")
+        yield Known(
+            prefix + name,
+            kind,
+            str(extra.get("unit", "")),
+            field.get_default(),
+            field.description or "",
+        )
+
+
+def lookup(values: Any, key: str) -> Any:
+    """The value of a dotted key; None for a table of models, whose NAME is open."""
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
 
 
 def template() -> str:
     """A kt.toml with every setting commented out, at its default."""
-    out = ["# The settings of this workspace. A commented line shows the default.", ""]
-    table = ""
+    out = ["# The settings of this workspace. A commented line shows the default."]
+    groups: dict[str, list[Known]] = {}
     for known in known_settings():
-        head, _, key = known.key.rpartition(".")
-        if head != table:
-            table = head
-            out += ["", f"# [{head}]"]
-        unit = f" ({known.unit})" if known.unit else ""
-        out.append(f"# {known.meaning}{unit}")
-        if known.type == "tables":
-            out.append(f"# [[{known.key}]]\n# name = \"latency\"")
-        else:
-            out.append(f"# {key} = {toml(known.default)}")
+        groups.setdefault(
+            f"[{known.key}]" if known.type == "tables" else known.key.rpartition(".")[0], []
+        ).append(known)
+    for table, settings in sorted(groups.items(), key=lambda group: group[0] != ""):
+        out += ["", *([f"# [{table}]"] if table else [])]
+        for known in settings:
+            unit = f" ({known.unit})" if known.unit else ""
+            out.append(f"# {known.meaning}{unit}")
+            out.append(
+                '# name = "latency"'
+                if known.type == "tables"
+                else f"# {known.key.rpartition('.')[2]} = {toml(known.default)}"
+            )
     return "\n".join(out) + "\n"
 
 

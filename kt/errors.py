@@ -47,6 +47,12 @@ class Unavailable(KtError):
     code, status, kind = 5, 503, "unavailable"
 
 
+class Undecided(KtError):
+    """The evidence does not support an answer: how much is missing, in numbers."""
+
+    code, status, kind = 7, 409, "undecided"
+
+
 class Unconfirmed(KtError):
     """The change is visible, but a sync failed: it may not survive a power cut."""
 
@@ -54,7 +60,6 @@ class Unconfirmed(KtError):
 
 
 # Answers, not errors: the command did its work, and this is what it found.
-UNDECIDED = 7
 ACTION_NEEDED = 10
 WARNING = 11
 CRITICAL = 12

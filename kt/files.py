@@ -26,7 +26,8 @@ def named(action: str, path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise Unavailable(
-            f"cannot {action} {path}: {reason}", do="nothing was changed; mend it and run the command again"
+            f"cannot {action} {path}: {reason}",
+            do="nothing was changed; mend it and run the command again",
         ) from error
 
 

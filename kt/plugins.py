@@ -24,27 +24,43 @@ def load(folder: str, name: str, root: Path, holds: tuple[str, ...]) -> ModuleTy
     """
     own = re.fullmatch(DOTTED, name) is not None
     known = names(folder)
-    if not own and (name.startswith("_") or not re.fullmatch(r"[a-z_0-9]+", name) or name not in known):
-        raise Invalid(f"there is no {name[:64]} in kt/{folder.replace('.', '/')}", do=f"there are: {', '.join(known)}")
+    if not own and (
+        name.startswith("_") or not re.fullmatch(r"[a-z_0-9]+", name) or name not in known
+    ):
+        raise Invalid(
+            f"there is no {name[:64]} in kt/{folder.replace('.', '/')}",
+            do=f"there are: {', '.join(known)}",
+        )
     if own and str(root) not in sys.path:
         sys.path.insert(0, str(root))
     try:
         module = importlib.import_module(name if own else f"kt.{folder}.{name}")
     except ImportError as error:
-        raise Invalid(f"{name} cannot be imported: {error}", do=f"a dotted path is looked for in {root}") from error
+        raise Invalid(
+            f"{name} cannot be imported: {error}", do=f"a dotted path is looked for in {root}"
+        ) from error
     missing = [wanted for wanted in holds if not hasattr(module, wanted)]
     if missing:
-        raise Invalid(f"{name} is no plugin of kt/{folder.replace('.', '/')}: it lacks {', '.join(missing)}")
+        raise Invalid(
+            f"{name} is no plugin of kt/{folder.replace('.', '/')}: it lacks {', '.join(missing)}"
+        )
     return module
 
 
 def names(folder: str) -> list[str]:
     """The built-in names of a folder, of those files that are plugins."""
     package = importlib.import_module(f"kt.{folder}")
-    return sorted(found.name for found in pkgutil.iter_modules(package.__path__) if is_plugin(package, found.name))
+    return sorted(
+        found.name
+        for found in pkgutil.iter_modules(package.__path__)
+        if is_plugin(package, found.name)
+    )
 
 
 def is_plugin(package: ModuleType, name: str) -> bool:
     """Whether a file says that it is one, read without importing it: `METRIC =` or `def judge(`."""
     path = Path(package.__path__[0]) / f"{name}.py"
-    return path.is_file() and re.search(r"^(METRIC\b|def judge\()", path.read_text(), re.MULTILINE) is not None
+    return (
+        path.is_file()
+        and re.search(r"^(METRIC\b|def judge\()", path.read_text(), re.MULTILINE) is not None
+    )

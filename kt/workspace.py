@@ -34,7 +34,9 @@ def find(start: Path, chosen: str = "") -> Workspace:
     if named:
         root = Path(named).resolve()
         if not (root / "kt.toml").is_file():
-            raise Invalid(f"{root} is not a workspace: it has no kt.toml", do=f"make one: kt init {named}")
+            raise Invalid(
+                f"{root} is not a workspace: it has no kt.toml", do=f"make one: kt init {named}"
+            )
         return Workspace(root)
     for folder in (start.resolve(), *start.resolve().parents):
         if (folder / "kt.toml").is_file():

@@ -35,7 +35,13 @@ run = Run()
 def emit(result: Mapping[str, Any], text: str | Iterable[str]) -> None:
     """The command's result: `text` for people, `result` with --json."""
     if run.json:
-        document = {"kt": SCHEMA, "command": run.command, "ok": True, "result": result, "warnings": run.warnings}
+        document = {
+            "kt": SCHEMA,
+            "command": run.command,
+            "ok": True,
+            "result": result,
+            "warnings": run.warnings,
+        }
         write(json.dumps(document, default=plain, ensure_ascii=False))
         return
     lines = [text] if isinstance(text, str) else list(text)
@@ -47,10 +53,21 @@ def emit(result: Mapping[str, Any], text: str | Iterable[str]) -> None:
 def fail(error: KtError) -> None:
     """An error: two lines on stderr, and with --json the same as a document on stdout."""
     if run.json:
-        problem = {"code": error.code, "kind": error.kind, "message": str(error), "hint": error.do or None}
+        problem = {
+            "code": error.code,
+            "kind": error.kind,
+            "message": str(error),
+            "hint": error.do or None,
+        }
         write(
             json.dumps(
-                {"kt": SCHEMA, "command": run.command, "ok": False, "error": problem, "warnings": run.warnings},
+                {
+                    "kt": SCHEMA,
+                    "command": run.command,
+                    "ok": False,
+                    "error": problem,
+                    "warnings": run.warnings,
+                },
                 ensure_ascii=False,
             )
         )
@@ -99,7 +116,8 @@ def iso(at: datetime) -> str:
 def safe(text: str, *, keep_lines: bool = False) -> str:
     """`text` with control and direction characters as escapes, cut where it would fill the screen."""
     shown = "".join(
-        c if c.isprintable() or (keep_lines and c == "\n") else c.encode("unicode_escape").decode() for c in text
+        c if c.isprintable() or (keep_lines and c == "\n") else c.encode("unicode_escape").decode()
+        for c in text
     )
     return shown if len(shown) <= 100_000 else shown[:100_000] + "…"
 

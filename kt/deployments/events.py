@@ -13,7 +13,9 @@ HISTORY = "deployments/history.json"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Traffic = Annotated[float, Field(ge=0, le=100)]  # percent of the units
-Time = Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T\d\d:\d\d:\d\dZ$")]
+Time = Annotated[
+    str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T\d\d:\d\d:\d\dZ$")
+]
 
 
 class Event(BaseModel):
@@ -86,3 +88,10 @@ class RolledBack(Event):
 
 AnyEvent = Deployed | ExperimentStarted | TrafficChanged | Promoted | ExperimentEnded | RolledBack
 one = TypeAdapter[AnyEvent](Annotated[AnyEvent, Field(discriminator="kind")])
+
+
+def body(event: AnyEvent) -> dict[str, Any]:
+    """An event as it is appended, in reading order; number and chain are the journal's."""
+    values = event.model_dump(mode="json")
+    first = {key: values.pop(key) for key in ("at", "by", "model", "kind")}
+    return first | {key: value for key, value in values.items() if key not in ("seq", "prev")}

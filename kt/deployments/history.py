@@ -101,7 +101,9 @@ def apply(serving: Serving, event: AnyEvent) -> Serving:
             return started(serving, event)
         case TrafficChanged():
             experiment = running(serving, event.experiment)
-            return replace(serving, experiment=replace(experiment, traffic=event.traffic, phase=event.seq))
+            return replace(
+                serving, experiment=replace(experiment, traffic=event.traffic, phase=event.seq)
+            )
         case Promoted():
             return promoted(serving, event)
         case ExperimentEnded():
@@ -158,7 +160,10 @@ def promoted(serving: Serving, event: Promoted) -> Serving:
     experiment = running(serving, event.experiment)
     if experiment.version != event.version:
         raise Impossible(f"the treatment of {experiment.name} is {experiment.version}")
-    labels = {**serving.labels, event.version: (*serving.labels.get(event.version, ()), event.label)}
+    labels = {
+        **serving.labels,
+        event.version: (*serving.labels.get(event.version, ()), event.label),
+    }
     after = push(serving, Held(experiment.version, experiment.sha256, event.at, event.seq))
     return replace(after, labels=labels)
 
@@ -183,7 +188,13 @@ def rolled_back(serving: Serving, event: RolledBack) -> Serving:
     if event.version in lower:
         # down to the topmost place it holds: what is above it is undone
         depth = len(lower) - lower[::-1].index(event.version)
-        stack = (*serving.stack[: depth - 1], replace(serving.stack[depth - 1], since=event.at, seq=event.seq))
+        stack = (
+            *serving.stack[: depth - 1],
+            replace(serving.stack[depth - 1], since=event.at, seq=event.seq),
+        )
     else:
-        stack = (*serving.stack, replace(serving.past[event.version], since=event.at, seq=event.seq))
+        stack = (
+            *serving.stack,
+            replace(serving.past[event.version], since=event.at, seq=event.seq),
+        )
     return replace(serving, stack=stack, left=active, experiment=None, bad=bad - {event.version})

@@ -66,7 +66,9 @@ class Manifest(Part):
 
 def manifest(state: State) -> Manifest:
     """What to serve, derived from what has happened."""
-    routes = {name: route(serving) for name, serving in sorted(state.models.items()) if serving.stack}
+    routes = {
+        name: route(serving) for name, serving in sorted(state.models.items()) if serving.stack
+    }
     return Manifest(kt=1, seq=state.seq, head=state.head, models=routes)
 
 
@@ -91,7 +93,9 @@ def trial(experiment: Experiment) -> Trial:
         name=experiment.name,
         phase=experiment.phase,
         treatments=(
-            Treatment(version=experiment.version, sha256=experiment.sha256, traffic=experiment.traffic),
+            Treatment(
+                version=experiment.version, sha256=experiment.sha256, traffic=experiment.traffic
+            ),
         ),
     )
 
@@ -126,5 +130,7 @@ def parse(data: bytes) -> Manifest:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
         raise Corrupt(
-            f"{key + ': ' if key else ''}{first['msg']}", where=MANIFEST, do="write it anew from the history: kt verify --fix"
+            f"{key + ': ' if key else ''}{first['msg']}",
+            where=MANIFEST,
+            do="write it anew from the history: kt verify --fix",
         ) from error

@@ -37,8 +37,13 @@ class Form(Protocol):
     def collate(self, requests: Sequence[Any], signature: Any) -> Arrays:
         """Requests as arrays. Raises Invalid, naming the field, where one does not fit the signature."""
 
-    def answer(self, outputs: Arrays, requests: Sequence[Any], signature: Any) -> list[list[dict[str, Any]]]:
+    def answer(
+        self, outputs: Arrays, requests: Sequence[Any], signature: Any
+    ) -> list[list[dict[str, Any]]]:
         """Each request's predictions, ready for JSON; `confidence` in [0, 1] where the form has one."""
+
+    def narrower(self, old: Any, new: Any) -> str:
+        """What the old signature takes and the new one does not, as a clause; empty where nothing."""
 
     def example(self, signature: Any, rng: np.random.Generator, count: int) -> list[Any]:
         """Requests drawn from the signature, from the shortest to the longest it allows."""
@@ -61,3 +66,16 @@ class Family(Protocol):
 
     def signature(self, config: Any) -> BaseModel:
         """The signature of a version whose checkpoint brings none (a bare state dict)."""
+
+
+def problem(outputs: Arrays, probabilities: Sequence[str], tolerance: float = 1e-3) -> str:
+    """What is wrong with a model's outputs, as a clause; empty where they are finite and in range."""
+    for name, array in outputs.items():
+        if not np.isfinite(array).all():
+            return f"{name} is not finite"
+        if name in probabilities:
+            if array.min(initial=0.0) < -tolerance or array.max(initial=0.0) > 1 + tolerance:
+                return f"{name} lies outside 0 to 1"
+            if array.size and np.abs(array.sum(-1) - 1).max() > tolerance:
+                return f"{name} does not sum to one"
+    return ""

@@ -120,6 +120,19 @@ def answer(
     ]
 
 
+def narrower(old: Signature, new: Signature) -> str:
+    """What requests made for `old` would no longer get from `new`."""
+    if new.categories < old.categories:
+        return f"it knows {new.categories} categories, not the {old.categories}"
+    if lost := [item for item in old.items if item not in new.rows]:
+        return (
+            f"it lacks {len(lost)} items ({lost[0]}, ...)"
+            if len(lost) > 1
+            else f"it lacks the item {lost[0]}"
+        )
+    return ""
+
+
 def example(signature: Signature, rng: np.random.Generator, count: int) -> list[Request]:
     """`count` requests with histories from none to a full window, over items the signature knows."""
     lengths = np.linspace(0, signature.window, count).round().astype(int).tolist()
@@ -143,9 +156,11 @@ def example(signature: Signature, rng: np.random.Generator, count: int) -> list[
 def _outside(request: Request, signature: Signature) -> Invalid:
     """The complaint about the first answer whose response is no category."""
     first = max(0, len(request.answers) - signature.window)
-    for place, given in enumerate(request.answers[first:], first):
-        if not 0 <= given["response"] < signature.categories:
-            break
+    place, given = next(
+        (place, given)
+        for place, given in enumerate(request.answers[first:], first)
+        if not 0 <= given["response"] < signature.categories
+    )
     return Invalid(
         f"response is {given['response']}, this model knows 0 to {signature.categories - 1}",
         where=f"answers.{place}.response",

@@ -7,15 +7,18 @@ copy in memory and a swap costs no allocation of the model's size.
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from kt import files, plugins
 from kt.errors import Corrupt, Invalid
+from kt.models.family import Arrays
 from kt.registry import record
 from kt.registry.record import Spec
 
@@ -35,6 +38,15 @@ class Loaded:
     signature: BaseModel
     module: "torch.nn.Module"
 
+    def run(self, arrays: Arrays) -> dict[str, np.ndarray]:
+        """The form's arrays through the module, as named arrays."""
+        import torch
+
+        with torch.inference_mode():
+            serve: Callable[..., dict[str, torch.Tensor]] = self.module.serve  # type: ignore[assignment]
+            outputs = serve(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+            return {name: tensor.numpy() for name, tensor in outputs.items()}
+
 
 def family(root: Path, name: str) -> ModuleType:
     """A family's module by its name or dotted path. Raises Invalid."""
@@ -51,10 +63,16 @@ def load(root: Path, model: str, version: str, sha256: str) -> Loaded:
 def check(path: Path, sha256: str) -> Spec:
     """What a weights file says of itself, once its digest is known to be right."""
     if path.is_symlink() or not path.is_file():
-        raise Corrupt("the weights are missing" if not path.exists() else "the weights are no file", where=str(path), do=GET)
+        raise Corrupt(
+            "the weights are missing" if not path.exists() else "the weights are no file",
+            where=str(path),
+            do=GET,
+        )
     found = files.digest(path)
     if found != sha256:
-        raise Corrupt(f"the weights have sha256 {found[:12]}…, not {sha256[:12]}…", where=str(path), do=GET)
+        raise Corrupt(
+            f"the weights have sha256 {found[:12]}…, not {sha256[:12]}…", where=str(path), do=GET
+        )
     return header(path)
 
 
@@ -84,7 +102,10 @@ def open_weights(root: Path, path: Path, spec: Spec) -> Loaded:
         config = code.Config.model_validate(spec.config)
         signature = code.FORM.Signature.model_validate(spec.signature)
     except ValidationError as error:
-        raise Corrupt(f"{spec.family} does not take this configuration: {error.errors()[0]['msg']}", where=str(path)) from error
+        raise Corrupt(
+            f"{spec.family} does not take this configuration: {error.errors()[0]['msg']}",
+            where=str(path),
+        ) from error
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
@@ -94,7 +115,9 @@ def open_weights(root: Path, path: Path, spec: Spec) -> Loaded:
     return Loaded(spec, code, code.FORM, signature, module)
 
 
-def fill(code: ModuleType, config: Any, tensors: "dict[str, torch.Tensor]", path: Path) -> "torch.nn.Module":
+def fill(
+    code: ModuleType, config: Any, tensors: "dict[str, torch.Tensor]", path: Path
+) -> "torch.nn.Module":
     """The family's module with these tensors as its parameters, strictly."""
     import torch
 
@@ -107,7 +130,9 @@ def fill(code: ModuleType, config: Any, tensors: "dict[str, torch.Tensor]", path
             module = code.Model(config)
             module.load_state_dict(tensors, strict=True, assign=True)
     except (RuntimeError, TypeError) as error:
-        raise Invalid(misfit(error), where=str(path), do="check the family and its configuration") from error
+        raise Invalid(
+            misfit(error), where=str(path), do="check the family and its configuration"
+        ) from error
     result: torch.nn.Module = module.requires_grad_(False).eval()
     return result
 

@@ -92,7 +92,9 @@ def weights(root: Path, model: str, version: str) -> Path:
 def dump(record: VersionRecord) -> bytes:
     """A record as it is written, its digest filled in."""
     sealed = record.model_copy(update={"digest": digest(record)})
-    return orjson.dumps(sealed.model_dump(mode="json"), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(
+        sealed.model_dump(mode="json"), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    )
 
 
 def digest(record: VersionRecord) -> str:
@@ -112,7 +114,9 @@ def read(workspace: Workspace, model: str, version: str) -> VersionRecord:
     try:
         record = VersionRecord.model_validate_json(data)
     except ValidationError as error:
-        raise Corrupt(f"is not a record: {error.errors()[0]['msg']}", where=str(path), do=RESTORE) from error
+        raise Corrupt(
+            f"is not a record: {error.errors()[0]['msg']}", where=str(path), do=RESTORE
+        ) from error
     if record.digest != digest(record) or (record.model, record.version) != (model, version):
         raise Corrupt("is not what kt wrote", where=str(path), do=RESTORE)
     return record
@@ -126,9 +130,13 @@ def unknown(workspace: Workspace, model: str, version: str) -> Invalid:
     if model not in known:
         return Invalid(
             f"there is no model {model}",
-            do=f"there are: {', '.join(known)}" if known else "register one: kt deploy FILE --model NAME",
+            do=f"there are: {', '.join(known)}"
+            if known
+            else "register one: kt deploy FILE --model NAME",
         )
-    return Invalid(f"{model} has no version {version}", do=f"it has: {listing(versions(workspace, model))}")
+    return Invalid(
+        f"{model} has no version {version}", do=f"it has: {listing(versions(workspace, model))}"
+    )
 
 
 def listing(names: list[str], most: int = 10) -> str:
@@ -153,7 +161,9 @@ def is_version(workspace: Workspace, model: str, name: str) -> bool:
 def subfolders(path: Path) -> list[str]:
     if not path.is_dir():
         return []
-    return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(
+        entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+    )
 
 
 def natural(name: str) -> list[tuple[int, str]]:

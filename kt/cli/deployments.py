@@ -1,0 +1,617 @@
+"""deploy, ramp, promote, end, rollback; status and history."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kt.cli import options, output
+from kt.cli.options import DryRun, ExitCode, Json, Model, Quiet, Reason
+
+if TYPE_CHECKING:
+    from kt.deployments.deploy import Done
+    from kt.deployments.history import Serving, State
+    from kt.deployments.plan import Candidate
+    from kt.workspace import Workspace
+
+Experiment = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="A running experiment.")]
+
+
+def deploy(
+    what: Annotated[
+        str,
+        typer.Argument(metavar="FILE|MODEL@VERSION", help="A model file, or a registered version."),
+    ],
+    model: Model = "",
+    version: Annotated[
+        str,
+        typer.Option(
+            "--version", metavar="V", help="The version's name; the next free vN without."
+        ),
+    ] = "",
+    traffic: Annotated[
+        float | None,
+        typer.Option(
+            "--traffic",
+            "-t",
+            metavar="P",
+            help="Percent of the units, as an experiment beside the active version.",
+        ),
+    ] = None,
+    ab_test: Annotated[
+        str,
+        typer.Option(
+            "--ab-test", metavar="X", help="The experiment's name; the version's without."
+        ),
+    ] = "",
+    family: Annotated[
+        str,
+        typer.Option(
+            "--family",
+            metavar="F",
+            help="The family of bare weights: a name, or a dotted path of yours.",
+        ),
+    ] = "",
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", metavar="FILE", help="The configuration of bare weights, as JSON."
+        ),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Past the judging gates, never the safety ones; recorded."),
+    ] = False,
+    reason: Reason = "",
+    dry_run: DryRun = False,
+    exit_code: ExitCode = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Give a version traffic: all of it, or a share as an A/B test.
+
+    Example: kt deploy model.pt --traffic 10 --ab-test bigger-memory
+    """
+    from kt.deployments import deploy as room
+
+    workspace = options.workspace()
+    stamp = options.stamp(reason)
+    experiment = name_of_experiment(ab_test, traffic)
+    share = 10.0 if traffic is None and ab_test else traffic
+    if share == 100 and not ab_test:
+        share = None  # all the traffic is a deployment, not an experiment
+    if force and not reason:
+        from kt.errors import Invalid
+
+        raise Invalid(
+            "a forced deployment needs a reason",
+            where="--reason",
+            do="say why: --force --reason TEXT",
+        )
+
+    def run(candidate: Any) -> "Done":
+        return room.deploy(
+            workspace, candidate, stamp, traffic=share, experiment=experiment, dry_run=dry_run
+        )
+
+    if reference := version_named(workspace, what, model):
+        done = run(reference)
+    else:
+        from kt.cli.registry import prepared
+
+        with prepared(
+            workspace, Path(what), stamp, model, version, family, config, force=force
+        ) as candidate:
+            done = run(candidate)
+    report(done, dry_run=dry_run, exit_code=exit_code, nothing=f"{what} has that traffic already")
+
+
+def name_of_experiment(ab_test: str, traffic: float | None) -> str:
+    from kt.config import check_name
+    from kt.deployments.plan import check_traffic
+
+    if traffic is not None:
+        check_traffic(traffic)
+    return check_name(ab_test, "an experiment") if ab_test else ""
+
+
+def version_named(workspace: "Workspace", what: str, model: str) -> "Candidate | None":
+    """MODEL@VERSION as a candidate; None for a file."""
+    from kt.config import check_name
+    from kt.deployments.deploy import version_of
+    from kt.errors import Invalid
+
+    if Path(what).exists() or "@" not in what:
+        return None
+    name, _, version = what.partition("@")
+    if model and model != name:
+        raise Invalid(f"{what} is no version of {model}", where="--model", do="leave --model out")
+    return version_of(workspace, check_name(name, "a model"), check_name(version, "a version"))
+
+
+def ramp(
+    experiment: Experiment,
+    traffic: Annotated[float, typer.Argument(metavar="P", help="Percent of the units, 0 to 100.")],
+    reason: Reason = "",
+    dry_run: DryRun = False,
+    exit_code: ExitCode = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Change an experiment's traffic. Raising it moves units only into the treatment.
+
+    Example: kt ramp bigger-memory 25
+    """
+    from kt.deployments import deploy as room
+
+    done = room.ramp(
+        options.workspace(), experiment, traffic, options.stamp(reason), dry_run=dry_run
+    )
+    report(
+        done,
+        dry_run=dry_run,
+        exit_code=exit_code,
+        nothing=f"{experiment} has {traffic:g} % already",
+    )
+
+
+def promote(
+    experiment: Experiment,
+    force: Annotated[
+        bool, typer.Option("--force", help="Without the evidence; needs --reason and is recorded.")
+    ] = False,
+    reason: Reason = "",
+    dry_run: DryRun = False,
+    exit_code: ExitCode = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Give an experiment's treatment all the traffic. Exits 7 while the evidence is not enough.
+
+    Example: kt promote bigger-memory --force --reason "offline scores decided"
+    """
+    from kt.deployments import deploy as room
+
+    done = room.promote(
+        options.workspace(),
+        experiment,
+        options.stamp(reason),
+        evidence=None,
+        force=force,
+        dry_run=dry_run,
+    )
+    report(done, dry_run=dry_run, exit_code=exit_code, nothing="")
+
+
+def end(
+    experiment: Experiment,
+    reason: Reason = "",
+    dry_run: DryRun = False,
+    exit_code: ExitCode = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """End an experiment: the control takes the traffic back.
+
+    Example: kt end bigger-memory --reason "no difference"
+    """
+    from kt.deployments import deploy as room
+
+    done = room.end(options.workspace(), experiment, options.stamp(reason), dry_run=dry_run)
+    report(done, dry_run=dry_run, exit_code=exit_code, nothing="")
+
+
+def rollback(
+    version: Annotated[
+        str,
+        typer.Argument(
+            metavar="[VERSION]", help="A version that was active before; the last one without."
+        ),
+    ] = "",
+    model: Model = "",
+    to_record: Annotated[
+        str,
+        typer.Option(
+            "--to-record",
+            metavar="N",
+            help="The version that was active after this event: its number or digest.",
+        ),
+    ] = "",
+    mark_bad: Annotated[
+        bool,
+        typer.Option("--mark-bad", help="No later rollback returns to the version that is left."),
+    ] = False,
+    reason: Reason = "",
+    dry_run: DryRun = False,
+    exit_code: ExitCode = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Undo the last change of traffic, or go back to a version. Needs local files only.
+
+    With an experiment running it ends the experiment; a second rollback goes back a version.
+
+    Example: kt rollback
+    """
+    from kt.deployments import audit
+    from kt.deployments import deploy as room
+    from kt.errors import Invalid
+
+    workspace = options.workspace()
+    book, state = audit.read(workspace)
+    name = choose(workspace, state, model)
+    if to_record:
+        if version:
+            raise Invalid("name a version or a record, not both", where="--to-record")
+        seq = audit.find_record(book, to_record)
+        then = audit.fold(type(book)(book.path, book.events[:seq], book.text)).serving(name).active
+        if then is None:
+            raise Invalid(
+                f"{name} served nothing after event {seq}",
+                where="--to-record",
+                do="see: kt history",
+            )
+        version = then.version
+    done = room.roll_back(
+        workspace, name, options.stamp(reason), version=version, bad=mark_bad, dry_run=dry_run
+    )
+    report(
+        done, dry_run=dry_run, exit_code=exit_code, nothing=f"{name}@{version} is active already"
+    )
+
+
+def choose(workspace: "Workspace", state: "State", model: str) -> str:
+    """The model that a command means: the one named, kt.toml's, or the only one."""
+    from kt.errors import Invalid
+
+    name = model or workspace.settings.model
+    if name:
+        if name not in state.models:
+            raise Invalid(
+                f"nothing of {name} is deployed",
+                where="--model",
+                do=f"deployed are: {', '.join(sorted(state.models)) or 'none'}",
+            )
+        return name
+    if len(state.models) == 1:
+        return next(iter(state.models))
+    if not state.models:
+        raise Invalid("nothing is deployed yet", do="deploy a model: kt deploy FILE")
+    raise Invalid(
+        "several models are deployed", do=f"name one: --model {' | '.join(sorted(state.models))}"
+    )
+
+
+def report(done: "Done", *, dry_run: bool, exit_code: bool, nothing: str) -> None:
+    """What a change did, as one line of what is so now and one of how to undo it."""
+    from kt.errors import ACTION_NEEDED
+
+    for text in (*done.notes, *done.warnings):
+        output.warn(text)
+    event = done.event
+    result = {
+        "changed": event is not None and not dry_run,
+        "dry_run": dry_run,
+        "event": event,
+        "record": done.record or None,
+        "commit": done.commit or None,
+        "manifest": done.after.model_dump(mode="json"),
+        "diff": difference(done) if dry_run else None,
+    }
+    if event is None:
+        output.emit(result, f"nothing to do: {nothing}")
+        return
+    told = tell(event, done)
+    if dry_run:
+        output.emit(result, [f"would: {line}" for line in told[:1]] + difference(done))
+        if exit_code:
+            raise typer.Exit(ACTION_NEEDED)
+        return
+    output.emit(
+        result, [told[0], f"{told[1]}  Recorded as event {event['seq']}, {done.record[:7]}."]
+    )
+
+
+def tell(event: dict[str, Any], done: "Done") -> list[str]:
+    """An event for people: what is so now, and what to do next."""
+    model, kind = event["model"], event["kind"]
+    route = done.after.models[model]
+    active = route.active.version
+    before = done.before.models.get(model)
+    was = before.active.version if before else "nothing"
+    share = f"{event.get('traffic', 0):g} %"
+    match kind:
+        case "deployed":
+            undo = "Undo: kt rollback." if before else "Serve it: kt serve."
+            return [f"{model}: {was} → {active}, 100 % of traffic.", undo]
+        case "experiment_started":
+            rest = f"{100 - event['traffic']:g} %"
+            return [
+                f"experiment {event['experiment']}: {model} {active} {rest} · {event['version']} {share}, sticky by unit.",
+                "Undo: kt rollback.  Watch: kt status -w.",
+            ]
+        case "traffic_changed":
+            return [
+                f"experiment {event['experiment']}: {share} of traffic.",
+                "Undo: kt ramp with the old share.",
+            ]
+        case "promoted":
+            return [
+                f"{model}: {was} → {active}, 100 % of traffic; {event['label']}.",
+                "Undo: kt rollback.",
+            ]
+        case "experiment_ended":
+            return [
+                f"experiment {event['experiment']} ended: {model} {active} takes 100 % of traffic.",
+                f"Again: kt deploy {model}@VERSION --ab-test NAME.",
+            ]
+        case _:
+            ended = f"experiment {event['ended']} ended; " if event["ended"] else ""
+            moved = (
+                f"{model}: {was} → {active}."
+                if was != active
+                else f"{model} {active} takes 100 % of traffic."
+            )
+            undo = (
+                f"Undo: kt rollback {was} --model {model}."
+                if was != active
+                else "Once more goes back a version: kt rollback."
+            )
+            return [ended + moved, undo]
+
+
+def difference(done: "Done") -> list[str]:
+    """The manifest's change, as a unified diff."""
+    import difflib
+
+    from kt.deployments import manifest
+
+    old, new = (manifest.dump(side).decode().splitlines() for side in (done.before, done.after))
+    return list(
+        difflib.unified_diff(old, new, manifest.MANIFEST, manifest.MANIFEST, lineterm="", n=2)
+    )
+
+
+def history(
+    model: Model = "",
+    at: Annotated[
+        str,
+        typer.Option("--at", metavar="T", help="Up to a time: 2026-01-14 or 2026-01-14T10:30:00Z."),
+    ] = "",
+    last: Annotated[
+        int,
+        typer.Option("--last", "-n", metavar="N", min=0, help="Only the last N events; 0 for all."),
+    ] = 20,
+    json: Json = False,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", help="One event a line, as they stand in the file.")
+    ] = False,
+) -> None:
+    """What has happened, newest first.
+
+    Example: kt history --model sakt --last 5
+    """
+    from kt import journal
+    from kt.deployments import audit
+
+    book, _ = audit.read(options.workspace())
+    if at:
+        book = audit.at_time(book, at)
+    events = [event for event in book.events if not model or event["model"] == model]
+    shown = events[-last:] if last else events
+    if jsonl:
+        import json as json_module
+
+        for event in shown:
+            output.write(json_module.dumps(event, ensure_ascii=False))
+        return
+    rows = [
+        (
+            event["seq"],
+            event["at"],
+            event["by"],
+            event["model"],
+            describe(event),
+            output.short(event["reason"]),
+            journal.digest(event)[:7],
+        )
+        for event in reversed(shown)
+    ]
+    text = (
+        output.table(("SEQ", "AT", "BY", "MODEL", "WHAT", "REASON", "RECORD"), rows)
+        if rows
+        else "nothing has happened yet"
+    )
+    more = (
+        [f"{len(events) - len(shown)} earlier: kt history --last 0"]
+        if len(events) > len(shown)
+        else []
+    )
+    output.emit({"events": shown, "total": len(events)}, [text, *more])
+
+
+def describe(event: dict[str, Any]) -> str:
+    """An event in a few words."""
+    forced = ", forced" if event.get("forced") else ""
+    match event["kind"]:
+        case "deployed":
+            return f"deploy {event['version']}{forced}"
+        case "experiment_started":
+            return (
+                f"start {event['experiment']}: {event['version']} at {event['traffic']:g} %{forced}"
+            )
+        case "traffic_changed":
+            return f"ramp {event['experiment']} to {event['traffic']:g} %"
+        case "promoted":
+            return f"promote {event['experiment']}: {event['version']}{forced}"
+        case "experiment_ended":
+            return f"end {event['experiment']}"
+        case _:
+            ended = f", ends {event['ended']}" if event["ended"] else ""
+            return f"roll back to {event['version']}{ended}" + (
+                ", marked bad" if event["bad"] else ""
+            )
+
+
+def status(
+    model: Annotated[str, typer.Argument(metavar="[MODEL]", help="One model; all without.")] = "",
+    at: Annotated[
+        str,
+        typer.Option(
+            "--at", metavar="T", help="As it was at a time: 2026-01-14 or 2026-01-14T10:30:00Z."
+        ),
+    ] = "",
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Keep showing it, until interrupted.")
+    ] = False,
+    every: Annotated[
+        float,
+        typer.Option("--every", metavar="S", min=0.2, help="With --watch: seconds between looks."),
+    ] = 2.0,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit 11 if something needs attention.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """What is live: versions, traffic, experiments, and what running predictors really serve.
+
+    Example: kt status --watch
+    """
+    from kt.errors import WARNING
+
+    workspace = options.workspace()
+    while True:
+        result, text = look(workspace, model, at)
+        if not watch:
+            break
+        redraw(text)
+        import time
+
+        time.sleep(every)
+    output.emit(result, text)
+    if exit_code and result["attention"]:
+        raise typer.Exit(WARNING)
+
+
+def redraw(lines: list[str]) -> None:
+    """The same screen anew on a terminal; elsewhere one block after the other."""
+    import sys
+
+    if sys.stdout.isatty():
+        sys.stdout.write("\x1b[H\x1b[2J")
+    for line in lines:
+        output.write(line)
+    sys.stdout.flush()
+
+
+def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], list[str]]:
+    """The state as rows, for people and for JSON."""
+    from datetime import datetime
+
+    from kt import clock
+    from kt.deployments import audit
+    from kt.predictor import presence
+
+    book, state = audit.read(workspace)
+    if at:
+        book = audit.at_time(book, at)
+        state = audit.fold(book)
+    if model:
+        choose(workspace, state, model)
+    now = clock.now()
+    shown = {
+        name: serving
+        for name, serving in sorted(state.models.items())
+        if not model or name == model
+    }
+    predictors = [] if at else presence.alive(workspace)
+    attention = (
+        []
+        if at
+        else [
+            f"{finding.where} {finding.what}; {finding.do}"
+            for finding in audit.taken_back(workspace)
+        ]
+    )
+    for predictor in predictors:
+        if predictor.state != "ok":
+            attention.append(f"predictor {predictor.pid} is degraded: {predictor.reason}")
+        if predictor.seq != state.seq:
+            attention.append(
+                f"predictor {predictor.pid} serves event {predictor.seq}, the history stands at {state.seq}"
+            )
+    rows = [row for name, serving in shown.items() for row in variants(name, serving)]
+    attention += [
+        f"{row['model']} {row['version']} serves past a gate that refused it"
+        for row in rows
+        if row["forced"]
+    ]
+    last = book.events[-1] if book.events else None
+    result = {
+        "seq": state.seq,
+        "models": rows,
+        "predictors": [predictor.__dict__ for predictor in predictors],
+        "attention": attention,
+        "last": last,
+    }
+    if not rows:
+        return result, [
+            "nothing is deployed yet.  Next: kt train, then kt deploy FILE; or see it all: kt demo"
+        ]
+
+    def age(since: str) -> str:
+        return output.ago((now - datetime.fromisoformat(since)).total_seconds())
+
+    cells = [
+        (
+            row["model"],
+            row["variant"],
+            row["version"],
+            f"{row['traffic'] * 100:g} %",
+            age(row["since"]),
+            ", ".join(row["labels"]),
+        )
+        for row in rows
+    ]
+    lines = [output.table(("MODEL", "VARIANT", "VERSION", "TRAFFIC", "SINCE", "LABELS"), cells), ""]
+    for name, serving in shown.items():
+        if serving.experiment:
+            lines.append(
+                f"experiment  {serving.experiment.name} on {name}: undecided, no outcomes are recorded yet"
+            )
+    if not at:
+        lines.append(
+            f"predictor   {', '.join(p.address for p in predictors[:1]) + f' ({len(predictors)} workers)' if predictors else 'none is running: kt serve'}"
+        )
+    if last:
+        lines.append(
+            f"last change event {last['seq']} by {last['by']}, {age(last['at'])} ago: {describe(last)}"
+        )
+    lines += [f"ATTENTION   {text}" for text in attention]
+    return result, lines
+
+
+def variants(model: str, serving: "Serving") -> list[dict[str, Any]]:
+    """A model's variants, each as a row."""
+    active, experiment = serving.active, serving.experiment
+    if active is None:
+        return []
+
+    def row(variant: str, version: str, traffic: float, since: str) -> dict[str, Any]:
+        return {
+            "model": model,
+            "variant": variant,
+            "version": version,
+            "traffic": traffic,  # a fraction
+            "since": since,
+            "labels": list(serving.labels.get(version, ())),
+            "forced": version in serving.forced,
+        }
+
+    if experiment is None:
+        return [row("active", active.version, 1.0, active.since)]
+    share = experiment.traffic / 100
+    return [
+        row("control", active.version, 1.0 - share, active.since),
+        row("treatment", experiment.version, share, experiment.since),
+    ]

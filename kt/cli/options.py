@@ -1,0 +1,55 @@
+"""The options that many verbs share, and the stamp that every change carries."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kt.cli import output
+
+if TYPE_CHECKING:
+    from kt.deployments.plan import Stamp
+    from kt.workspace import Workspace
+
+
+def set_json(asked: bool) -> bool:
+    output.run.json = output.run.json or asked
+    return asked
+
+
+def set_quiet(asked: bool) -> bool:
+    output.run.quiet = output.run.quiet or asked
+    return asked
+
+
+Json = Annotated[
+    bool, typer.Option("--json", callback=set_json, help="One JSON document on stdout.")
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", callback=set_quiet, help="Print no steps and no result.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check and show everything, write nothing.")
+]
+ExitCode = Annotated[
+    bool, typer.Option("--exit-code", help="With --dry-run: exit 10 if something would change.")
+]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, kept in the history.")]
+Model = Annotated[
+    str, typer.Option("--model", "-m", metavar="NAME", help="The model, where there are several.")
+]
+
+
+def workspace() -> "Workspace":
+    """The workspace that the command is about."""
+    from kt import workspace as workspaces
+
+    return workspaces.find(Path.cwd(), output.run.workspace)
+
+
+def stamp(reason: str) -> "Stamp":
+    """Who, when, why."""
+    from kt import clock, git
+    from kt.deployments.plan import Stamp
+
+    return Stamp(git.identity(), output.iso(clock.now()), reason)

@@ -1,0 +1,267 @@
+"""register, models, show: which versions exist, and what each one is."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kt.cli import options, output
+from kt.cli.options import DryRun, ExitCode, Json, Model, Quiet, Reason
+
+if TYPE_CHECKING:
+    from kt.deployments.plan import Stamp
+    from kt.registry.register import Prepared
+    from kt.workspace import Workspace
+
+
+@contextmanager
+def prepared(
+    workspace: "Workspace",
+    path: Path,
+    stamp: "Stamp",
+    model: str,
+    version: str,
+    family: str,
+    config: Path | None,
+    *,
+    force: bool,
+) -> "Iterator[Prepared]":
+    """A file made ready to be a version, its steps told as they happen."""
+    from kt.deployments import audit
+    from kt.registry import register as room
+
+    _, state = audit.read(workspace)
+
+    def active(name: str) -> str | None:
+        held = state.serving(name).active
+        return held.version if held else None
+
+    request = room.Request(path, model, version, family, config, force, stamp.by, stamp.at)
+    with room.prepared(workspace, request, active, output.step) as ready:
+        for verdict in ready.draft.gates:
+            if not ready.existing:
+                output.step(
+                    verdict.gate, ("" if verdict.passed else "NOT PASSED: ") + verdict.sentence
+                )
+        yield ready
+
+
+def register(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A model file.")],
+    model: Model = "",
+    version: Annotated[
+        str,
+        typer.Option(
+            "--version", metavar="V", help="The version's name; the next free vN without."
+        ),
+    ] = "",
+    family: Annotated[
+        str, typer.Option("--family", metavar="F", help="The family of bare weights.")
+    ] = "",
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", metavar="FILE", help="The configuration of bare weights, as JSON."
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Past the judging gates, never the safety ones.")
+    ] = False,
+    reason: Reason = "",
+    dry_run: DryRun = False,
+    exit_code: ExitCode = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Make a file a version, without traffic. The same file again is the same version.
+
+    Example: kt register model.pt --model sakt
+    """
+    from kt.deployments import deploy as room
+    from kt.errors import ACTION_NEEDED
+
+    workspace = options.workspace()
+    stamp = options.stamp(reason)
+    with prepared(workspace, path, stamp, model, version, family, config, force=force) as ready:
+        name = ready.version(workspace)
+        done = room.register(workspace, ready, dry_run=dry_run)
+    for text in (*done.notes, *done.warnings):
+        output.warn(text)
+    result = {
+        "model": ready.model,
+        "version": name,
+        "sha256": ready.sha256,
+        "new": not ready.existing,
+        "dry_run": dry_run,
+    }
+    known = (
+        "is registered already"
+        if ready.existing
+        else "would be registered"
+        if dry_run
+        else "is registered, without traffic"
+    )
+    output.emit(result, f"{ready.model}@{name} {known}.  Next: kt deploy {ready.model}@{name}")
+    if dry_run and exit_code and not ready.existing:
+        raise typer.Exit(ACTION_NEEDED)
+
+
+def models(
+    model: Annotated[
+        str, typer.Argument(metavar="[MODEL]", help="One model's versions; all models without.")
+    ] = "",
+    last: Annotated[
+        int,
+        typer.Option(
+            "--last", "-n", metavar="N", min=0, help="Only the last N versions; 0 for all."
+        ),
+    ] = 20,
+    json: Json = False,
+) -> None:
+    """The models, or one model's versions.
+
+    Example: kt models sakt
+    """
+    from kt.deployments import audit
+    from kt.registry import record
+
+    workspace = options.workspace()
+    _, state = audit.read(workspace)
+    if not model:
+        found = [
+            summary(name, record.versions(workspace, name), state.serving(name).active)
+            for name in record.models(workspace)
+        ]
+        summaries = [
+            (row["model"], row["active"] or "-", row["latest"] or "-", row["versions"])
+            for row in found
+        ]
+        text = (
+            output.table(("MODEL", "ACTIVE", "LATEST", "VERSIONS"), summaries)
+            if summaries
+            else "there are no models yet.  Next: kt deploy FILE"
+        )
+        output.emit({"models": found}, text)
+        return
+    names = record.versions(workspace, model)
+    if not names:
+        raise record.unknown(workspace, model, "")
+    serving = state.serving(model)
+    rows: list[dict[str, Any]] = []
+    for name in reversed(names[-last:] if last else names):
+        known = record.read(workspace, model, name)
+        where = "active" if serving.active and serving.active.version == name else ""
+        if serving.experiment and serving.experiment.version == name:
+            where = f"treatment, {serving.experiment.traffic:g} %"
+        rows.append(
+            {
+                "version": name,
+                "serves": where,
+                "family": known.spec.family,
+                "size": known.size,
+                "parameters": known.parameters,
+                "score": headline(known.scores),
+                "created_at": known.created_at,
+                "by": known.by,
+                "labels": list(serving.labels.get(name, ())),
+                "sha256": known.sha256,
+            }
+        )
+    cells = [
+        (
+            r["version"],
+            r["serves"],
+            r["family"],
+            output.bytes_of(r["size"]),
+            r["score"] or "-",
+            r["created_at"],
+            r["by"],
+            ", ".join(r["labels"]),
+        )
+        for r in rows
+    ]
+    headers = ("VERSION", "SERVES", "FAMILY", "SIZE", "SCORE", "CREATED", "BY", "LABELS")
+    more = (
+        [f"{len(names) - len(rows)} earlier: kt models {model} --last 0"]
+        if len(rows) < len(names)
+        else []
+    )
+    output.emit(
+        {"model": model, "versions": rows, "total": len(names)},
+        [output.table(headers, cells), *more],
+    )
+
+
+def summary(model: str, versions: list[str], active: Any) -> dict[str, Any]:
+    return {
+        "model": model,
+        "active": active.version if active else None,
+        "latest": versions[-1] if versions else None,
+        "versions": len(versions),
+    }
+
+
+def headline(scores: dict[str, Any]) -> str | None:
+    """The score that training stopped on, as trained."""
+    metric = scores.get("metric")
+    value = scores.get(metric) if isinstance(metric, str) else None
+    return f"{metric} {value:.4f}" if isinstance(value, float) else None
+
+
+def show(
+    what: Annotated[str, typer.Argument(metavar="MODEL@VERSION", help="A registered version.")],
+    json: Json = False,
+) -> None:
+    """Everything that is known of a version: origin, configuration, scores, gates, life.
+
+    Example: kt show sakt@v2
+    """
+    from kt.config import check_name
+    from kt.deployments import audit
+    from kt.errors import Invalid
+    from kt.registry import record
+
+    workspace = options.workspace()
+    name, at, version = what.partition("@")
+    if not at:
+        raise Invalid(
+            f"{what[:64]!r} names no version", do="write it as MODEL@VERSION; see them: kt models"
+        )
+    known = record.read(workspace, check_name(name, "a model"), check_name(version, "a version"))
+    book, _ = audit.read(workspace)
+    life = [
+        event for event in book.events if event["model"] == name and event.get("version") == version
+    ]
+    signature = known.spec.signature
+    lines = [
+        f"{name}@{version}",
+        f"  family      {known.spec.family}: {brief(known.spec.config)}",
+        f"  requests    {known.spec.form.rpartition('.')[2]}: {brief(signature)}",
+        f"  weights     {output.bytes_of(known.size)}, {known.parameters:,} parameters, sha256 {known.sha256}",
+        f"  from        {known.source.name} ({known.source.format}, {output.bytes_of(known.source.size)}, sha256 {known.source.sha256[:12]}…)",
+        f"  registered  {known.created_at} by {known.by}, after {known.parent or 'nothing'}; kt {known.made_with.get('kt')}, torch {known.made_with.get('torch')}",
+        f"  scores      {brief(known.scores) or 'none are known'}",
+    ]
+    lines += [
+        f"  gate        {gate.gate}: {'' if gate.passed else 'NOT PASSED: '}{gate.sentence}"
+        for gate in known.gates
+    ]
+    from kt.cli.deployments import describe
+
+    lines += [f"  event {event['seq']:<5} {event['at']} {describe(event)}" for event in life[-10:]]
+    output.emit({**known.model_dump(mode="json"), "events": life}, lines)
+
+
+def brief(values: dict[str, Any]) -> str:
+    """Names and values in one line; long lists as their length, tables left out."""
+    parts = []
+    for key, value in values.items():
+        if isinstance(value, list | tuple):
+            parts.append(f"{len(value)} {key}")
+        elif isinstance(value, float):
+            parts.append(f"{key} {value:.4g}")
+        elif not isinstance(value, dict):
+            parts.append(f"{key} {value}")
+    return output.short(", ".join(parts), 160)

@@ -1,0 +1,248 @@
+"""Reading back: the state now or at a time, the history, and whether everything is as kt wrote it."""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from kt import files, git, journal
+from kt.deployments import history, manifest
+from kt.deployments.events import HISTORY, one
+from kt.deployments.history import Impossible, State
+from kt.errors import Corrupt, Invalid, KtError
+from kt.journal import Journal
+from kt.registry import load, record
+from kt.workspace import Workspace
+
+KEPT = "history.json"  # in .kt/: the history as this machine last wrote it
+
+
+def read(workspace: Workspace) -> tuple[Journal, State]:
+    """The journal and its fold. Raises Corrupt with file and line."""
+    book = journal.read(workspace.root / HISTORY)
+    return book, fold(book)
+
+
+def fold(book: Journal) -> State:
+    """The state after a journal's events, each folded as it comes so that a fault is named by its line."""
+    state = history.EMPTY
+    for number, raw in enumerate(book.events, 1):
+        try:
+            state = history.fold([one.validate_python(raw)], state)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(str(part) for part in first["loc"][1:]) or "kind"
+            raise damaged(book, number, f"{key}: {first['msg']}") from error
+        except Impossible as error:
+            raise damaged(book, number, f"it cannot follow: {error}") from error
+    return replace(state, head=book.head)
+
+
+def damaged(book: Journal, number: int, what: str) -> Corrupt:
+    return Corrupt(f"event {number}: {what}", where=journal.at(book.path, number), do=journal.MEND)
+
+
+def at_time(book: Journal, when: str) -> Journal:
+    """The head of the journal up to a time (ISO 8601, or its beginning: 2026-01-14)."""
+    if not re.fullmatch(r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\dZ?)?)?)?)?)?", when):
+        raise Invalid(
+            f"{when[:40]!r} is no time",
+            where="--at",
+            do="write it as 2026-01-14 or 2026-01-14T10:30:00Z",
+        )
+    # a shorter time means its end: a day includes its events
+    events = [event for event in book.events if str(event["at"])[: len(when)] <= when]
+    return Journal(
+        book.path, book.events[: max((event["seq"] for event in events), default=0)], book.text
+    )
+
+
+def find_record(book: Journal, reference: str) -> int:
+    """The seq that a number or the beginning of an event's digest stands for."""
+    if reference.isdigit() and len(reference) < 7:
+        if 1 <= int(reference) <= book.seq:
+            return int(reference)
+    else:
+        found = [
+            event["seq"]
+            for event in book.events
+            if journal.digest(event).startswith(reference.lower())
+        ]
+        if len(found) == 1:
+            return int(found[0])
+    raise Invalid(
+        f"{reference[:64]!r} names no event",
+        where="--to-record",
+        do="see their numbers: kt history",
+    )
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as kt wrote it. fixable: `kt verify --fix` mends it without losing anything."""
+
+    where: str
+    what: str
+    do: str
+    fixable: bool = False
+
+
+def verify(workspace: Workspace) -> list[Finding]:
+    """Everything that is not as kt wrote it, each on its own: one fault does not hide the next."""
+    findings = taken_back(workspace)
+    try:
+        book, state = read(workspace)
+    except KtError as error:
+        findings.append(Finding(error.where, error.what, error.do))
+    else:
+        findings += verify_manifest(workspace, state)
+        findings += verify_served(workspace, state)
+        findings += verify_committed(workspace, book)
+    return findings + verify_registry(workspace) + leftovers(workspace)
+
+
+def taken_back(workspace: Workspace) -> list[Finding]:
+    """A history that git, or a hand, has replaced by an older or another one."""
+    kept = workspace.local / KEPT
+    path = workspace.root / HISTORY
+    if not kept.exists() or (path.exists() and path.samefile(kept)):
+        return []
+    try:
+        mine, disk = journal.read(kept), journal.read(path)
+    except KtError:
+        return []  # reported by whoever reads the history
+    if disk.events[: mine.seq] == mine.events:
+        return []
+    what = f"ends at event {disk.seq}, but this machine has written event {mine.seq}"
+    if disk.events != mine.events[: disk.seq]:
+        what = f"tells another story than this machine has written (its last event was {mine.seq})"
+    return [
+        Finding(
+            HISTORY,
+            f"{what}: a git checkout, stash or reset, or an edit by hand",
+            "take it back: kt verify --fix",
+            fixable=True,
+        )
+    ]
+
+
+def verify_manifest(workspace: Workspace, state: State) -> list[Finding]:
+    path = workspace.root / manifest.MANIFEST
+    due = manifest.dump(manifest.manifest(state))
+    try:
+        found = None if path.is_symlink() else path.read_bytes()
+    except OSError:
+        found = None
+    if found == due or (found is None and state.seq == 0):
+        return []
+    what = "is missing" if found is None else "is not what the history says"
+    return [Finding(manifest.MANIFEST, what, "write it anew: kt verify --fix", fixable=True)]
+
+
+def verify_served(workspace: Workspace, state: State) -> list[Finding]:
+    """Versions that the history names and the registry lacks, or holds with other weights."""
+    out = []
+    for model, serving in state.models.items():
+        named = {held.version: held.sha256 for held in serving.past.values()}
+        if serving.experiment:
+            named[serving.experiment.version] = serving.experiment.sha256
+        for version, sha256 in named.items():
+            try:
+                found = record.read(workspace, model, version).sha256
+            except Invalid:
+                out.append(
+                    Finding(
+                        f"registry/{model}/{version}",
+                        "is named by the history and is not there",
+                        record.RESTORE,
+                    )
+                )
+            except Corrupt:
+                continue  # reported with the registry
+            else:
+                if found != sha256:
+                    out.append(
+                        Finding(
+                            f"registry/{model}/{version}",
+                            "has other weights than were deployed",
+                            record.RESTORE,
+                        )
+                    )
+    return out
+
+
+def verify_committed(workspace: Workspace, book: Journal) -> list[Finding]:
+    """What git last committed must be the beginning of what is on disk."""
+    if workspace.settings.git == "off":
+        return []
+    text = git.committed(workspace.root, HISTORY)
+    if text is None:
+        return []
+    try:
+        events = journal.parse(text, book.path)
+    except KtError as error:
+        return [Finding(f"HEAD:{HISTORY}", error.what, error.do)]
+    if book.events[: len(events)] == events:
+        return []
+    first = next(
+        (n for n, (a, b) in enumerate(zip(events, book.events, strict=False), 1) if a != b),
+        book.seq + 1,
+    )
+    return [
+        Finding(
+            journal.at(Path(HISTORY), first),
+            "differs from what git has committed",
+            "see how: git diff HEAD -- deployments",
+        )
+    ]
+
+
+def verify_registry(workspace: Workspace) -> list[Finding]:
+    out = []
+    for model in record.models(workspace):
+        for version in record.versions(workspace, model):
+            try:
+                known = record.read(workspace, model, version)
+                spec = load.check(record.weights(workspace.root, model, version), known.sha256)
+            except KtError as error:
+                out.append(Finding(error.where, error.what, error.do))
+                continue
+            if spec != known.spec:
+                out.append(
+                    Finding(
+                        f"registry/{model}/{version}",
+                        "its record and its weights do not agree",
+                        record.RESTORE,
+                    )
+                )
+            if (
+                record.dump(known)
+                != (record.folder(workspace, model, version) / record.RECORD).read_bytes()
+            ):
+                out.append(
+                    Finding(
+                        f"registry/{model}/{version}",
+                        "its record was written anew by something else",
+                        record.RESTORE,
+                    )
+                )
+    return out
+
+
+def leftovers(workspace: Workspace) -> list[Finding]:
+    """Folders in the registry that are no versions: an interrupted command, or something of somebody's."""
+    return [
+        Finding(f"registry/{model}/{name}", "is no version: it has no record", "move it away")
+        for model in record.models(workspace)
+        for name in record.subfolders(workspace.root / record.FOLDER / model)
+        if not record.is_version(workspace, model, name)
+    ]
+
+
+def restore(workspace: Workspace) -> bool:
+    """Put back the history that this machine last wrote. True if it had been taken back. Under the lock."""
+    if not any(finding.fixable for finding in taken_back(workspace)):
+        return False
+    files.write_whole(workspace.root / HISTORY, (workspace.local / KEPT).read_bytes())
+    return True

@@ -1,0 +1,245 @@
+"""What a command would write: state + request -> events, or Refused. Pure.
+
+Every plan asks `history.apply` whether its events may follow, so the plan and the fold read one
+transition table; what is added here is the way out that a refusal names.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kt.deployments.events import (
+    AnyEvent,
+    Deployed,
+    ExperimentEnded,
+    ExperimentStarted,
+    Promoted,
+    RolledBack,
+    TrafficChanged,
+)
+from kt.deployments.history import Experiment, Serving, State
+from kt.errors import Invalid, Refused, Undecided
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """Who, when, why: the part of an event that a plan cannot know."""
+
+    by: str
+    at: str  # ISO 8601, UTC
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The version that a command is about."""
+
+    model: str
+    version: str
+    sha256: str
+    forced: bool = False  # past a gate's refusal
+
+
+def deploy(state: State, candidate: Candidate, stamp: Stamp) -> list[AnyEvent]:
+    """All the traffic for the candidate. Nothing to do where it has it already."""
+    serving = state.serving(candidate.model)
+    refuse_experiment(candidate.model, serving)
+    if serving.active and serving.active.version == candidate.version:
+        return []
+    return [
+        Deployed(
+            **common(state, candidate.model, stamp),
+            version=candidate.version,
+            sha256=candidate.sha256,
+            forced=candidate.forced,
+        )
+    ]
+
+
+def experiment(
+    state: State, candidate: Candidate, name: str, traffic: float, stamp: Stamp
+) -> list[AnyEvent]:
+    """A share of the units for the candidate. The running experiment's own name changes its traffic."""
+    check_traffic(traffic)
+    serving = state.serving(candidate.model)
+    if serving.active is None:
+        raise Refused(
+            f"{candidate.model} serves nothing yet: an experiment needs a control",
+            do="the first deployment takes 100 %: leave --traffic and --ab-test out",
+        )
+    running = serving.experiment
+    if running and running.name == name and running.version == candidate.version:
+        return ramp(state, name, traffic, stamp)
+    refuse_experiment(candidate.model, serving)
+    if serving.active.version == candidate.version:
+        raise Refused(
+            f"{candidate.model}@{candidate.version} is active already", do="deploy another version"
+        )
+    if other := next(
+        (
+            model
+            for model, held in state.models.items()
+            if held.experiment and held.experiment.name == name
+        ),
+        None,
+    ):
+        raise Refused(
+            f"an experiment {name} is running on {other}",
+            do="give this one another name: --ab-test NAME",
+        )
+    return [
+        ExperimentStarted(
+            **common(state, candidate.model, stamp),
+            experiment=name,
+            version=candidate.version,
+            sha256=candidate.sha256,
+            traffic=traffic,
+            forced=candidate.forced,
+        )
+    ]
+
+
+def ramp(state: State, name: str, traffic: float, stamp: Stamp) -> list[AnyEvent]:
+    """Another share for a running experiment."""
+    check_traffic(traffic)
+    model, running = find(state, name)
+    if running.traffic == traffic:
+        return []
+    return [TrafficChanged(**common(state, model, stamp), experiment=name, traffic=traffic)]
+
+
+def promote(
+    state: State, name: str, stamp: Stamp, *, evidence: dict[str, Any] | None, force: bool
+) -> list[AnyEvent]:
+    """All the traffic for the treatment, on evidence or by force.
+
+    evidence: the experiment's report, whose `verdict` says better, worse or undecided.
+    """
+    model, running = find(state, name)
+    verdict = evidence.get("verdict") if evidence else None
+    if not force and verdict != "better":
+        judge(name, evidence, verdict)
+    if force and not stamp.reason:
+        raise Invalid(
+            "a forced promotion needs a reason",
+            where="--reason",
+            do=f"kt promote {name} --force --reason TEXT",
+        )
+    return [
+        Promoted(
+            **common(state, model, stamp),
+            experiment=name,
+            version=running.version,
+            label=f"ab-winner-{name}",
+            evidence=evidence,
+            forced=force,
+        )
+    ]
+
+
+def judge(name: str, evidence: dict[str, Any] | None, verdict: str | None) -> None:
+    """Refuse a promotion that the evidence does not support."""
+    if verdict == "worse":
+        raise Refused(
+            f"the treatment of {name} is worse than the control", do=f"end it: kt end {name}"
+        )
+    missing = (
+        "no outcomes have been recorded"
+        if evidence is None
+        else str(evidence.get("missing", "not enough outcomes"))
+    )
+    raise Undecided(
+        f"{name} is undecided: {missing}",
+        do=f"wait, end it (kt end {name}), or promote without evidence: kt promote {name} --force --reason TEXT",
+    )
+
+
+def end(state: State, name: str, stamp: Stamp) -> list[AnyEvent]:
+    """The control takes the treatment's traffic back."""
+    model, _ = find(state, name)
+    return [ExperimentEnded(**common(state, model, stamp), experiment=name)]
+
+
+def roll_back(
+    state: State, model: str, stamp: Stamp, *, version: str = "", bad: bool = False
+) -> list[AnyEvent]:
+    """Undo the last change of traffic, or go back to a version that was active before.
+
+    With an experiment running and no version named, only the experiment ends: a second rollback goes
+    back a version. bad: mark the version that is left, so that no rollback returns to it by itself.
+    """
+    serving = state.serving(model)
+    active = serving.active
+    if active is None:
+        raise Refused(
+            f"{model} serves nothing: there is nothing to roll back",
+            do="see what there is: kt models",
+        )
+    ended = serving.experiment.name if serving.experiment else ""
+    target = version or (active.version if ended else before(model, serving))
+    if target == active.version and not ended:
+        return []
+    if target not in serving.past:
+        raise Refused(
+            f"{model}@{target} was never active",
+            do=f"those that were: {', '.join(serving.past)}; or deploy it: kt deploy {model}@{target}",
+        )
+    return [RolledBack(**common(state, model, stamp), version=target, ended=ended, bad=bad)]
+
+
+def before(model: str, serving: Serving) -> str:
+    """The last different version that was active before and is not marked bad."""
+    assert serving.active is not None
+    for held in reversed(serving.stack[:-1]):
+        if held.version != serving.active.version and held.version not in serving.bad:
+            return held.version
+    marked = ", ".join(sorted(serving.bad & set(serving.past)))
+    raise Refused(
+        f"{model}@{serving.active.version} has no version before it to go back to"
+        + (f" ({marked} is marked bad)" if marked else ""),
+        do=f"name one: kt rollback VERSION --model {model}, or deploy another: kt deploy FILE",
+    )
+
+
+def find(state: State, name: str) -> tuple[str, Experiment]:
+    """The model and the experiment that is running under this name."""
+    running = {
+        serving.experiment.name: (model, serving.experiment)
+        for model, serving in state.models.items()
+        if serving.experiment
+    }
+    if name not in running:
+        raise Refused(
+            f"no experiment {name} is running",
+            do=f"running: {', '.join(sorted(running))}"
+            if running
+            else "none is; start one: kt deploy FILE --traffic 10 --ab-test NAME",
+        )
+    return running[name]
+
+
+def refuse_experiment(model: str, serving: Serving) -> None:
+    if serving.experiment:
+        name = serving.experiment.name
+        raise Refused(
+            f"experiment {name} is running on {model}",
+            do=f"promote or end it first: kt promote {name} | kt end {name}",
+        )
+
+
+def check_traffic(traffic: float) -> None:
+    if not 0 <= traffic <= 100:
+        raise Invalid(
+            f"traffic is {traffic:g}, it must lie between 0 and 100 percent", where="--traffic"
+        )
+
+
+def common(state: State, model: str, stamp: Stamp) -> dict[str, Any]:
+    """The fields that every event has."""
+    return {
+        "seq": state.seq + 1,
+        "prev": state.head,
+        "at": stamp.at,
+        "by": stamp.by,
+        "model": model,
+        "reason": stamp.reason,
+    }

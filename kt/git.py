@@ -1,0 +1,249 @@
+"""The one door to git: it records what has already happened, and can never undo or fail it.
+
+The git command is run through GitPython. `git commit --only -- PATHS` leaves alone what a developer
+has staged; `repo.index.commit()` does not. Hooks are off: a hook that lints source must not veto
+the record of a fact (what may veto comes before: the gates).
+"""
+
+import os
+import re
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kt.errors import Refused
+
+if TYPE_CHECKING:
+    from git import Repo
+
+LOCK_WAIT = 10.0  # seconds for another git command to finish
+BUSY = {
+    "MERGE_HEAD": "a merge",
+    "rebase-merge": "a rebase",
+    "rebase-apply": "a rebase",
+    "CHERRY_PICK_HEAD": "a cherry-pick",
+    "REVERT_HEAD": "a revert",
+}
+# core.fsync: the record survives a power cut as the files do. No gc: it would outlive the command.
+OPTIONS = (
+    "-c",
+    "core.fsync=all",
+    "-c",
+    "gc.auto=0",
+    "-c",
+    "maintenance.auto=false",
+    "-c",
+    "core.hooksPath=/dev/null",
+)
+
+
+@dataclass(frozen=True)
+class Committed:
+    """commit: the new commit's id, empty where nothing was to be committed. problem: why it is pending."""
+
+    commit: str = ""
+    problem: str = ""
+
+
+def open_repository(root: Path) -> "Repo | None":
+    """The repository that `root` lies in; None without one, and without the git command."""
+    if not any((folder / ".git").exists() for folder in (root, *root.parents)):
+        return None
+    try:
+        from git import Repo
+        from git.exc import GitError
+    except ImportError:  # GitPython raises it where there is no git command
+        return None
+    try:
+        return Repo(root, search_parent_directories=True)
+    except GitError:
+        return None
+
+
+def refuse_if_busy(root: Path) -> None:
+    """Raises Refused while a merge, a rebase or the like waits for a person. Reads only files."""
+    folder = folder_of(root)
+    for name, what in BUSY.items():
+        if folder is not None and (folder / name).exists():
+            raise Refused(
+                f"{what} is in progress in this repository",
+                do="finish or abort it first: git status",
+            )
+
+
+def folder_of(root: Path) -> Path | None:
+    """The .git folder, also of a worktree, whose .git is a file that names it."""
+    for folder in (root, *root.parents):
+        found = folder / ".git"
+        if found.is_dir():
+            return found
+        if found.is_file():
+            named = re.match(r"gitdir: (.+)", found.read_text())
+            return folder / named[1].strip() if named else None
+    return None
+
+
+def commit(root: Path, paths: Sequence[str], message: str, lock: int | None = None) -> Committed:
+    """Commit exactly these paths of the workspace. Never raises: what fails is left to the next command.
+
+    lock: a descriptor that git inherits, so that the workspace stays locked while git lives, also
+    when kt was killed meanwhile.
+    """
+    repo = open_repository(root)
+    if repo is None:
+        return Committed(problem="there is no git repository or no git command")
+    from git.exc import GitError
+
+    folder = Path(repo.git_dir)
+    if not wait_for(folder / "index.lock"):
+        return Committed(
+            problem=f"{folder / 'index.lock'} exists: another git command runs, or one was killed"
+        )
+    git = Runner(repo, root, lock)
+    try:
+        git.run("add", "--force", "--", *paths)
+        if not git.run("status", "--porcelain", "--untracked-files=no", "--", *paths):
+            return Committed()
+        try:
+            git.run("commit", "--quiet", "--only", "--no-verify", "-m", message, "--", *paths)
+        except GitError as error:
+            if "ident" not in str(error) and "tell me who you are" not in str(error):
+                raise
+            # cron has no identity
+            host = socket.gethostname() or "localhost"
+            git.run(
+                "commit",
+                "--quiet",
+                "--only",
+                "--no-verify",
+                "-m",
+                message,
+                "--",
+                *paths,
+                options=("-c", "user.name=kt", "-c", f"user.email=kt@{host}"),
+            )
+        return Committed(commit=git.run("rev-parse", "HEAD"))
+    except (GitError, OSError) as error:
+        return Committed(problem=reason(error))
+
+
+class Runner:
+    """The git command in the workspace's folder."""
+
+    def __init__(self, repo: "Repo", root: Path, lock: int | None) -> None:
+        self.repo = repo
+        self.root = root
+        self.inherit: dict[str, Any] = {} if lock is None else {"pass_fds": (lock,)}
+
+    def run(self, *arguments: str, options: Sequence[str] = ()) -> str:
+        command = ["git", *OPTIONS, *options, "-C", str(self.root), *arguments]
+        environment = {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
+        out = self.repo.git.execute(command, env=environment, **self.inherit)
+        return str(out)
+
+
+def wait_for(lock: Path) -> bool:
+    """Wait until git's own lock is gone; False if it stays."""
+    deadline = time.monotonic() + LOCK_WAIT
+    while lock.exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def reason(error: Exception) -> str:
+    """Git's own words, in one line."""
+    text = getattr(error, "stderr", "") or str(error)
+    lines = [
+        line.strip() for line in str(text).replace("stderr:", "").strip().strip("'").splitlines()
+    ]
+    said = [line for line in lines if line]
+    return (said[0] if said else type(error).__name__)[:300]
+
+
+def clear_own_lock(root: Path, since: float) -> bool:
+    """Remove the index.lock that a killed git of kt's left. True if there was one.
+
+    since: when that git was started, seconds since the epoch. The caller holds the workspace's lock,
+    which kt's git inherits, so none of kt's lives. A lock that may be another's is left alone: an
+    older one, and any while a git command works in this repository.
+    """
+    folder = folder_of(root)
+    if folder is None:
+        return False
+    lock = folder / "index.lock"
+    try:
+        if lock.stat().st_mtime < since - 1 or git_lives(folder.parent):
+            return False
+        lock.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def git_lives(folder: Path) -> bool:
+    """Whether a git command works in `folder`, as far as /proc tells; elsewhere assume so."""
+    processes = Path("/proc")
+    if not (processes / "self").exists():
+        return True
+    for process in processes.iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            name = (process / "comm").read_text().strip()
+            if name.startswith("git") and (process / "cwd").resolve().is_relative_to(folder):
+                return True
+        except OSError:
+            continue  # it ended meanwhile, or is another user's
+    return False
+
+
+def start(root: Path) -> str:
+    """Make a repository where the workspace lies in none. Returns what went wrong, or nothing."""
+    if folder_of(root) is not None:
+        return ""
+    try:
+        from git import Repo
+        from git.exc import GitError
+    except ImportError:
+        return "there is no git command"
+    try:
+        Repo.init(root)
+    except (GitError, OSError) as error:
+        return reason(error)
+    return ""
+
+
+def committed(root: Path, path: str) -> bytes | None:
+    """A file's bytes as last committed; None where git does not know it."""
+    repo = open_repository(root)
+    if repo is None:
+        return None
+    from git.exc import GitError
+
+    try:
+        out = repo.git.execute(
+            ["git", "-C", str(root), "show", f"HEAD:./{path}"],
+            stdout_as_string=False,
+            strip_newline_in_stdout=False,
+        )
+        return bytes(out)  # with stdout_as_string=False
+    except GitError:
+        return None
+
+
+def identity() -> str:
+    """Who runs this command: the system's user name, as `by` in an event."""
+    for name in ("KT_USER", "LOGNAME", "USER"):
+        if os.environ.get(name):
+            return os.environ[name][:64]
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return f"uid {os.getuid()}"

@@ -1,0 +1,253 @@
+"""What kt's HTTP faces share on Falcon: JSON in and out, body limits, and errors as problem documents.
+
+A problem document (RFC 9457) is an object with type, title, status and detail; `field` names the
+first bad field of the body, `hint` the way out, `id` the line in the log that has the rest.
+
+    {"type": "about:blank", "title": "Unprocessable Entity", "status": 422,
+     "detail": "response is 7, this model knows 0 to 1", "field": "answers.3.response"}
+
+A JSON text that two readers could read differently is refused: duplicate keys, NaN, a number that
+overflows, a lone surrogate.
+"""
+
+import io
+import logging
+import math
+import secrets
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any
+
+import falcon
+import jiter
+import orjson
+from pydantic import ValidationError
+
+from kt.errors import Invalid, KtError
+
+log = logging.getLogger("kt")
+
+DEPTH = 32  # of nested arrays and objects
+BITS = 1_330  # of an integer: 400 digits
+LONGEST = 400  # characters of a sentence in a problem document
+PROBLEM = "application/problem+json"
+RETRY_AFTER = "1"  # seconds
+
+
+class Unparsable(Invalid):
+    """The body is no JSON that kt reads."""
+
+    status = 400
+
+
+class Unknown(Invalid):
+    """There is nothing of this name."""
+
+    status = 404
+
+
+class TooLarge(Invalid):
+    status = 413
+
+
+class NotJson(Invalid):
+    status = 415
+
+
+def body(request: falcon.Request, limit: int) -> bytes:
+    """The whole body. Raises NotJson where it is not said to be JSON, TooLarge beyond `limit` bytes.
+
+    Without a Content-Length a body is read only where the server ends it itself (chunks).
+    """
+    kind = (request.content_type or "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise NotJson("the body must be JSON", do="send it with Content-Type: application/json")
+    length = request.content_length
+    if length is None:
+        length = limit + 1 if request.env.get("wsgi.input_terminated") else 0
+    elif length > limit:
+        raise too_large(limit)
+    data = read(request.env["wsgi.input"], min(length, limit + 1))
+    if len(data) > limit:
+        raise too_large(limit)
+    if request.content_length is not None and len(data) < length:
+        raise Unparsable(f"the body ended after {len(data)} of {length} bytes")
+    return data
+
+
+def too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body is larger than {limit} bytes", do="send less at once; the limit is predictor.max_body")
+
+
+def read(stream: Any, size: int) -> bytes:
+    """`size` bytes, or as many as there are: a read may return fewer than asked for."""
+    parts = []
+    while size > 0 and (part := stream.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def parse(data: bytes) -> Any:
+    """A JSON text as values. Raises Unparsable."""
+    try:
+        value = jiter.from_json(data, catch_duplicate_keys=True, allow_inf_nan=False)
+    except ValueError as error:
+        raise Unparsable(f"the body is not JSON: {error}") from None
+    check(value)
+    return value
+
+
+def check(value: Any) -> None:
+    """Raises Unparsable for what is nested too deep and for numbers that are too long."""
+    level = [value]
+    for _ in range(DEPTH + 1):
+        below: list[Any] = []
+        for item in level:
+            kind = type(item)
+            if kind is dict:
+                below += item.values()
+            elif kind is list:
+                below += item
+            elif (kind is float and not math.isfinite(item)) or (kind is int and item.bit_length() > BITS):
+                raise Unparsable("a number is too large")
+        if not below:
+            return
+        level = below
+    raise Unparsable(f"the body is nested deeper than {DEPTH}")
+
+
+def first_problem(error: ValidationError) -> Invalid:
+    """The first bad field of a body, by its path."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return Invalid("there is no such field", where=field)
+    return Invalid(f"{first['msg'][:1].lower()}{first['msg'][1:]}", where=field)
+
+
+def answer(response: falcon.Response, value: Any, status: int = 200) -> None:
+    response.status = status
+    response.content_type = "application/json"
+    response.data = orjson.dumps(value)
+
+
+def problem(status: int, detail: str, **more: str) -> dict[str, Any]:
+    """A problem document, under 2 kB. A member of `more` that is empty is left out."""
+    told = {name: cut(text) for name, text in more.items() if text}
+    return {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": cut(detail),
+    } | told
+
+
+def cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def application(app: falcon.App) -> falcon.App:
+    """`app`, answering every error as a problem document."""
+    app.add_error_handler(Exception, unexpected)
+    app.add_error_handler(falcon.HTTPError, refused)
+    app.add_error_handler(KtError, known)
+    app.req_options.strip_url_path_trailing_slash = True
+    return app
+
+
+def known(request: falcon.Request, response: falcon.Response, error: KtError, params: Any) -> None:
+    if error.status >= 500 and error.status != 503:
+        return unexpected(request, response, error, params)
+    write(response, problem(error.status, error.what, field=error.where, hint=error.do))
+    return None
+
+
+def refused(request: falcon.Request, response: falcon.Response, error: falcon.HTTPError, params: Any) -> None:
+    """What Falcon itself refuses: no such path, no such method, a header that is none."""
+    details = {
+        404: f"there is nothing at {request.path}",
+        405: f"{request.method} is not for {request.path}",
+    }
+    write(response, problem(error.status_code, error.description or details.get(error.status_code, error.title or "")))
+    for name, value in (error.headers or {}).items() if isinstance(error.headers, dict) else error.headers or ():
+        response.set_header(name, value)
+
+
+def unexpected(request: falcon.Request, response: falcon.Response, error: Exception, params: Any) -> None:
+    """A bug, or a model that fails: 500 with an id, and one entry in the log under that id."""
+    write(response, failure(error, f"{request.method} {request.path}"))
+
+
+def failure(error: BaseException, doing: str) -> dict[str, Any]:
+    """The problem document of an unexpected error, whose trace goes to the log."""
+    name = secrets.token_hex(8)
+    if admit():
+        # The message is left out: it may quote a request, and a request names a student.
+        frames = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+        log.error("%s: %s in %s\n%s", name, type(error).__name__, doing, frames)
+    return problem(500, "the request could not be answered", id=name, hint=f"the log has more under {name}")
+
+
+MOST_ENTRIES = 20  # of unexpected errors in the log, each minute
+entries: list[float] = []
+
+
+def admit() -> bool:
+    """Whether one more entry fits into this minute: a hundred thousand bad requests must not fill a disk."""
+    now = time.monotonic()
+    entries[:] = [at for at in entries if now - at < 60]
+    if len(entries) >= MOST_ENTRIES:
+        return False
+    entries.append(now)
+    return True
+
+
+def write(response: falcon.Response, document: dict[str, Any]) -> None:
+    answer(response, document, document["status"])
+    response.content_type = PROBLEM
+    if document["status"] == 503:
+        response.set_header("Retry-After", RETRY_AFTER)
+
+
+App = Callable[[dict[str, Any], Any], Iterable[bytes]]
+Answer = tuple[int, list[tuple[str, str]], bytes]
+
+
+def call(app: App, environ: dict[str, Any]) -> Answer:
+    """Status, headers and body that a WSGI callable answers with."""
+    said: list[Any] = []
+    parts = app(environ, lambda status, headers, _=None: said.extend((status, headers)))
+    try:
+        data = b"".join(parts)
+    finally:
+        if hasattr(parts, "close"):
+            parts.close()
+    return int(said[0][:3]), said[1], data
+
+
+def environ(method: str, path: str, data: bytes, kind: str = "application/json") -> dict[str, Any]:
+    """The WSGI environment of a request whose body is at hand."""
+    return {
+        "REQUEST_METHOD": method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": path,
+        "QUERY_STRING": "",
+        "CONTENT_TYPE": kind,
+        "CONTENT_LENGTH": str(len(data)),
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "0",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(data),
+        "wsgi.errors": ERRORS,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+
+
+ERRORS = io.StringIO()  # nothing of ours writes to wsgi.errors

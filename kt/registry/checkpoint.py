@@ -1,0 +1,299 @@
+"""Open a model file: what it is is read from its bytes, and only weights are ever read from it.
+
+The file is opened once and copied while it is hashed; from then on only the copy counts. Tensors
+come through torch's weights-only unpickler or safetensors, never any other way, and there is no
+fallback: a file that would need more is refused with one line.
+
+    kt checkpoint       what `kt train` writes: {"kt": 1, "family", "config", "signature", "state_dict", ...}
+    state dict          names to tensors, bare or under "state_dict", "model_state_dict" or "model"
+    safetensors         kt's own header names its family; other files need --family and --config
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import pickle  # for the name of its error, which torch raises
+import re
+import shutil
+import stat
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kt import files
+from kt.errors import Corrupt, Invalid, Refused, Unavailable
+from kt.registry import load
+from kt.registry.record import Source
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_SIZE = 32 << 30  # bytes
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch before 1.6
+NESTED = ("state_dict", "model_state_dict", "model")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a file holds. config and family are empty where it does not say."""
+
+    source: Source
+    tensors: "dict[str, torch.Tensor]"
+    family: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    signature: dict[str, Any] | None = None
+    model: str = ""
+    scores: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+def open_copy(path: Path, folder: Path) -> tuple[Path, Source]:
+    """Copy a model file into `folder`, hashing in the same pass; then say what its bytes are.
+
+    Raises Invalid where it is no regular file or of no format that kt opens.
+    """
+    with descriptor_of(path) as source:
+        size = os.fstat(source).st_size
+        free = shutil.disk_usage(folder).free
+        if size * 2 > free:
+            raise Unavailable(
+                f"{folder} has {free >> 20} MiB free, {path.name} needs {size * 2 >> 20}",
+                do="make room",
+            )
+        copy = folder / "source"
+        hashed = hashlib.sha256()
+        with files.named("copy", path), copy.open("wb") as target:
+            while chunk := os.read(source, files.CHUNK):
+                hashed.update(chunk)
+                target.write(chunk)
+    kind = sniff(copy, path)
+    return copy, Source(
+        name=path.name, format=kind, sha256=hashed.hexdigest(), size=copy.stat().st_size
+    )
+
+
+@contextlib.contextmanager
+def descriptor_of(path: Path) -> Iterator[int]:
+    """The file, opened once without waiting on a pipe. Raises Invalid where it is no regular file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise Invalid(
+            f"cannot be opened: {reason}",
+            where=str(path),
+            do="name a model file, or a version as MODEL@VERSION",
+        ) from error
+    try:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            raise Invalid("is not a regular file", where=str(path))
+        if about.st_size > MAX_SIZE:
+            raise Invalid(
+                f"has {about.st_size >> 30} GiB, more than {MAX_SIZE >> 30}", where=str(path)
+            )
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def sniff(copy: Path, path: Path) -> str:
+    """The format that the bytes show: "safetensors", "torch" or "torch legacy". Raises Invalid for others."""
+    with copy.open("rb") as file:
+        head = file.read(512)
+    if (
+        len(head) > 9
+        and head[8:9] == b"{"
+        and int.from_bytes(head[:8], "little") < copy.stat().st_size
+    ):
+        return "safetensors"
+    if head.startswith(b"PK\x03\x04"):
+        return sniff_zip(copy, path)
+    if head.startswith(LEGACY):
+        return "torch legacy"
+    raise refusal(accident(head), path)
+
+
+def sniff_zip(copy: Path, path: Path) -> str:
+    try:
+        with zipfile.ZipFile(copy) as archive:
+            names = archive.namelist()
+    except (
+        zipfile.BadZipFile,
+        NotImplementedError,
+        UnicodeDecodeError,
+        OSError,
+        ValueError,
+    ) as error:
+        raise refusal(f"a damaged zip archive ({error})", path) from error
+    inside = {name.partition("/")[2] for name in names}
+    if "constants.pkl" in inside or any(name.startswith("code/") for name in inside):
+        raise refusal("a TorchScript archive, which is code", path)
+    if "archive_format" in inside or any(name.startswith("models/") for name in inside):
+        raise refusal("a torch.export program", path)
+    if ".data/extern_modules" in inside:
+        raise refusal("a torch.package archive, which is code", path)
+    if "data.pkl" in inside:
+        return "torch"
+    raise refusal("a zip archive without weights", path)
+
+
+def accident(head: bytes) -> str:
+    """What a file is that is no model: the usual mistakes, each by its name."""
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    signs: list[tuple[bool, str]] = [
+        (not head, "empty"),
+        (
+            text.startswith((b"<!doctype", b"<html", b"<?xml")),
+            "a web page: a download that failed?",
+        ),
+        (text.startswith(b"version https://git-lfs"), "a git-lfs pointer: run git lfs pull"),
+        (text.startswith(b"outs:") or b"\nmd5:" in text, "a DVC pointer: run dvc pull"),
+        (head.startswith(b"\x1f\x8b"), "gzip data: unpack it first"),
+        (head.startswith(b"\x93NUMPY"), "a numpy array"),
+        (head.startswith(b"\x80"), "a bare pickle, which is code"),
+        (b"\0" not in head and head.isascii(), "a text file"),
+    ]
+    return next((what for found, what in signs if found), "of no format that kt knows")
+
+
+def refusal(what: str, path: Path) -> Invalid:
+    return Invalid(
+        f"is {what}",
+        where=str(path),
+        do="kt opens weights: torch.save(model.state_dict(), FILE), safetensors, or what kt train wrote",
+    )
+
+
+def read(copy: Path, source: Source, path: Path) -> Opened:
+    """The tensors of a copied file, and what it says of them. Raises Invalid."""
+    if source.format == "safetensors":
+        return read_safetensors(copy, source, path)
+    whole = read_torch(copy, path)
+    if not isinstance(whole, Mapping):
+        raise Invalid(
+            f"holds a {type(whole).__name__}, not weights by name",
+            where=str(path),
+            do="save model.state_dict()",
+        )
+    if whole.get("kt") == 1 and isinstance(whole.get("state_dict"), Mapping):
+        return from_checkpoint(whole, source, path)
+    nested = next((whole[key] for key in NESTED if isinstance(whole.get(key), Mapping)), whole)
+    return Opened(source, named_tensors(nested, path))
+
+
+def read_torch(copy: Path, path: Path) -> Any:
+    """A torch file through the weights-only unpickler. Raises Invalid where it holds anything else."""
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's advice to whoever wrote the file
+            return torch.load(copy, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(
+            r"(?:GLOBAL|Unsupported (?:global|class|operand)|type)[^.\n]*?([\w.]+\.\w+)", str(error)
+        )
+        what = f"holds more than weights ({found[1]})" if found else "holds more than weights"
+        raise Invalid(
+            what, where=str(path), do="save the weights alone: torch.save(model.state_dict(), FILE)"
+        ) from error
+    except Exception as error:  # a damaged file may make torch raise anything
+        reason = " ".join(str(error).split())[:150] or type(error).__name__
+        raise Invalid(
+            f"cannot be read as weights: {reason}", where=str(path), do="save it again"
+        ) from error
+
+
+def from_checkpoint(whole: Mapping[str, Any], source: Source, path: Path) -> Opened:
+    """A checkpoint as `kt train` writes it."""
+
+    def part(key: str, kind: type) -> Any:
+        value = whole.get(key, kind())
+        if not isinstance(value, kind):
+            raise Invalid(f"its {key} is a {type(value).__name__}", where=str(path))
+        return value
+
+    return Opened(
+        source,
+        named_tensors(whole["state_dict"], path),
+        family=part("family", str),
+        config=part("config", dict),
+        signature=part("signature", dict) or None,
+        model=part("model", str),
+        scores=part("scores", dict),
+        training=part("training", dict),
+    )
+
+
+def read_safetensors(copy: Path, source: Source, path: Path) -> Opened:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(copy, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+            ours = "kt" in (file.metadata() or {})
+    except (SafetensorError, RecursionError, ValueError, RuntimeError) as error:
+        raise Invalid(
+            f"is no sound safetensors file: {' '.join(str(error).split())[:150]}", where=str(path)
+        ) from error
+    if not ours:
+        return Opened(source, named_tensors(tensors, path))
+    try:
+        spec = load.header(copy)
+    except Corrupt as error:
+        raise Invalid(error.what, where=str(path)) from error
+    return Opened(source, named_tensors(tensors, path), spec.family, spec.config, spec.signature)
+
+
+def named_tensors(found: Mapping[Any, Any], path: Path) -> "dict[str, torch.Tensor]":
+    """A state dict, if it is one: names to dense tensors with their data. Raises Invalid."""
+    import torch
+
+    if not found:
+        raise Invalid("holds no weights", where=str(path))
+    for name, tensor in found.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            what = f"{str(name)[:60]!r} is a {type(tensor).__name__}, not a tensor"
+            raise Invalid(
+                what,
+                where=str(path),
+                do="save model.state_dict(), and name what else there is in --config",
+            )
+        if (
+            tensor.is_meta
+            or tensor.layout != torch.strided
+            or tensor.is_complex()
+            or tensor.is_quantized
+        ):
+            raise Invalid(f"{name[:60]!r} is not a dense tensor of real numbers", where=str(path))
+    return {name: tensor.detach() for name, tensor in found.items()}
+
+
+def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """--config FILE: a family's configuration as JSON, alone or as {"config": ..., "signature": ...}."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise Invalid(f"is no JSON file: {error}", where=str(path)) from error
+    if not isinstance(found, dict):
+        raise Invalid("is no JSON object", where=str(path))
+    if "config" not in found:
+        return found, None
+    config, signature = found["config"], found.get("signature")
+    if not isinstance(config, dict) or not isinstance(signature, dict | None):
+        raise Invalid("config and signature must be objects", where=str(path))
+    return config, signature
+
+
+def refuse_unknown_family(path: Path) -> Refused:
+    from kt import plugins
+
+    return Refused(
+        f"{path} does not say which family its weights belong to",
+        do=f"name it: --family {' | '.join(plugins.names('models'))} (or a dotted path of your own) and --config FILE",
+    )

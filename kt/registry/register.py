@@ -1,0 +1,270 @@
+"""A file becomes a version: opened, fitted to its family, rewritten as safetensors, gated.
+
+All of this happens in a staging folder, outside the workspace's lock; the version comes into being
+by one rename, in the same change as whatever gives it traffic. The same bytes again are the same
+version.
+"""
+
+import importlib.metadata
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from kt import __version__, change, config, files
+from kt.change import Adopt
+from kt.errors import Corrupt, Invalid, KtError, Refused
+from kt.registry import checkpoint, gate, load, record
+from kt.registry.checkpoint import Opened
+from kt.registry.gate import Subject
+from kt.registry.record import RECORD, WEIGHTS, Spec, Verdict, VersionRecord
+from kt.workspace import Workspace
+
+Progress = Callable[[str, str], None]  # the step's name, what came of it
+
+
+@dataclass(frozen=True)
+class Request:
+    """A file to register. Empty strings: found out from the file, kt.toml and what there is."""
+
+    path: Path
+    model: str = ""
+    version: str = ""
+    family: str = ""
+    config: Path | None = None
+    force: bool = False
+    by: str = ""
+    at: str = ""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A version that is ready to be adopted, or is there already (`existing`).
+
+    parent: the version that was active when the gates compared. forced: past a gate's refusal.
+    """
+
+    model: str
+    wanted: str
+    existing: str
+    parent: str | None
+    forced: bool
+    draft: VersionRecord
+    staged: Path
+    heals: bool = False  # the existing version's weights are gone or damaged, and these are they
+
+    @property
+    def sha256(self) -> str:
+        return self.draft.sha256
+
+    def version(self, workspace: Workspace) -> str:
+        """The version's name; for a new one decided under the lock."""
+        if self.existing:
+            return self.existing
+        if not self.wanted:
+            return record.next_version(workspace, self.model)
+        if record.folder(workspace, self.model, self.wanted).exists():
+            raise Refused(
+                f"{self.model}@{self.wanted} exists with other weights, and versions never change",
+                do="leave --version out for the next free one",
+            )
+        return self.wanted
+
+    def adopt(self, workspace: Workspace) -> list[Adopt]:
+        """What makes the version part of the registry; nothing where it is already."""
+        if self.existing and not self.heals:
+            return []
+        version = self.version(workspace)
+        path = f"{record.FOLDER}/{self.model}/{version}"
+        if self.existing:
+            return [Adopt(self.staged / WEIGHTS, f"{path}/{WEIGHTS}", ())]
+        written = self.draft.model_copy(update={"version": version})
+        files.write_whole(self.staged / RECORD, record.dump(written))
+        return [Adopt(self.staged, path, (f"{path}/{RECORD}",))]
+
+
+@contextmanager
+def prepared(
+    workspace: Workspace, request: Request, active: Callable[[str], str | None], progress: Progress
+) -> Iterator[Prepared]:
+    """Everything about a file that is decided before the lock. It is discarded unless adopted.
+
+    active: a model's active version, what the gates compare with. Raises Invalid or Refused.
+    """
+    with change.staging(workspace) as folder:
+        copy, source = checkpoint.open_copy(request.path, folder)
+        progress(
+            "hashing", f"{source.name}  {source.size / 1e6:.1f} MB  sha256:{source.sha256[:12]}…"
+        )
+        opened = checkpoint.read(copy, source, request.path)
+        model = choose_model(workspace, request, opened)
+        if request.version:
+            config.check_name(request.version, "a version")
+        spec, code, settings = fit(workspace, request, opened, model)
+        module = load.fill(code, settings, opened.tensors, request.path)
+        staged = folder / "version"
+        staged.mkdir()
+        write_weights(module.state_dict(), spec, staged / WEIGHTS)
+        copy.unlink()
+        draft = VersionRecord(
+            model=model,
+            version="",
+            spec=spec,
+            sha256=files.digest(staged / WEIGHTS),
+            size=(staged / WEIGHTS).stat().st_size,
+            parameters=sum(tensor.numel() for tensor in module.parameters()),
+            source=source,
+            parent=active(model),
+            scores=opened.scores,
+            training=opened.training,
+            gates=(),
+            created_at=request.at,
+            by=request.by,
+            made_with={"kt": __version__, "torch": importlib.metadata.version("torch")},
+        )
+        yield judged(workspace, request, draft, staged, progress)
+
+
+def judged(
+    workspace: Workspace, request: Request, draft: VersionRecord, staged: Path, progress: Progress
+) -> Prepared:
+    """The draft with its gates' verdicts, or the version that it already is."""
+    if known := same(workspace, draft):
+        if request.version and request.version != known.version:
+            raise Refused(
+                f"these weights are {draft.model}@{known.version} already", do="leave --version out"
+            )
+        heals = not intact(workspace, known)
+        progress(
+            "known",
+            f"{draft.model} {known.version}" + (", its weights are put back" if heals else ""),
+        )
+        failed = any(not verdict.passed for verdict in known.gates)
+        return Prepared(draft.model, "", known.version, draft.parent, failed, known, staged, heals)
+    verdicts = run_gates(workspace, request, draft, staged)
+    forced = any(not verdict.passed for verdict in verdicts)
+    judged_draft = draft.model_copy(update={"gates": verdicts})
+    return Prepared(draft.model, request.version, "", draft.parent, forced, judged_draft, staged)
+
+
+def choose_model(workspace: Workspace, request: Request, opened: Opened) -> str:
+    """The model that a file is a version of."""
+    known = record.models(workspace)
+    name = request.model or opened.model or workspace.settings.model
+    if not name and len(known) == 1:
+        name = known[0]
+    if not name and not known:
+        name = (
+            (request.family or opened.family).rpartition(".")[2].lower()
+        )  # the first model: named after its family
+    if not name:
+        if not known:
+            raise checkpoint.refuse_unknown_family(request.path)
+        raise Invalid(
+            f"{request.path.name} may be a version of several models",
+            do=f"name one: --model {' | '.join(known)}",
+        )
+    return config.check_name(name, "a model")
+
+
+def fit(
+    workspace: Workspace, request: Request, opened: Opened, model: str
+) -> tuple[Spec, Any, BaseModel]:
+    """The family, configuration and signature of the weights. Raises Invalid where they do not fit."""
+    name = request.family or opened.family or workspace.settings.of(model).family
+    if not name:
+        raise checkpoint.refuse_unknown_family(request.path)
+    if opened.family and name != opened.family:
+        raise Invalid(
+            f"holds weights of {opened.family}, not of {name}",
+            where=str(request.path),
+            do="leave --family out",
+        )
+    code = load.family(workspace.root, name)
+    given, signature = opened.config, opened.signature
+    if request.config is not None:
+        given, signature = checkpoint.read_config(request.config)
+    where = str(request.config or request.path)
+    try:
+        settings = code.Config.model_validate(given)
+        signed = (
+            code.FORM.Signature.model_validate(signature) if signature else code.signature(settings)
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        what = ".".join(str(part) for part in first["loc"])
+        raise Invalid(
+            f"the configuration of {name}: {what}: {first['msg']}",
+            where=where,
+            do="name it: --config FILE",
+        ) from error
+    spec = Spec(
+        family=name,
+        config=settings.model_dump(mode="json"),
+        form=code.FORM.__name__,
+        signature=signed.model_dump(mode="json"),
+    )
+    return spec, code, settings
+
+
+def write_weights(tensors: dict[str, Any], spec: Spec, path: Path) -> None:
+    """Weights as safetensors, synced; the header says what runs them."""
+    from safetensors.torch import save_file
+
+    whole = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
+    with files.named("write", path):
+        save_file(whole, path, {"kt": spec.model_dump_json()})
+        path.chmod(0o644)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def same(workspace: Workspace, draft: VersionRecord) -> VersionRecord | None:
+    """The version that holds these very weights under the same configuration."""
+    for version in record.versions(workspace, draft.model):
+        try:
+            known = record.read(workspace, draft.model, version)
+        except Corrupt:
+            continue  # `kt verify` reports it
+        if known.sha256 == draft.sha256:
+            return known
+    return None
+
+
+def intact(workspace: Workspace, known: VersionRecord) -> bool:
+    try:
+        load.check(record.weights(workspace.root, known.model, known.version), known.sha256)
+    except KtError:
+        return False
+    return True
+
+
+def run_gates(
+    workspace: Workspace, request: Request, draft: VersionRecord, staged: Path
+) -> tuple[Verdict, ...]:
+    """The staged version, loaded as the predictor would load it, before every gate."""
+    settings = workspace.settings.of(draft.model)
+    evaluation = workspace.root / settings.evaluation if settings.evaluation else None
+    candidate = Subject(
+        request.path.name,
+        load.open_weights(workspace.root, staged / WEIGHTS, draft.spec),
+        staged / WEIGHTS,
+        evaluation,
+    )
+    baseline = None
+    if draft.parent is not None:
+        held = record.read(workspace, draft.model, draft.parent)
+        path = record.weights(workspace.root, draft.model, draft.parent)
+        if intact(workspace, held):
+            baseline = Subject(
+                f"{draft.model}@{draft.parent}",
+                load.open_weights(workspace.root, path, held.spec),
+                path,
+                evaluation,
+            )
+    plugins_of = [*workspace.settings.gate, *settings.gate]
+    return gate.run(candidate, baseline, workspace.root, plugins_of, force=request.force)
