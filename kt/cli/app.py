@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from kt import __version__
-from kt.cli import deployments, models, output, registry, serve
+from kt.cli import demo, deployments, models, output, registry, serve
 from kt.cli import workspace as workspaces
 from kt.errors import INTERRUPTED, KtError
 
@@ -29,7 +29,7 @@ app = typer.Typer(
 # In the order in which a model meets them.
 VERBS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("init", workspaces.init),
-    ("demo", workspaces.demo),
+    ("demo", demo.demo),
     ("simulate", models.simulate),
     ("train", models.train),
     ("evaluate", models.evaluate),

@@ -24,8 +24,8 @@ class Presence:
     address: str
     seq: int
     head: str
-    versions: dict[str, list[str]]  # by model, the active one first
-    state: str  # "ok", "degraded" or "empty"
+    versions: list[dict[str, str]]  # model and version of each that is loaded
+    state: str  # "ok" or "degraded"
     reason: str
     since: str  # when it began to serve this, ISO 8601
 

@@ -1,0 +1,224 @@
+"""kt demo: the whole main job in a fresh workspace, every step by the command that a person would type."""
+
+import contextlib
+import csv
+import http.client
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kt.cli import output
+from kt.errors import Refused, Unavailable
+
+MODEL = "tutor"
+EXPERIMENT = "attention"
+LEARNERS = 300  # replayed through HTTP, some of their answers each
+
+
+def demo(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="A new folder; a temporary one without.")
+    ] = None,
+) -> None:
+    """Show the main job, end to end: simulate, train, deploy, split traffic, serve, promote, roll back.
+
+    Everything happens in a workspace of its own, which stays for you to look at.
+
+    Example: kt demo
+    """
+    root = Path(tempfile.mkdtemp(prefix="kt-demo-")) if folder is None else folder.resolve()
+    started = time.monotonic()
+    stage = Stage(root)
+    stage.title("A workspace: kt.toml, four folders, git")
+    stage.kt("init", ".")
+    stage.title("Learners who learn, simulated: their answers are the data")
+    stage.kt(
+        "simulate",
+        "gpcm",
+        "--out",
+        "learners",
+        "--students",
+        "900",
+        "--items",
+        "40",
+        "--categories",
+        "2",
+    )
+    stage.title("Two models of what a learner will answer next")
+    stage.kt(
+        "train",
+        "gpcm",
+        "--data",
+        "learners/train.csv",
+        "--out",
+        "memory.pt",
+        "--size",
+        "small",
+        "--epochs",
+        "6",
+    )
+    stage.kt(
+        "train",
+        "sakt",
+        "--data",
+        "learners/train.csv",
+        "--out",
+        "attention.pt",
+        "--size",
+        "small",
+        "--epochs",
+        "6",
+    )
+    stage.title("The first goes live; the second gets 10 % of the learners")
+    stage.kt("deploy", "memory.pt", "--model", MODEL)
+    stage.kt("deploy", "attention.pt", "--model", MODEL, "--traffic", "10", "--ab-test", EXPERIMENT)
+    with stage.serving() as address:
+        stage.title("Learners ask, over HTTP: each stays with one variant")
+        histories = read_histories(root / "learners" / "test.csv")
+        replay(address, histories)
+        stage.kt("status")
+        stage.title("More traffic moves learners only into the treatment")
+        stage.kt("ramp", EXPERIMENT, "50")
+        stage.settle(address)
+        replay(address, histories)
+        stage.title("Promote: without outcomes the evidence is missing, so kt asks for a reason")
+        stage.kt("promote", EXPERIMENT, expect=7)
+        stage.kt("promote", EXPERIMENT, "--force", "--reason", "a demo has no patience")
+        stage.settle(address)
+        replay(address, histories)
+        stage.title("Three in the morning: undo it")
+        stage.kt("rollback", "--reason", "just to see")
+        stage.settle(address)
+        replay(address, histories)
+        stage.kt("status")
+    stage.title("What happened, and whether every byte is as kt wrote it")
+    stage.kt("history")
+    stage.kt("verify")
+    output.write(
+        f"\nDone in {time.monotonic() - started:.0f} s.  Look around: cd {root} && git log --stat"
+    )
+
+
+class Stage:
+    """Runs commands in the demo's workspace and shows them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir(parents=True, exist_ok=True)
+        if any(root.iterdir()):
+            raise Refused(f"{root} is not empty", do="name a new folder: kt demo DIR")
+        self.environment = {
+            key: value for key, value in os.environ.items() if key != "KT_WORKSPACE"
+        }
+
+    def title(self, text: str) -> None:
+        output.write(f"\n{text}")
+
+    def kt(self, *arguments: str, expect: int = 0) -> None:
+        """Show a command and run it. Raises Unavailable where it ends otherwise than it should."""
+        quoted = [f'"{word}"' if " " in word else word for word in arguments]
+        output.write(f"\n$ kt {' '.join(quoted)}")
+        sys.stdout.flush()
+        done = subprocess.run(
+            self.command(*arguments), cwd=self.root, env=self.environment, check=False
+        )
+        if done.returncode != expect:
+            raise Unavailable(
+                f"kt {arguments[0]} ended with {done.returncode}",
+                do=f"the workspace is in {self.root}",
+            )
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "kt", *arguments]
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[str]:
+        """`kt serve` on a free port, until the block ends."""
+        output.write("\n$ kt serve --port 0 &")
+        process = subprocess.Popen(
+            self.command("serve", "--port", "0"), cwd=self.root, env=self.environment
+        )
+        try:
+            yield self.settle()
+        finally:
+            process.terminate()
+            process.wait(20)
+
+    def settle(self, address: str = "") -> str:
+        """Wait until the predictor serves what the history says. Returns its address."""
+        from kt.deployments import audit
+        from kt.predictor import presence
+        from kt.workspace import Workspace
+
+        workspace = Workspace(self.root)
+        _, state = audit.read(workspace)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            running = presence.alive(workspace)
+            if running and all(predictor.seq == state.seq for predictor in running):
+                return running[0].address
+            time.sleep(0.05)
+        raise Unavailable(f"no predictor at {address or 'any address'} serves event {state.seq}")
+
+
+def read_histories(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """The answers of some test learners, oldest first."""
+    histories: dict[str, list[dict[str, Any]]] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            answers = histories.setdefault(row["student_id"], [])
+            answers.append({"item": row["item"], "response": int(row["response"])})
+    return dict(list(histories.items())[:LEARNERS])
+
+
+def replay(address: str, histories: dict[str, list[dict[str, Any]]]) -> None:
+    """Every learner asks three times, a little later each; tell who answered, and that each kept a variant."""
+    connection = http.client.HTTPConnection(address, timeout=30)
+    seen: dict[str, set[str]] = {}
+    asked = 0
+    started = time.monotonic()
+    for student, answers in histories.items():
+        for upto in (5, 10, 15):
+            body = {
+                "student_id": student,
+                "answers": answers[:upto],
+                "items": [answers[upto]["item"]],
+            }
+            reply = ask(connection, body)
+            seen.setdefault(student, set()).add(reply["version"])
+            asked += 1
+    connection.close()
+    moved = sum(len(versions) > 1 for versions in seen.values())
+    if moved:
+        raise Unavailable(
+            f"{moved} learners did not stay with one version", do="this is a bug in kt"
+        )
+    counts = Counter(version for versions in seen.values() for version in versions)
+    shares = " · ".join(
+        f"{version} {count} learners ({count / len(seen):.0%})"
+        for version, count in sorted(counts.items())
+    )
+    rate = asked / (time.monotonic() - started)
+    output.write(f"  {asked} requests, all answered, {rate:.0f} a second: {shares}")
+
+
+def ask(connection: http.client.HTTPConnection, body: dict[str, Any]) -> dict[str, Any]:
+    """One prediction over HTTP. Raises Unavailable for anything but an answer."""
+    connection.request("POST", "/predict", json.dumps(body), {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    data = response.read()
+    if response.status != 200:
+        raise Unavailable(
+            f"the predictor answered {response.status}: {data[:200].decode(errors='replace')}"
+        )
+    reply: dict[str, Any] = json.loads(data)
+    return reply

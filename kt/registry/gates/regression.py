@@ -1,0 +1,44 @@
+"""Not worse than the active version on the model's own evaluation set, by more than chance and a tolerance.
+
+Both versions predict the same answers, so what makes a student hard to predict cancels; the interval
+is over students. One-sided: an improvement never fails.
+"""
+
+from pydantic import BaseModel, Field
+
+from kt.registry.gate import Subject
+from kt.registry.record import Verdict
+
+SAFETY = False
+
+
+class Settings(BaseModel, extra="forbid"):
+    tolerance: float = Field(0.02, ge=0)  # how much worse it may be, in the metric's own unit
+    metric: str = ""  # the family's own without
+
+
+def judge(candidate: Subject, baseline: Subject | None, settings: Settings) -> Verdict:
+    if candidate.evaluation is None:
+        return Verdict(gate="", passed=True, sentence="no evaluation set is set in kt.toml: not compared")
+    if baseline is None:
+        return Verdict(gate="", passed=True, sentence="the first version: nothing to compare with")
+    from kt.models import data, metrics
+    from kt.models.evaluate import evaluate, paired_difference
+
+    held_out = data.read([candidate.evaluation])
+    scores = [
+        evaluate(subject.loaded.family, subject.loaded.module, subject.loaded.signature, held_out)
+        for subject in (baseline, candidate)
+    ]
+    metric = settings.metric or scores[1].metric
+    better = 1 if metrics.HIGHER_IS_BETTER[metric] else -1
+    difference = paired_difference(*scores, metric)
+    low, high = sorted((better * difference.low, better * difference.high))
+    gain = better * difference.value
+    return Verdict(
+        gate="",
+        passed=gain >= -settings.tolerance or high >= 0,
+        measured=round(gain, 5),
+        bound=-settings.tolerance,
+        sentence=f"{metric} {gain:+.4f} [{low:+.4f}, {high:+.4f}] against {baseline.name} (may lose {settings.tolerance:g})",
+    )
