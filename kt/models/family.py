@@ -79,3 +79,20 @@ def problem(outputs: Arrays, probabilities: Sequence[str], tolerance: float = 1e
             if array.size and np.abs(array.sum(-1) - 1).max() > tolerance:
                 return f"{name} does not sum to one"
     return ""
+
+
+class Trainable(Family, Protocol):
+    """A family that `kt train` can train: a knowledge-tracing family with these besides.
+
+    Config takes items, categories and window, which come from the data; the rest has defaults.
+    Model.forward(items, responses, lengths) gives the logits (B, T, K) of every event of a batch, each
+        from the events before it, equal to serve's at the same place.
+    loss: the sum (not the mean) of the loss over the events of a batch, (B, T) each and lengths (B,).
+    SIZES: named settings of Config, for `--size`.
+    """
+
+    SIZES: Mapping[str, Mapping[str, Any]]
+
+    def loss(
+        self, model: Any, items: "torch.Tensor", responses: "torch.Tensor", lengths: "torch.Tensor"
+    ) -> "torch.Tensor": ...

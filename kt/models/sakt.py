@@ -85,15 +85,21 @@ class Model(nn.Module):
         T = items.shape[1]
         keys, values = self._history(items[:, :-1], responses[:, :-1])  # (B, H, T, D / H)
         # key 0 is the start token, key j the event j - 1: event t may see keys 0 .. t
-        ago = torch.arange(T, device=items.device).unsqueeze(1) - torch.arange(T, device=items.device)  # (T, T)
+        ago = torch.arange(T, device=items.device).unsqueeze(1) - torch.arange(
+            T, device=items.device
+        )  # (T, T)
         bias = self._bias(ago + 1).masked_fill(ago < 0, -math.inf)  # (H, T, T)
         return self._answer(items, keys, values, bias.unsqueeze(0))
 
-    def serve(self, items: Tensor, responses: Tensor, lengths: Tensor, asked: Tensor) -> dict[str, Tensor]:
+    def serve(
+        self, items: Tensor, responses: Tensor, lengths: Tensor, asked: Tensor
+    ) -> dict[str, Tensor]:
         """Probabilities (B, M, K) of the items asked, each from the whole history and from no other."""
         keys, values = self._history(items, responses)  # (B, H, T + 1, D / H)
         place = torch.arange(items.shape[1] + 1, device=items.device)  # 0 is the start token
-        ago = lengths.unsqueeze(1) + 1 - place  # (B, T + 1): 1 for the last answer, under 1 for padding
+        ago = (
+            lengths.unsqueeze(1) + 1 - place
+        )  # (B, T + 1): 1 for the last answer, under 1 for padding
         bias = self._bias(ago.clamp(min=1)).transpose(0, 1)  # (B, H, T + 1)
         bias = bias.masked_fill((ago < 1).unsqueeze(1), -math.inf)
         logits = self._answer(asked, keys, values, bias.unsqueeze(2))

@@ -1,0 +1,260 @@
+"""Deep GPCM: a memory network tells a student's ability, the partial credit model what it earns.
+
+    memory   Zhang et al., "Dynamic Key-Value Memory Networks", WWW 2017 (DKVMN)
+    head     Muraki, "A generalized partial credit model", 1992 (GPCM); for two categories it is the
+             two-parameter logistic model, and the whole is close to Yeung's Deep-IRT, EDM 2019
+
+    k_t = A[q_t]   w_t = softmax(M^k k_t)                        which slots an item concerns
+    ρ_t = Σ_i w_t(i) M_t(i)                                      read, before the answer is known
+    θ_t = 3 (w_θ tanh(W_f [ρ_t; k_t] + b_f) + b_θ)               ability
+    z_0 = 0,  z_k = z_{k-1} + α_q (θ_t - β_{q,k})                p = softmax(z)
+    M_{t+1}(i) = M_t(i) (1 - w_t(i) e_t) + w_t(i) a_t            write the answer: erase, add
+
+Steps β need not be ordered: that is the graded response model. An item's α and β are its own free
+parameters (`static`, the default: better on simulated and as good on real tests, and they can be read) or
+come out of a network of its key and the memory (`network`). θ has no scale of its own, so the loss
+draws its mean to 0 and its variance to 1 over a batch.
+
+An answer is embedded as v = b + Σ_j S[r, j] E_j[q], S fixed, by the chosen strategy:
+    linear_decay   S[r, j] = max(0, 1 - |r - j| / (K - 1))       neighbours share; for K = 2, DKVMN's own
+    ordered        S[r] = (1[r > 0], r / (K - 1))                two tables, however many categories
+    unordered      S = identity                                  a table a category
+"""
+
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kt.models import tracing
+from kt.models.tracing import RESERVED, Signature
+
+FORM = tracing
+METRIC = "nll"
+
+SIZES: dict[str, dict[str, Any]] = {
+    "small": {"slots": 10, "d_key": 20, "d_value": 40, "hidden": 20},  # hundreds of students
+    "medium": {"slots": 20, "d_key": 64, "d_value": 64, "hidden": 64},
+    "large": {"slots": 50, "d_key": 128, "d_value": 128, "hidden": 128},
+}
+
+ABILITY_SCALE = 3.0  # Deep-IRT's: θ of a fresh network then spreads like a standard normal
+
+
+class Config(BaseModel):
+    """Sizes of the network; part of the version."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    items: Annotated[int, Field(ge=1)]  # in the vocabulary
+    categories: Annotated[int, Field(ge=2)] = 2
+    window: Annotated[int, Field(ge=1)] = 200  # the most answers the memory runs over
+    slots: Annotated[int, Field(ge=1)] = 20
+    d_key: Annotated[int, Field(ge=1)] = 64
+    d_value: Annotated[int, Field(ge=1)] = 64
+    hidden: Annotated[int, Field(ge=1)] = 64
+    embedding: Literal["linear_decay", "ordered", "unordered"] = "linear_decay"
+    item_parameters: Literal["static", "network"] = "static"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+
+
+def signature(config: Config) -> Signature:
+    """Items named "0", "1", ...: for weights that come without their vocabulary."""
+    names = tuple(map(str, range(config.items)))
+    return Signature(items=names, categories=config.categories, window=config.window)
+
+
+class Model(nn.Module):
+    """B students, T answers or events, M items asked, K categories, N slots, D d_value."""
+
+    strategy: Tensor
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        N, D, K = config.slots, config.d_value, config.categories
+        rows = config.items + RESERVED
+        self.config = config
+        S = strategy(config.embedding, K)  # (K, m)
+        self.register_buffer("strategy", S, persistent=False)
+        self.key = nn.Embedding(rows, config.d_key)
+        self.answered = nn.Embedding(rows, S.shape[1] * D)  # E_j side by side
+        self.answered_bias = nn.Parameter(torch.zeros(D))
+        self.address = nn.Linear(config.d_key, N, bias=False)  # M^k
+        self.memory = nn.Parameter(torch.randn(N, D) * 0.1)  # M_0
+        self.erase = nn.Linear(D, D)
+        self.add = nn.Linear(D, D)
+        self.summary = nn.Linear(D + config.d_key, config.hidden)
+        self.ability = nn.Linear(config.hidden, 1)
+        if config.item_parameters == "static":
+            self.log_discrimination = nn.Embedding(rows, 1)
+            self.steps = nn.Embedding(rows, K - 1)
+            nn.init.zeros_(self.log_discrimination.weight)
+            nn.init.zeros_(self.steps.weight)
+        else:
+            self.discriminate = nn.Linear(config.hidden + config.d_key, 1)
+            self.difficulty = nn.Linear(config.d_key, K - 1)
+        nn.init.normal_(self.key.weight, std=0.1)
+        nn.init.normal_(self.answered.weight, std=0.1)
+
+    def forward(self, items: Tensor, responses: Tensor, lengths: Tensor) -> Tensor:
+        """Logits (B, T, K) of every event, each from the events before it. lengths: (B,)."""
+        return self.events(items, responses)["logits"]
+
+    def serve(
+        self, items: Tensor, responses: Tensor, lengths: Tensor, asked: Tensor
+    ) -> dict[str, Tensor]:
+        """What the items asked (B, M) will earn, each from the whole history and from no other.
+
+        Only the memory after the last answer is needed, and that has a closed form: what was written
+        at s is kept by the product of what every later answer keeps. With the answers turned around,
+        newest first, this is one cumulative product and no loop.
+        """
+        place = torch.arange(items.shape[1], device=items.device)
+        w = self._weights(self.key(items)) * (place < lengths.unsqueeze(1)).unsqueeze(
+            -1
+        )  # (B, T, N)
+        e, a = self._written(items, responses)  # (B, T, D)
+        w, e, a = (x.flip(1).transpose(1, 2) for x in (w, e, a))  # (B, N or D, T)
+        erased = F.pad(
+            w.unsqueeze(2) * e.unsqueeze(1), (1, 0)
+        )  # (B, N, D, T + 1), nothing at first
+        kept = (1 - erased).cumprod(-1)
+        added = w.unsqueeze(2) * a.unsqueeze(1)
+        M = self.memory * kept[..., -1] + (kept[..., :-1] * added).sum(-1)  # (B, N, D)
+
+        k = self.key(asked)  # (B, M, d_key)
+        told = self._head(self._weights(k) @ M, k, asked)
+        return {
+            "probabilities": told["logits"].softmax(-1),
+            "ability": told["ability"],
+            "discrimination": told["discrimination"],
+            "steps": told["steps"],
+        }
+
+    def events(self, items: Tensor, responses: Tensor) -> dict[str, Tensor]:
+        """The head's outputs at every event (B, T, ...). Padding on the right is written after all reads."""
+        k = self.key(items)
+        read = Recurrence.apply(self._weights(k), *self._written(items, responses), self.memory)
+        return self._head(read, k, items)
+
+    def _weights(self, k: Tensor) -> Tensor:
+        """(..., N): the share of each slot."""
+        return self.address(k).softmax(-1)
+
+    def _written(self, items: Tensor, responses: Tensor) -> tuple[Tensor, Tensor]:
+        """What the answers (B, T) erase and add, (B, T, D) each."""
+        E = self.answered(items).unflatten(-1, (-1, self.config.d_value))  # (B, T, m, D)
+        v = (self.strategy[responses].unsqueeze(-1) * E).sum(-2) + self.answered_bias
+        return self.erase(v).sigmoid(), self.add(v).tanh()
+
+    def _head(self, read: Tensor, k: Tensor, items: Tensor) -> dict[str, Tensor]:
+        """GPCM over items (B, M): logits (B, M, K), ability and discrimination (B, M), steps (B, M, K - 1)."""
+        f = self.summary(torch.cat([read, k], -1)).tanh()
+        f = F.dropout(f, self.config.dropout, self.training)
+        theta = ABILITY_SCALE * self.ability(f)  # (B, M, 1)
+        if self.config.item_parameters == "static":
+            alpha = self.log_discrimination(items).exp()
+            beta = self.steps(items)
+        else:
+            alpha = F.softplus(self.discriminate(torch.cat([f, k], -1)))
+            beta = self.difficulty(k)
+        z = F.pad((alpha * (theta - beta)).cumsum(-1), (1, 0))
+        return {
+            "logits": z,
+            "ability": theta.squeeze(-1),
+            "discrimination": alpha.squeeze(-1),
+            "steps": beta,
+        }
+
+
+def loss(model: Model, items: Tensor, responses: Tensor, lengths: Tensor) -> Tensor:
+    """The sum of -log p(response) over the events, and what holds θ to a scale."""
+    told = model.events(items, responses)
+    event = torch.arange(items.shape[1], device=items.device) < lengths.unsqueeze(1)
+    nll = F.cross_entropy(told["logits"][event], responses[event], reduction="sum")
+    theta = told["ability"][event]
+    scale = theta.mean() ** 2 + (theta.var(correction=0) - 1) ** 2
+    return nll + 0.01 * theta.numel() * scale
+
+
+def strategy(embedding: str, categories: int) -> Tensor:
+    """S (K, m): how much of each table an answer of category r takes."""
+    r = torch.arange(categories, dtype=torch.float32)
+    if embedding == "linear_decay":
+        return (1 - (r.unsqueeze(1) - r).abs() / (categories - 1)).clamp(min=0)
+    if embedding == "ordered":
+        return torch.stack([(r > 0).float(), r / (categories - 1)], 1)
+    return torch.eye(categories)
+
+
+class Recurrence(torch.autograd.Function):
+    """ρ_t = w_t M_t and M_{t+1} = M_t (1 - w_t e_t) + w_t a_t over T steps, with its gradient by hand.
+
+    Autograd would keep six tensors (B, N, D) a step; by hand it is one in a block of steps, whose inner
+    M_t are computed again in a buffer that stays in the processor's cache. A parallel scan was tried
+    and is slower: the state is large, and memory traffic is what costs.
+    """
+
+    BLOCK = 16  # steps
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, e: Tensor, a: Tensor, memory: Tensor) -> Tensor:
+        """w: (B, T, N); e, a: (B, T, D); memory: (N, D). Returns ρ (B, T, D)."""
+        w, e, a = (x.transpose(0, 1).contiguous() for x in (w, e, a))  # time first
+        T, B, N = w.shape
+        D = a.shape[-1]
+        begins = [memory.expand(B, -1, -1)]  # M at the first step of each block
+        states = memory.new_empty((Recurrence.BLOCK + 1, B, N, D))
+        read = torch.empty_like(a)
+        for first in range(0, T, Recurrence.BLOCK):
+            last = min(first + Recurrence.BLOCK, T)
+            _advance(states, begins[-1], w[first:last], e[first:last], a[first:last])
+            n = last - first
+            before = states[:n].view(n * B, N, D)
+            torch.bmm(
+                w[first:last].view(n * B, 1, N), before, out=read[first:last].view(n * B, 1, D)
+            )
+            if last < T:
+                begins.append(states[n].clone())
+        ctx.save_for_backward(w, e, a, *begins)
+        return read.transpose(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        w, e, a, *begins = ctx.saved_tensors
+        dr = grads[0].transpose(0, 1).contiguous()  # (T, B, D)
+        dw, de, da = torch.empty_like(w), torch.empty_like(e), torch.empty_like(a)
+        (T, B, N), D = w.shape, a.shape[-1]
+        states = a.new_empty((Recurrence.BLOCK + 1, B, N, D))
+        dM = a.new_zeros((B, N, D))
+        dMM, kept = torch.empty_like(dM), torch.empty_like(dM)
+        for block in reversed(range(len(begins))):
+            first = block * Recurrence.BLOCK
+            last = min(first + Recurrence.BLOCK, T)
+            _advance(states, begins[block], w[first:last], e[first:last], a[first:last])
+            for t in reversed(range(first, last)):
+                M, row, column = states[t - first], w[t].unsqueeze(1), w[t].unsqueeze(2)
+                torch.mul(dM, M, out=dMM)
+                torch.bmm(row, dMM, out=de[t].unsqueeze(1))
+                torch.bmm(row, dM, out=da[t].unsqueeze(1))
+                d = dw[t].unsqueeze(2)
+                torch.bmm(dM, a[t].unsqueeze(2), out=d)
+                d.baddbmm_(dMM, e[t].unsqueeze(2), alpha=-1)
+                d.baddbmm_(M, dr[t].unsqueeze(2))
+                torch.mul(column, e[t].unsqueeze(1), out=kept)
+                dM.addcmul_(dM, kept, value=-1)
+                dM.addcmul_(column, dr[t].unsqueeze(1))
+        dw, de, da = (x.transpose(0, 1) for x in (dw, de.neg_(), da))
+        return dw, de, da, dM.sum(0)
+
+
+def _advance(states: Tensor, M: Tensor, w: Tensor, e: Tensor, a: Tensor) -> None:
+    """states[0] = M and states[t + 1] what follows it, over the steps of w, e, a (time first)."""
+    states[0] = M
+    for t in range(len(w)):
+        column, after = w[t].unsqueeze(2), states[t + 1]
+        torch.mul(column, e[t].unsqueeze(1), out=after)
+        torch.addcmul(states[t], states[t], after, value=-1, out=after)
+        after.addcmul_(column, a[t].unsqueeze(1))

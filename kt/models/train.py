@@ -1,0 +1,320 @@
+"""The one loop that trains every family; it never asks which.
+
+The loss of a batch is its sum over events divided by a constant of the run, batch size x mean length. With
+batches of like length, dividing by the batch's own events instead would give short histories the
+weight of long ones; on assist2015 that costs 0.01 of AUC.
+
+Training stops when the family's metric on the validation students has not improved for `patience`
+epochs, and the best epoch's weights are kept. All chance comes from (seed, epoch), so a run that
+was killed goes on from the file beside its result, and on one thread ends with the same bits as one
+that was not.
+"""
+
+import hashlib
+import json
+import math
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import BaseModel, ValidationError
+
+import kt
+from kt import files
+from kt.errors import Invalid, Refused
+from kt.models import checkpoint, metrics
+from kt.models.data import Data, Windows, batches, padded, vocabulary, windows
+from kt.models.evaluate import Scores, evaluate, predict_events, scored
+from kt.models.family import Trainable
+from kt.models.tracing import UNKNOWN, Signature
+
+SHORTEST = 3  # events of a window worth training on
+FORGET = 0.01  # share of items shown as unknown, so that the unknown item's row learns what is typical
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to train. What the result is made of (sizes) is the family's Config."""
+
+    epochs: int = 100  # at most
+    patience: int = 8  # epochs without improvement
+    batch: int = 64  # windows
+    lr: float = 1e-3  # Adam's
+    clip: float = 1.0  # norm of the gradient
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one pass over the data came to."""
+
+    number: int  # from 1
+    loss: float  # mean over the training events, nats for most families
+    metric: float  # on the validation students
+    best: bool  # the best so far
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a pass is: told after every batch."""
+
+    epoch: int
+    epochs: int
+    done: int  # batches
+    batches: int
+    loss: float  # mean over the events so far
+    best: float | None  # the metric's best before this epoch
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model in eval mode, with the best epoch's weights."""
+
+    model: torch.nn.Module
+    config: BaseModel
+    signature: Signature
+    scores: Scores
+    history: tuple[Epoch, ...]
+    resumed: int  # the epoch it went on after, 0 for a fresh run
+    training: dict[str, Any]  # as written to the checkpoint
+
+
+@dataclass
+class _State:
+    """Where a run stands after an epoch: what the resume file holds."""
+
+    model: torch.nn.Module
+    adam: torch.optim.Adam
+    best: dict[str, torch.Tensor]
+    history: list[Epoch] = field(default_factory=list)
+
+
+def train(
+    family: Trainable,
+    name: str,
+    data: Data,
+    valid: Data,
+    *,
+    test: Data | None = None,
+    settings: Mapping[str, Any] | None = None,
+    options: Options | None = None,
+    out: Path | None = None,
+    resume: bool = True,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    on_batch: Callable[[Progress], None] = lambda _: None,
+) -> Trained:
+    """Train the family `name` on `data`, stop by `valid`, score on `test` (else on `valid`), write `out`.
+
+    settings: of the family's Config, but for items, which the data decides; categories and window
+    where the data should not. Raises Invalid for settings or data that do not fit, Refused where
+    the file to resume from belongs to another run. NaN in the loss raises Invalid with its batch.
+    """
+    options = options or Options()
+    config, signature = configure(family, data, settings or {})
+    run = _Run(family, config, signature, data, valid, options)
+    beside = None if out is None else out.with_name(out.name + ".resume")
+    state = run.fresh()
+    if beside is not None and resume and beside.exists():
+        run.restore(state, beside)
+    resumed = len(state.history)
+    began = time.monotonic()
+    while not finished(state.history, options):
+        epoch = run.epoch(state, on_batch)
+        state.history.append(epoch)
+        if epoch.best:
+            state.best = {key: value.clone() for key, value in state.model.state_dict().items()}
+        if beside is not None:
+            files.write_whole(beside, run.freeze(state))
+        on_epoch(epoch)
+    state.model.load_state_dict(state.best)
+    state.model.eval()
+    held_out = valid if test is None else test
+    scores = evaluate(family, state.model, signature, held_out)
+    training = {
+        "data": _describe(data),
+        "validation": _describe(valid),
+        "scored_on": _describe(held_out) | {"part": "validation" if test is None else "test"},
+        "options": asdict(options),
+        "epochs": len(state.history),
+        "best_epoch": max(e.number for e in state.history if e.best),
+        "history": [asdict(epoch) for epoch in state.history],
+        "seconds": round(sum(epoch.seconds for epoch in state.history), 3),
+        "versions": {"kt": kt.__version__, "torch": str(torch.__version__), "python": platform.python_version()},
+    }
+    if out is not None:
+        checkpoint.save(
+            out,
+            family=name,
+            config=config,
+            signature=signature,
+            state_dict=state.best,
+            scores=scores.summary(),
+            training=training,
+        )
+        files.discard(out.with_name(out.name + ".resume"))
+    return Trained(state.model, config, signature, scores, tuple(state.history), resumed, training)
+
+
+def configure(family: Trainable, data: Data, settings: Mapping[str, Any]) -> tuple[BaseModel, Signature]:
+    """The config and the signature that this data and these settings make. Raises Invalid."""
+    items = vocabulary(data)
+    given = {"items": len(items), "categories": data.categories, **settings}
+    try:
+        config = family.Config.model_validate(given)
+        window = config.model_dump()["window"]
+        signature = Signature(items=items, categories=given["categories"], window=window)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "settings"
+        known = ", ".join(n for n in family.Config.model_fields if n != "items")
+        raise Invalid(f"{key}: {first['msg']}", where="--set", do=f"the settings are {known}") from error
+    return config, signature
+
+
+def finished(history: list[Epoch], options: Options) -> bool:
+    """Whether the epochs are used up, or the best is `patience` behind."""
+    best = max((epoch.number for epoch in history if epoch.best), default=0)
+    return len(history) >= options.epochs or len(history) - best >= options.patience
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What stays the same from epoch to epoch."""
+
+    family: Trainable
+    config: BaseModel
+    signature: Signature
+    data: Data
+    valid: Data
+    options: Options
+
+    def fresh(self) -> _State:
+        torch.manual_seed(self.options.seed)
+        try:
+            model = self.family.Model(self.config)
+        except ValueError as error:
+            raise Invalid(str(error), where="--set") from error
+        adam = torch.optim.Adam(model.parameters(), lr=self.options.lr)
+        return _State(model, adam, {})
+
+    def epoch(self, state: _State, on_batch: Callable[[Progress], None]) -> Epoch:
+        """One pass over the training windows and one look at the validation students."""
+        number = len(state.history) + 1
+        began = time.monotonic()
+        best = self.best(state.history)
+        rng = np.random.default_rng([self.options.seed, number])
+        torch.manual_seed(int(rng.integers(2**62)))  # dropout
+        pieces = windows(self.data, self.signature.window, overlap=False, shortest=SHORTEST)
+        if not len(pieces):
+            raise Invalid(f"no student has {SHORTEST} answers", where=self.data.source)
+        usual = self.options.batch * float(pieces.lengths.mean())  # events in a batch
+        order = batches(pieces, self.options.batch, rng)
+        rows = self.data.rows(self.signature)
+        rows = np.where(rng.random(len(rows)) < FORGET, UNKNOWN, rows)
+        parameters = list(state.model.parameters())
+        state.model.train()
+        total = events = 0.0
+        for done, (places, batch) in enumerate(zip(order, self.tensors(rows, pieces, order), strict=True), 1):
+            state.adam.zero_grad(set_to_none=True)
+            loss = self.family.loss(state.model, *batch)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise self.broken(number, done, pieces, places)
+            torch.autograd.backward(loss / usual)
+            torch.nn.utils.clip_grad_norm_(parameters, self.options.clip)
+            state.adam.step()
+            total += value
+            events += float(pieces.lengths[places].sum())
+            on_batch(Progress(number, self.options.epochs, done, len(order), total / events, best))
+        answered = scored(predict_events(state.model, self.signature, self.valid))
+        metric = metrics.score(self.family.METRIC, answered)
+        if not math.isfinite(metric):
+            raise Invalid(
+                f"{self.family.METRIC} on the validation students is not a number in epoch {number}",
+                where=self.valid.source,
+                do="give more students with more than one answer, or lower --lr",
+            )
+        sign = 1 if metrics.HIGHER_IS_BETTER[self.family.METRIC] else -1
+        improved = best is None or sign * metric > sign * best
+        return Epoch(number, total / events, metric, improved, round(time.monotonic() - began, 3))
+
+    def best(self, history: list[Epoch]) -> float | None:
+        return next((epoch.metric for epoch in reversed(history) if epoch.best), None)
+
+    def tensors(
+        self, rows: np.ndarray, pieces: Windows, order: list[np.ndarray]
+    ) -> Iterator[tuple[torch.Tensor, ...]]:
+        """items, responses, lengths of each batch."""
+        for places in order:
+            arrays = (padded(rows, pieces, places), padded(self.data.responses, pieces, places), pieces.lengths[places])
+            yield tuple(torch.from_numpy(array) for array in arrays)
+
+    def broken(self, number: int, done: int, pieces: Windows, places: np.ndarray) -> Invalid:
+        event = int(pieces.start[places[0]])
+        student = self.data.students[int(np.searchsorted(self.data.offsets, event, "right")) - 1]
+        return Invalid(
+            f"the loss is not a number in epoch {number}, batch {done} (the first student of it is {student})",
+            where=self.data.source,
+            do=f"try a smaller step: --lr {self.options.lr / 3:.1g}",
+        )
+
+    def fingerprint(self) -> str:
+        """What must be the same for a run to go on: settings, options, data. The epochs may grow."""
+        options = asdict(self.options) | {"epochs": None, "patience": None}
+        parts = [
+            self.family.Model.__module__,
+            self.config.model_dump(mode="json"),
+            self.signature.model_dump(mode="json"),
+            options,
+            [_describe(self.data), _describe(self.valid)],
+            str(torch.__version__),
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def freeze(self, state: _State) -> bytes:
+        """The state as one safetensors file, so that it is whole or not there."""
+        tensors = {f"model.{key}": value for key, value in state.model.state_dict().items()}
+        tensors |= {f"best.{key}": value for key, value in state.best.items()}
+        for place, moments in state.adam.state_dict()["state"].items():
+            tensors |= {f"adam.{place}.{key}": value for key, value in moments.items()}
+        about = {"run": self.fingerprint(), "history": json.dumps([asdict(epoch) for epoch in state.history])}
+        return safetensors.torch.save({key: value.contiguous() for key, value in tensors.items()}, about)
+
+    def restore(self, state: _State, path: Path) -> None:
+        """Go on from a frozen state. Raises Refused where it is another run's, or damaged."""
+        try:
+            with safetensors.safe_open(path, "pt") as file:
+                about = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
+        except (OSError, safetensors.SafetensorError) as error:
+            raise Refused(f"{path} cannot be read: {error}", do="start anew with --no-resume") from error
+        if about.get("run") != self.fingerprint():
+            raise Refused(
+                f"{path} belongs to a run with other data or settings",
+                do="repeat that command to finish it, or start anew with --no-resume",
+            )
+        parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "best": {}, "adam": {}}
+        for key, value in tensors.items():
+            part, _, rest = key.partition(".")
+            parts[part][rest] = value
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for key, value in parts["adam"].items():
+            place, _, kind = key.partition(".")
+            moments.setdefault(int(place), {})[kind] = value
+        state.model.load_state_dict(parts["model"])
+        state.adam.load_state_dict(state.adam.state_dict() | {"state": moments})
+        state.best = parts["best"]
+        state.history = [Epoch(**epoch) for epoch in json.loads(about["history"])]
+
+
+def _describe(data: Data) -> dict[str, Any]:
+    """Which answers these were."""
+    return {"name": data.source, "sha256": data.sha256, "students": len(data.students), "events": data.events}
