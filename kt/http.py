@@ -27,6 +27,8 @@ from pydantic import ValidationError
 
 from kt.errors import Invalid, KtError
 
+Service = falcon.App[falcon.Request, falcon.Response]
+
 log = logging.getLogger("kt")
 
 DEPTH = 32  # of nested arrays and objects
@@ -78,7 +80,10 @@ def body(request: falcon.Request, limit: int) -> bytes:
 
 
 def too_large(limit: int) -> TooLarge:
-    return TooLarge(f"the body is larger than {limit} bytes", do="send less at once; the limit is predictor.max_body")
+    return TooLarge(
+        f"the body is larger than {limit} bytes",
+        do="send less at once; the limit is predictor.max_body",
+    )
 
 
 def read(stream: Any, size: int) -> bytes:
@@ -111,7 +116,9 @@ def check(value: Any) -> None:
                 below += item.values()
             elif kind is list:
                 below += item
-            elif (kind is float and not math.isfinite(item)) or (kind is int and item.bit_length() > BITS):
+            elif (kind is float and not math.isfinite(item)) or (
+                kind is int and item.bit_length() > BITS
+            ):
                 raise Unparsable("a number is too large")
         if not below:
             return
@@ -149,7 +156,7 @@ def cut(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
-def application(app: falcon.App) -> falcon.App:
+def application(app: Service) -> Service:
     """`app`, answering every error as a problem document."""
     app.add_error_handler(Exception, unexpected)
     app.add_error_handler(falcon.HTTPError, refused)
@@ -165,18 +172,28 @@ def known(request: falcon.Request, response: falcon.Response, error: KtError, pa
     return None
 
 
-def refused(request: falcon.Request, response: falcon.Response, error: falcon.HTTPError, params: Any) -> None:
+def refused(
+    request: falcon.Request, response: falcon.Response, error: falcon.HTTPError, params: Any
+) -> None:
     """What Falcon itself refuses: no such path, no such method, a header that is none."""
     details = {
         404: f"there is nothing at {request.path}",
         405: f"{request.method} is not for {request.path}",
     }
-    write(response, problem(error.status_code, error.description or details.get(error.status_code, error.title or "")))
-    for name, value in (error.headers or {}).items() if isinstance(error.headers, dict) else error.headers or ():
-        response.set_header(name, value)
+    write(
+        response,
+        problem(
+            error.status_code,
+            error.description or details.get(error.status_code, error.title or ""),
+        ),
+    )
+    if error.headers:
+        response.set_headers(error.headers)
 
 
-def unexpected(request: falcon.Request, response: falcon.Response, error: Exception, params: Any) -> None:
+def unexpected(
+    request: falcon.Request, response: falcon.Response, error: Exception, params: Any
+) -> None:
     """A bug, or a model that fails: 500 with an id, and one entry in the log under that id."""
     write(response, failure(error, f"{request.method} {request.path}"))
 
@@ -188,7 +205,9 @@ def failure(error: BaseException, doing: str) -> dict[str, Any]:
         # The message is left out: it may quote a request, and a request names a student.
         frames = "".join(traceback.format_tb(error.__traceback__)).rstrip()
         log.error("%s: %s in %s\n%s", name, type(error).__name__, doing, frames)
-    return problem(500, "the request could not be answered", id=name, hint=f"the log has more under {name}")
+    return problem(
+        500, "the request could not be answered", id=name, hint=f"the log has more under {name}"
+    )
 
 
 MOST_ENTRIES = 20  # of unexpected errors in the log, each minute

@@ -17,7 +17,7 @@ FOLDER = "predictors"
 
 @dataclass(frozen=True)
 class Presence:
-    """A serving process. address: host:port. seq, head: the manifest that it serves; 0 before the first."""
+    """A serving process. address: its URL. seq, head: the manifest that it serves; 0 before the first."""
 
     pid: int
     host: str  # of the machine

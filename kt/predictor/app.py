@@ -1,0 +1,111 @@
+"""create_app(workspace): the routes put together, as a plain WSGI callable that any server can run.
+
+POST /predict, /models/NAME/predict    predict.py
+GET  /health                           200 always: ok or degraded, and what is served
+GET  /ready                            503 until something is served
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import falcon
+
+from kt import http
+from kt.errors import Unavailable
+from kt.predictor import predict
+from kt.predictor.host import Host
+from kt.workspace import Workspace
+
+
+def create_app(root: str | Path, address: str = "") -> http.Service:
+    """The service of a workspace, which it follows from now on."""
+    host = make_host(root, address)
+    host.start()
+    return routes(host)
+
+
+def make_host(root: str | Path, address: str = "") -> Host:
+    workspace = Workspace(Path(root).resolve())
+    return Host(workspace.root, workspace.settings, address)
+
+
+def routes(host: Host) -> http.Service:
+    app = http.application(falcon.App())
+    resource = Predict(host)
+    app.add_route("/predict", resource)
+    app.add_route("/models/{name}/predict", resource)
+    app.add_route("/health", Health(host))
+    app.add_route("/ready", Ready(host))
+    return app
+
+
+class Predict:
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.limit = host.settings.predictor.max_body
+
+    def on_post(
+        self, request: falcon.Request, response: falcon.Response, name: str | None = None
+    ) -> None:
+        fields = http.parse(http.body(request, self.limit))
+        http.answer(response, predict.predict(self.host, fields, name))
+
+
+class Health:
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        http.answer(response, health(self.host))
+
+
+class Ready:
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        if not self.host.current.manifest.models:
+            raise Unavailable(
+                "nothing is deployed yet", do=self.host.state.reason or "kt deploy FILE"
+            )
+        http.answer(response, {"ready": True} | summary(self.host))
+
+
+def summary(host: Host) -> dict[str, Any]:
+    state = host.state
+    return {
+        "status": state.status,
+        "reason": state.reason or None,
+        "seq": host.current.manifest.seq,
+    }
+
+
+def health(host: Host) -> dict[str, Any]:
+    """What this process serves. fallbacks: since it started, of this process alone."""
+    manifest = host.current.manifest
+    return summary(host) | {
+        "since": host.state.since,
+        "head": manifest.head,
+        "pid": os.getpid(),
+        "models": {
+            name: {
+                "active": route.active.version,
+                "previous": route.previous.version if route.previous else None,
+                "experiment": route.experiment.model_dump(mode="json")
+                if route.experiment
+                else None,
+            }
+            for name, route in manifest.models.items()
+        },
+        "fallbacks": [
+            {
+                "model": model,
+                "experiment": experiment,
+                "version": version,
+                "reason": reason,
+                "count": count,
+            }
+            for (model, experiment, version, reason), count in sorted(host.fallbacks.items())
+        ],
+    }

@@ -1,0 +1,1 @@
+"""What runs a version: one file an engine."""

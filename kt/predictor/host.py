@@ -1,0 +1,416 @@
+"""Holds the versions that serve, and swaps them when active.json changes.
+
+    loaded = host.current        one attribute read; a request keeps it to its end
+
+A thread looks at active.json every `predictor.poll` seconds. What is new is loaded, checked and
+warmed beside what serves, then one assignment swaps all of it or, where anything fails, nothing.
+
+A predictor never goes back in `seq`: a rollback has a higher one, so a lower one is a git checkout
+and not kt's doing. What is served is remembered in .kt/live.json, so that a restart keeps to it.
+Whatever is not followed is reported: in `state`, in the log once, and in .kt/predictors/<pid>.json,
+on which a living predictor holds a lock.
+"""
+
+import atexit
+import fcntl
+import logging
+import os
+import socket
+import stat
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jiter
+import numpy as np
+import orjson
+
+from kt import clock, files
+from kt.config import Settings, check_name
+from kt.deployments import manifest as manifests
+from kt.deployments.manifest import MANIFEST, Manifest, Route, Version
+from kt.errors import Corrupt, Invalid, KtError
+from kt.models import family
+from kt.predictor import engine as engines
+from kt.predictor.aside import Aside
+from kt.predictor.engine import Engine
+
+log = logging.getLogger("kt")
+
+LOCAL = ".kt"
+LIVE = "live.json"
+PREDICTORS = "predictors"
+LARGEST = 10_000_000  # bytes of a manifest
+RETRIES = (2.0, 60.0)  # seconds until what did not load is tried again: at first, at most
+WARM = 4  # requests in the batch that warms a version
+
+
+class Key(NamedTuple):
+    """What names loaded weights: the same name with other bytes is another thing."""
+
+    model: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A version that serves. aside: where it runs as a treatment, under a time limit."""
+
+    version: str
+    engine: Engine
+    aside: Aside
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A manifest and all that it names, in memory."""
+
+    manifest: Manifest
+    ready: Mapping[Key, Ready]
+
+    def of(self, model: str, version: Version) -> Ready:
+        return self.ready[Key(model, version.version, version.sha256)]
+
+
+NOTHING = Loaded(Manifest(kt=1, seq=0, head="", models={}), {})
+
+
+@dataclass(frozen=True)
+class State:
+    """reason: why it is degraded. since: when it became so, ISO 8601."""
+
+    status: str  # ok | degraded
+    reason: str
+    since: str
+
+
+@dataclass
+class Host:
+    """root: the workspace, or a copy of its folders. address: where it is reached, for others to know."""
+
+    root: Path
+    settings: Settings
+    address: str = ""
+    current: Loaded = NOTHING
+    fallbacks: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    state: State = State("ok", "", "")
+    _follows: bool = False  # one request from the shell leaves no trace in .kt/
+    _seen: object = None  # the file's identity when it was last read
+    _retry: tuple[float, float] = (0.0, 0.0)  # when, on the monotonic clock, and after which wait
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _card: int = -1  # descriptor of predictors/<pid>.json
+
+    # What serves
+
+    def start(self) -> None:
+        """Load what there is to serve, and follow active.json from now on. Raises nothing: a
+        predictor without a version waits for its first one."""
+        self._follows = True
+        self.open()
+        self._post()
+        threading.Thread(target=self._follow, name="kt-follow", daemon=True).start()
+        atexit.register(self.close)
+
+    def open(self) -> None:
+        """Load what there is to serve: what was served last, or what has been deployed since."""
+        self.state = State("ok", "", now())
+        live, found = self._live(), peek(self.root / MANIFEST)
+        if live is not None and (found is None or refusal(live, found)):
+            self._try(live)  # what was served stands; look() says why
+        self.look()
+        if live is not None and self.current is NOTHING:
+            self._try(live)
+
+    def close(self) -> None:
+        """Stop following; the card is removed."""
+        self._stop.set()
+        if self._card >= 0:
+            files.discard(self._card_path())
+            os.close(self._card)
+            self._card = -1
+        atexit.unregister(self.close)
+
+    def fell_back(self, model: str, experiment: str, version: str, reason: str) -> None:
+        """A treatment failed and the control answered. reason: failed | invalid | slow."""
+        self.fallbacks[model, experiment, version, reason] += 1
+
+    # Following the manifest
+
+    def _follow(self) -> None:
+        while not self._stop.wait(self.settings.predictor.poll):
+            try:
+                self.look()
+                self._forget()
+            except Exception:  # the thread must outlive whatever a manifest or a family does
+                log.exception("kt: looking for a new manifest failed")
+
+    def look(self) -> None:
+        """Follow active.json where it has changed, or where it could not be followed before."""
+        seen, (at, wait) = identity(self.root / MANIFEST), self._retry
+        if seen == self._seen and not (wait and time.monotonic() >= at):
+            return
+        self._seen, self._retry = seen, (0.0, 0.0)
+        try:
+            found = read(self.root / MANIFEST)
+        except FileNotFoundError:
+            if self.current is not NOTHING:
+                self._report(f"{MANIFEST} is missing")
+            return
+        except KtError as error:
+            self._report(str(error))
+            return
+        if found == self.current.manifest:
+            self._report("")
+        elif reason := refusal(self.current.manifest, found):
+            self._report(reason)
+        elif self._try(found):
+            self._report("")
+        else:
+            wait = min(2 * wait or RETRIES[0], RETRIES[1])
+            self._retry = (time.monotonic() + wait, wait)
+
+    def _try(self, found: Manifest) -> bool:
+        """Serve `found`, all of it or nothing. What served before goes on where anything fails."""
+        before = self.current
+        try:
+            after = Loaded(found, self._load_all(found, before))
+        except Exception as error:  # noqa: BLE001  # a family is foreign code: whatever it raises, the old version serves
+            self._report(f"seq {found.seq} cannot be served: {str(error) or type(error).__name__}")
+            return False
+        self.current = after
+        log.info("serving seq %d: %s", found.seq, describe(found))
+        if self._follows:
+            self._remember(found)
+            self._keep(found, before)
+            self._post()
+        return True
+
+    def _load_all(self, found: Manifest, before: Loaded) -> dict[Key, Ready]:
+        """What serves under `found`, taken over from `before` where it is loaded."""
+        return {
+            key: before.ready.get(key) or self._load(key) for key in dict.fromkeys(serving(found))
+        }
+
+    def _load(self, key: Key) -> Ready:
+        check_name(key.model, "a model")
+        check_name(key.version, "a version")
+        threads = self.settings.predictor.threads
+        engine = engines.load(
+            self.root, key.model, Version(version=key.version, sha256=key.sha256), threads
+        )
+        warm(engine, key)
+        return Ready(key.version, engine, Aside())
+
+    def _keep(self, found: Manifest, before: Loaded) -> None:
+        """Load what a rollback would need. Not a part of serving: what fails here is left out."""
+        for key in previous(found, self.settings.predictor.keep_previous, clock.now()):
+            try:
+                ready = before.ready.get(key) or self._load(key)
+            except Exception as error:  # noqa: BLE001  # as above
+                log.warning(
+                    "kt: %s %s is not kept for a rollback: %s", key.model, key.version, error
+                )
+                continue
+            self.current = Loaded(found, {**self.current.ready, key: ready})
+
+    def _forget(self) -> None:
+        """Let go of previous versions whose time is over."""
+        loaded = self.current
+        keep = {*serving(loaded.manifest)}
+        keep.update(previous(loaded.manifest, self.settings.predictor.keep_previous, clock.now()))
+        if not keep.issuperset(loaded.ready):
+            kept = {key: ready for key, ready in loaded.ready.items() if key in keep}
+            self.current = Loaded(loaded.manifest, kept)
+            self._post()
+
+    # What others are told
+
+    def _report(self, reason: str) -> None:
+        """Degraded for this reason, or well again where there is none: one line in the log a change."""
+        if reason == self.state.reason:
+            return
+        self.state = State("degraded" if reason else "ok", reason, now())
+        if self._follows:
+            log.warning("kt: %s", f"degraded: {reason}" if reason else "well again")
+            self._post()
+
+    def _post(self) -> None:
+        """The card of this process, written in place so that its lock stays."""
+        try:
+            if self._card < 0:
+                self._card = self._open_card()
+            text = orjson.dumps(self.card())
+            os.pwrite(self._card, text, 0)
+            os.ftruncate(self._card, len(text))
+        except OSError as error:
+            log.warning("kt: %s is not written: %s", self._card_path(), error.strerror)
+
+    def card(self) -> dict[str, Any]:
+        loaded, state = self.current, self.state
+        return {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "address": self.address,
+            "seq": loaded.manifest.seq,
+            "head": loaded.manifest.head,
+            "versions": [{"model": key.model, "version": key.version} for key in loaded.ready],
+            "state": state.status,
+            "reason": state.reason,
+            "since": state.since,
+        }
+
+    def _card_path(self) -> Path:
+        return self.root / LOCAL / PREDICTORS / f"{os.getpid()}.json"
+
+    def _open_card(self) -> int:
+        path = self._card_path()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob("*.json"):
+            if not alive(left):
+                files.discard(left)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return descriptor
+
+    def _live(self) -> Manifest | None:
+        """The manifest that was served last on this machine."""
+        return peek(self.root / LOCAL / LIVE)
+
+    def _remember(self, served: Manifest) -> None:
+        live = self._live()
+        if live is not None and live.seq >= served.seq:
+            return
+        try:
+            files.write_whole(self.root / LOCAL / LIVE, manifests.dump(served))
+        except KtError as error:
+            log.warning("kt: a restart will not remember seq %d: %s", served.seq, error)
+
+
+def now() -> str:
+    return clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def identity(path: Path) -> object:
+    """What changes when a file is replaced or written to."""
+    try:
+        found = path.lstat()
+    except OSError as error:
+        return error.errno
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def read(path: Path) -> Manifest:
+    """A manifest. Raises Corrupt, also for what is no regular file; FileNotFoundError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Corrupt(f"cannot be read: {error.strerror}", where=MANIFEST) from error
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise Corrupt("is no file", where=MANIFEST)
+        data = file.read(LARGEST)
+    try:
+        jiter.from_json(data, catch_duplicate_keys=True, allow_inf_nan=False)
+    except ValueError as error:
+        raise Corrupt(f"is not JSON: {error}", where=MANIFEST) from error
+    return manifests.parse(data)
+
+
+def peek(path: Path) -> Manifest | None:
+    try:
+        return read(path)
+    except (FileNotFoundError, KtError):
+        return None
+
+
+def refusal(served: Manifest, found: Manifest | None) -> str:
+    """Why a predictor that serves `served` does not follow `found`; empty where it does, or where there is none."""
+    if found is None or found == served or not served.seq or found.seq > served.seq:
+        return ""
+    if found.seq < served.seq:
+        return (
+            f"{MANIFEST} is at seq {found.seq}, {served.seq} is served: a git checkout does not change"
+            " what is served; see: kt verify"
+        )
+    if found.head != served.head:
+        return f"{MANIFEST} is another seq {found.seq} than the one served: two histories; see: kt verify"
+    return f"{MANIFEST} was edited: seq {found.seq} is served as kt wrote it; see: kt verify"
+
+
+def serving(what: Manifest) -> Iterator[Key]:
+    """The versions that answer requests under a manifest."""
+    for model, route in what.models.items():
+        yield key(model, route.active)
+        for treatment in route.experiment.treatments if route.experiment else ():
+            yield key(model, treatment)
+
+
+def previous(what: Manifest, hours: float, at: datetime) -> Iterator[Key]:
+    """The versions that are kept loaded for a rollback."""
+    for model, route in what.models.items():
+        if route.previous and at - since(route, at) < timedelta(hours=hours):
+            yield key(model, route.previous)
+
+
+def since(route: Route, at: datetime) -> datetime:
+    try:
+        found = datetime.fromisoformat(route.since)
+    except ValueError:
+        return at
+    return found if found.tzinfo else at
+
+
+def key(model: str, version: Version) -> Key:
+    return Key(model, version.version, version.sha256)
+
+
+def warm(engine: Engine, key: Key) -> None:
+    """One batch through everything that a request passes. Raises Invalid where the answer is not one."""
+    requests = engine.form.example(engine.signature, np.random.default_rng(0), WARM)
+    for batch in (requests[-1:], requests):
+        outputs = engine.run(engine.form.collate(batch, engine.signature))
+        if wrong := family.problem(outputs, engine.form.PROBABILITIES):
+            raise Invalid(f"{key.model} {key.version} answers what is no answer: {wrong}")
+        engine.form.answer(outputs, batch, engine.signature)
+
+
+def describe(what: Manifest) -> str:
+    """A manifest in one line: "sakt v3, v4 at 10 %"."""
+    return (
+        "; ".join(
+            ", ".join(
+                [
+                    f"{model} {route.active.version}",
+                    *(
+                        f"{t.version} at {t.traffic:g} %"
+                        for t in (route.experiment.treatments if route.experiment else ())
+                    ),
+                ]
+            )
+            for model, route in what.models.items()
+        )
+        or "nothing"
+    )
+
+
+def alive(card: Path) -> bool:
+    """Whether the process that wrote this card still runs: it holds a lock on it."""
+    try:
+        descriptor = os.open(card, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -1,0 +1,59 @@
+"""The threads that answer: one as long as it keeps up, another as soon as one is held up.
+
+On one core two threads that both compute take turns at the interpreter's lock and lose a tenth of
+the throughput to it, so requests queue for one. A call that holds its lane for longer than HELD_UP
+(a large model, or one that hangs) opens the next lane for those behind it.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+HELD_UP = 0.25  # seconds
+MOST = 8  # lanes
+
+
+class Lanes:
+    """watch() must be called a few times a second."""
+
+    def __init__(self) -> None:
+        self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._since: dict[int, float] = {}  # lane -> start of its call, or inf where it waits
+        self._names = iter(range(1_000_000_000))
+
+    def put(self, work: Callable[[], None]) -> None:
+        """work: must raise nothing."""
+        if not self._since:
+            self._open()
+        self._work.put(work)
+
+    @property
+    def waiting(self) -> int:
+        return self._work.qsize()
+
+    def watch(self) -> float:
+        """Open a lane where all are held up and work waits. How long the latest to begin has been at it."""
+        now = time.monotonic()
+        held = min((now - since for since in list(self._since.values())), default=0.0)
+        if held > HELD_UP and self.waiting and len(self._since) < MOST:
+            self._open()
+        return max(held, 0.0) if len(self._since) >= MOST else 0.0
+
+    def _open(self) -> None:
+        name = next(self._names)
+        self._since[name] = float("inf")
+        threading.Thread(target=self._run, args=(name,), name="kt-lane", daemon=True).start()
+
+    def _run(self, name: int) -> None:
+        """Until another lane is free too: the one that was opened last need not be the one that stays."""
+        while True:
+            work = self._work.get()
+            self._since[name] = time.monotonic()
+            work()
+            self._since[name] = float("inf")
+            if any(
+                since == float("inf") for other, since in list(self._since.items()) if other != name
+            ):
+                del self._since[name]
+                return
