@@ -27,6 +27,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -166,7 +167,7 @@ class Client:
     """One connection that is kept alive."""
 
     def __init__(self, address: str) -> None:
-        self.connection = http.client.HTTPConnection(address, timeout=60)
+        self.connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
 
     def ask(
         self, student: str, answers: list[tuple[str, int]], item: str

@@ -13,7 +13,7 @@ from types import ModuleType
 
 from kt.errors import Invalid
 
-DOTTED = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+"
+DOTTED = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
 
 
 def load(folder: str, name: str, root: Path, holds: tuple[str, ...]) -> ModuleType:
@@ -22,14 +22,12 @@ def load(folder: str, name: str, root: Path, holds: tuple[str, ...]) -> ModuleTy
     folder: "models" or "registry.gates". root: where a dotted path of the user's own is found.
     Raises Invalid: an unknown name is answered with the names that exist.
     """
-    own = re.fullmatch(DOTTED, name) is not None
     known = names(folder)
-    if not own and (
-        name.startswith("_") or not re.fullmatch(r"[a-z_0-9]+", name) or name not in known
-    ):
+    own = name not in known and is_own(name, root)
+    if name not in known and not own:
         raise Invalid(
             f"there is no {name[:64]} in kt/{folder.replace('.', '/')}",
-            do=f"there are: {', '.join(known)}",
+            do=f"there are: {', '.join(known)}; or name a module of your own, in {root}",
         )
     if own and str(root) not in sys.path:
         sys.path.insert(0, str(root))
@@ -45,6 +43,13 @@ def load(folder: str, name: str, root: Path, holds: tuple[str, ...]) -> ModuleTy
             f"{name} is no plugin of kt/{folder.replace('.', '/')}: it lacks {', '.join(missing)}"
         )
     return module
+
+
+def is_own(name: str, root: Path) -> bool:
+    """Whether a name is a dotted path, or a module that lies in the workspace's folder."""
+    if not re.fullmatch(DOTTED, name):
+        return False
+    return "." in name or (root / f"{name}.py").is_file()
 
 
 def names(folder: str) -> list[str]:

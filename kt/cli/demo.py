@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -182,7 +183,7 @@ def read_histories(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 def replay(address: str, histories: dict[str, list[dict[str, Any]]]) -> None:
     """Every learner asks three times, a little later each; tell who answered, and that each kept a variant."""
-    connection = http.client.HTTPConnection(address, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=30)
     seen: dict[str, set[str]] = {}
     asked = 0
     started = time.monotonic()

@@ -30,16 +30,13 @@ def prepared(
 ) -> "Iterator[Prepared]":
     """A file made ready to be a version, its steps told as they happen."""
     from kt.deployments import audit
-    from kt.registry import register as room
+    from kt.registry import door
+    from kt.registry.register import Request
 
     _, state = audit.read(workspace)
-
-    def active(name: str) -> str | None:
-        held = state.serving(name).active
-        return held.version if held else None
-
-    request = room.Request(path, model, version, family, config, force, stamp.by, stamp.at)
-    with room.prepared(workspace, request, active, output.step) as ready:
+    active = {name: held.active.version for name, held in state.models.items() if held.active}
+    request = Request(path, model, version, family, config, force, stamp.by, stamp.at)
+    with door.prepared(workspace, request, active, output.step) as ready:
         for verdict in ready.draft.gates:
             if not ready.existing:
                 output.step(

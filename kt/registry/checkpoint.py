@@ -18,7 +18,6 @@ import re
 import shutil
 import stat
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from kt import files
 from kt.errors import Corrupt, Invalid, Refused, Unavailable
-from kt.registry import load
+from kt.registry import archive, load
 from kt.registry.record import Source
 
 if TYPE_CHECKING:
@@ -119,27 +118,21 @@ def sniff(copy: Path, path: Path) -> str:
 
 
 def sniff_zip(copy: Path, path: Path) -> str:
+    """Which of torch's archives it is; sound ones alone are told apart. Raises Invalid."""
     try:
-        with zipfile.ZipFile(copy) as archive:
-            names = archive.namelist()
-    except (
-        zipfile.BadZipFile,
-        NotImplementedError,
-        UnicodeDecodeError,
-        OSError,
-        ValueError,
-    ) as error:
-        raise refusal(f"a damaged zip archive ({error})", path) from error
-    inside = {name.partition("/")[2] for name in names}
-    if "constants.pkl" in inside or any(name.startswith("code/") for name in inside):
-        raise refusal("a TorchScript archive, which is code", path)
-    if "archive_format" in inside or any(name.startswith("models/") for name in inside):
-        raise refusal("a torch.export program", path)
-    if ".data/extern_modules" in inside:
-        raise refusal("a torch.package archive, which is code", path)
-    if "data.pkl" in inside:
-        return "torch"
-    raise refusal("a zip archive without weights", path)
+        records = archive.names(copy)
+        if "constants.pkl" in records or any(name.startswith("code/") for name in records):
+            raise refusal("a TorchScript archive, which is code", path)
+        if "archive_format" in records or any(name.startswith("models/") for name in records):
+            raise refusal("a torch.export program", path)
+        if ".data/extern_modules" in records:
+            raise refusal("a torch.package archive, which is code", path)
+        if "data.pkl" not in records:
+            raise refusal("a zip archive without weights", path)
+        archive.only(records, rf"data\.pkl|{archive.STORAGE}|{archive.TEXT}")
+    except archive.Odd as error:
+        raise refusal(str(error), path) from error
+    return "torch"
 
 
 def accident(head: bytes) -> str:
@@ -149,7 +142,7 @@ def accident(head: bytes) -> str:
         (not head, "empty"),
         (
             text.startswith((b"<!doctype", b"<html", b"<?xml")),
-            "a web page: a download that failed?",
+            "a web page (html): a download that failed?",
         ),
         (text.startswith(b"version https://git-lfs"), "a git-lfs pointer: run git lfs pull"),
         (text.startswith(b"outs:") or b"\nmd5:" in text, "a DVC pointer: run dvc pull"),

@@ -1,27 +1,26 @@
 """A file becomes a version: opened, fitted to its family, rewritten as safetensors, gated.
 
-All of this happens in a staging folder, outside the workspace's lock; the version comes into being
-by one rename, in the same change as whatever gives it traffic. The same bytes again are the same
+All of this happens in a staging folder, outside the workspace's lock and, by way of `door.py`, in a
+process that is shut in; the version comes into being by one rename, in the same change as whatever
+gives it traffic. The same bytes again are the same
 version.
 """
 
 import importlib.metadata
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from kt import __version__, change, config, files
+from kt import __version__, config, files
 from kt.change import Adopt
 from kt.errors import Corrupt, Invalid, KtError, Refused
-from kt.registry import checkpoint, gate, load, record
+from kt.registry import checkpoint, gate, load, record, weights
 from kt.registry.checkpoint import Opened
 from kt.registry.gate import Subject
-from kt.registry.record import RECORD, WEIGHTS, Spec, Verdict, VersionRecord
+from kt.registry.record import RECORD, WEIGHTS, Source, Spec, Verdict, VersionRecord
 from kt.workspace import Workspace
 
 Progress = Callable[[str, str], None]  # the step's name, what came of it
@@ -87,46 +86,44 @@ class Prepared:
         return [Adopt(self.staged, path, (f"{path}/{RECORD}",))]
 
 
-@contextmanager
-def prepared(
-    workspace: Workspace, request: Request, active: Callable[[str], str | None], progress: Progress
-) -> Iterator[Prepared]:
-    """Everything about a file that is decided before the lock. It is discarded unless adopted.
+def prepare(
+    workspace: Workspace,
+    request: Request,
+    copy: Path,
+    source: Source,
+    active: Mapping[str, str],
+    progress: Progress,
+) -> Prepared:
+    """A copied file made ready to be a version, in the folder of the copy. The door runs it shut in.
 
-    active: a model's active version, what the gates compare with. Raises Invalid or Refused.
+    active: the active version of each model, what the gates compare with. Raises Invalid or Refused.
     """
-    with change.staging(workspace) as folder:
-        copy, source = checkpoint.open_copy(request.path, folder)
-        progress(
-            "hashing", f"{source.name}  {source.size / 1e6:.1f} MB  sha256:{source.sha256[:12]}…"
-        )
-        opened = checkpoint.read(copy, source, request.path)
-        model = choose_model(workspace, request, opened)
-        if request.version:
-            config.check_name(request.version, "a version")
-        spec, code, settings = fit(workspace, request, opened, model)
-        module = load.fill(code, settings, opened.tensors, request.path)
-        staged = folder / "version"
-        staged.mkdir()
-        write_weights(module.state_dict(), spec, staged / WEIGHTS)
-        copy.unlink()
-        draft = VersionRecord(
-            model=model,
-            version="",
-            spec=spec,
-            sha256=files.digest(staged / WEIGHTS),
-            size=(staged / WEIGHTS).stat().st_size,
-            parameters=sum(tensor.numel() for tensor in module.parameters()),
-            source=source,
-            parent=active(model),
-            scores=opened.scores,
-            training=opened.training,
-            gates=(),
-            created_at=request.at,
-            by=request.by,
-            made_with={"kt": __version__, "torch": importlib.metadata.version("torch")},
-        )
-        yield judged(workspace, request, draft, staged, progress)
+    opened = checkpoint.read(copy, source, request.path)
+    model = choose_model(workspace, request, opened)
+    if request.version:
+        config.check_name(request.version, "a version")
+    spec, code, settings = fit(workspace, request, opened, model)
+    module = load.fill(code, settings, opened.tensors, request.path)
+    staged = copy.parent / "version"
+    staged.mkdir()
+    sha256 = weights.write(module.state_dict(), {"kt": spec.model_dump_json()}, staged / WEIGHTS)
+    draft = VersionRecord(
+        model=model,
+        version="",
+        spec=spec,
+        sha256=sha256,
+        size=(staged / WEIGHTS).stat().st_size,
+        parameters=sum(tensor.numel() for tensor in module.parameters()),
+        source=source,
+        parent=active.get(model),
+        scores=opened.scores,
+        training=opened.training,
+        gates=(),
+        created_at=request.at,
+        by=request.by,
+        made_with={"kt": __version__, "torch": importlib.metadata.version("torch")},
+    )
+    return judged(workspace, request, draft, staged, progress)
 
 
 def judged(
@@ -209,18 +206,6 @@ def fit(
         signature=signed.model_dump(mode="json"),
     )
     return spec, code, settings
-
-
-def write_weights(tensors: dict[str, Any], spec: Spec, path: Path) -> None:
-    """Weights as safetensors, synced; the header says what runs them."""
-    from safetensors.torch import save_file
-
-    whole = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
-    with files.named("write", path):
-        save_file(whole, path, {"kt": spec.model_dump_json()})
-        path.chmod(0o644)
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
 
 
 def same(workspace: Workspace, draft: VersionRecord) -> VersionRecord | None:

@@ -19,20 +19,21 @@ class Settings(BaseModel, extra="forbid"):
 
 def judge(candidate: Subject, baseline: Subject | None, settings: Settings) -> Verdict:
     if candidate.evaluation is None:
-        return Verdict(gate="", passed=True, sentence="no evaluation set is set in kt.toml: not compared")
+        return Verdict(
+            gate="", passed=True, sentence="no evaluation set is set in kt.toml: not compared"
+        )
     if baseline is None:
         return Verdict(gate="", passed=True, sentence="the first version: nothing to compare with")
     from kt.models import data, metrics
     from kt.models.evaluate import evaluate, paired_difference
 
     held_out = data.read([candidate.evaluation])
-    scores = [
-        evaluate(subject.loaded.family, subject.loaded.module, subject.loaded.signature, held_out)
-        for subject in (baseline, candidate)
-    ]
-    metric = settings.metric or scores[1].metric
+    before, after = (
+        evaluate(*subject.loaded.scored, held_out) for subject in (baseline, candidate)
+    )
+    metric = settings.metric or after.metric
     better = 1 if metrics.HIGHER_IS_BETTER[metric] else -1
-    difference = paired_difference(*scores, metric)
+    difference = paired_difference(before, after, metric)
     low, high = sorted((better * difference.low, better * difference.high))
     gain = better * difference.value
     return Verdict(

@@ -1,0 +1,226 @@
+"""The model door: a file that nobody vouches for is opened in a process of its own that is shut in.
+
+    parent   copies the file while hashing it, starts the child, believes only well-formed answers
+    child    shuts itself in (confine.py), reads weights, fits them to the family, writes the version
+             into the staging folder, runs the gates; a crash, a leak or an endless loop ends it alone
+
+The two speak JSON lines: the order on the child's standard input; on its standard output the steps as
+they happen, then the outcome.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import IO, Any
+
+from pydantic import ValidationError
+
+from kt import change, errors
+from kt.errors import Invalid, KtError, Refused
+from kt.registry import checkpoint, confine, load
+from kt.registry.record import WEIGHTS, Source, VersionRecord
+from kt.registry.register import Prepared, Progress, Request, prepare
+from kt.workspace import Workspace
+
+SECONDS = 120  # of processor time, and a second for each SPEED bytes of the file
+SPEED = 20_000_000
+MEMORY = 3 << 30  # bytes, and SHARE times the file's size
+SHARE = 6
+LONGEST = 10_000_000  # bytes of a line that the child may say
+
+
+@contextmanager
+def prepared(
+    workspace: Workspace, request: Request, active: Mapping[str, str], progress: Progress
+) -> Iterator[Prepared]:
+    """Everything about a file that is decided before the lock. It is discarded unless adopted.
+
+    active: the active version of each model. Raises Invalid or Refused, with nothing changed.
+    """
+    with change.staging(workspace) as folder:
+        copy, source = checkpoint.open_copy(request.path, folder)
+        progress(
+            "hashing", f"{source.name}  {source.size / 1e6:.1f} MB  sha256:{source.sha256[:12]}…"
+        )
+        order = {
+            "workspace": str(workspace.root),
+            "request": asdict(request),
+            "copy": str(copy),
+            "source": source.model_dump(mode="json"),
+            "active": dict(active),
+        }
+        outcome = ask(order, source, progress)
+        copy.unlink()
+        yield believed(outcome, folder / "version", request.path)
+
+
+def ask(order: Mapping[str, Any], source: Source, progress: Progress) -> dict[str, Any]:
+    """Have the child do it. Raises what the child raised, or Invalid where it did not come to an end."""
+    seconds = SECONDS + source.size // SPEED
+    command = [sys.executable, "-m", "kt.registry.door"]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "TMPDIR": str(Path(order["copy"]).parent),
+    }
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        start_new_session=True,
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    # the processor's time is limited by the kernel; one that only sleeps is ended by this
+    timer = threading.Timer(seconds * 2, child.kill)
+    timer.start()
+    try:
+        child.stdin.write(json.dumps(order, default=str).encode())
+        child.stdin.close()
+        outcome = listen(child.stdout, progress)
+    except BrokenPipeError:
+        outcome = {}
+    finally:
+        timer.cancel()
+        end(child)
+    if not outcome:
+        raise Invalid(
+            f"could not be opened: {how_it_ended(child.returncode, seconds)}",
+            where=str(order["request"]["path"]),
+            do="a sound file of weights needs no more; save it again",
+        )
+    if "error" in outcome:
+        raise raised(outcome["error"])
+    return outcome
+
+
+def listen(lines: IO[bytes], progress: Progress) -> dict[str, Any]:
+    """Tell the steps as they come; return the outcome, nothing where there is none."""
+    while line := lines.readline(LONGEST):
+        try:
+            said = json.loads(line)
+        except ValueError:
+            return {}
+        if "step" in said:
+            progress(*map(str, said["step"][:2]))
+        else:
+            return dict(said)
+    return {}
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """Whatever it started ends with it."""
+    try:
+        child.wait(1)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def how_it_ended(code: int, seconds: int) -> str:
+    if code in (-signal.SIGXCPU, -signal.SIGKILL):
+        return f"it took more than {seconds} s, or more memory than there is"
+    return (
+        f"it made the loader crash ({signal.Signals(-code).name})"
+        if code < 0
+        else "it needs more memory than a file of its size may"
+    )
+
+
+def raised(error: Mapping[str, Any]) -> KtError:
+    """The child's error as the parent's."""
+    kind = {"refused": Refused, "corrupt": errors.Corrupt, "unavailable": errors.Unavailable}.get(
+        str(error.get("kind")), Invalid
+    )
+    return kind(
+        str(error.get("what")), where=str(error.get("where", "")), do=str(error.get("do", ""))
+    )
+
+
+def believed(outcome: Mapping[str, Any], staged: Path, path: Path) -> Prepared:
+    """The child's outcome, if it is one: it may have run foreign code. Raises Invalid."""
+    try:
+        draft = VersionRecord.model_validate(outcome["draft"])
+        ready = Prepared(
+            model=str(outcome["model"]),
+            wanted=str(outcome["wanted"]),
+            existing=str(outcome["existing"]),
+            parent=None if outcome["parent"] is None else str(outcome["parent"]),
+            forced=bool(outcome["forced"]),
+            draft=draft,
+            staged=staged,
+            heals=bool(outcome["heals"]),
+        )
+    except (ValidationError, KeyError, TypeError) as error:
+        raise Invalid("made its loader answer nonsense", where=str(path)) from error
+    if not ready.existing and load.header(staged / WEIGHTS) != draft.spec:
+        raise Invalid("made its loader write other weights than it names", where=str(path))
+    return ready
+
+
+def main() -> None:
+    """The child: read the order, shut in, do it, say what came of it."""
+    order = json.loads(sys.stdin.buffer.read())
+    out = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # what a family prints is not an answer
+
+    def say(what: Mapping[str, Any]) -> None:
+        out.write(json.dumps(what, default=str).encode() + b"\n")
+
+    copy = Path(order["copy"])
+    source = Source.model_validate(order["source"])
+    request = Request(**{**order["request"], "path": Path(order["request"]["path"])})
+    if request.config is not None:
+        request = replace(request, config=Path(request.config))
+    workspace = Workspace(Path(order["workspace"]))
+    confine.confine(
+        copy.parent, cpu=SECONDS + source.size // SPEED, memory=MEMORY + SHARE * source.size
+    )
+    try:
+        ready = prepare(
+            workspace, request, copy, source, order["active"], lambda *step: say({"step": step})
+        )
+    except KtError as error:
+        say(
+            {
+                "error": {
+                    "kind": error.kind,
+                    "what": error.what,
+                    "where": error.where,
+                    "do": error.do,
+                }
+            }
+        )
+    except MemoryError:
+        say(
+            {
+                "error": {
+                    "kind": "invalid",
+                    "what": "needs more memory than a file of its size may",
+                    "where": str(request.path),
+                }
+            }
+        )
+    except Exception as error:  # noqa: BLE001  # a family is foreign code
+        what = f"cannot be made a version: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        say({"error": {"kind": "invalid", "what": what, "where": str(request.path)}})
+    else:
+        fields = {
+            name: getattr(ready, name)
+            for name in ("model", "wanted", "existing", "parent", "forced", "heals")
+        }
+        say(fields | {"draft": ready.draft.model_dump(mode="json")})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Weights as a safetensors file, written and hashed in one pass.
+
+The format (huggingface/safetensors): eight bytes, the header's length, little-endian; the header, JSON
+from name to dtype, shape and byte range, padded with spaces to a multiple of eight; then the tensors'
+bytes without a gap. The library's own writer holds all of them in memory at once and hashes nothing;
+it reads what this writes, and a test compares the two byte for byte.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kt import files
+from kt.errors import Invalid
+
+if TYPE_CHECKING:
+    import torch
+
+# largest first: so that each tensor begins at a multiple of its own size
+DTYPES = {
+    "float64": "F64", "int64": "I64", "float32": "F32", "int32": "I32", "float16": "F16",
+    "bfloat16": "BF16", "int16": "I16", "uint8": "U8", "int8": "I8", "bool": "BOOL",
+}  # fmt: skip
+
+
+def write(tensors: "Mapping[str, torch.Tensor]", metadata: Mapping[str, str], path: Path) -> str:
+    """Write a new file, synced. Returns its sha256. Raises Invalid for a dtype without a name."""
+    order = list(DTYPES)
+    kinds = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
+    if odd := next((name for name, kind in kinds.items() if kind not in DTYPES), None):
+        raise Invalid(
+            f"{odd} has the dtype {kinds[odd]}, which is not kept",
+            do=f"convert it to one of: {', '.join(DTYPES)}",
+        )
+    names = sorted(tensors, key=lambda name: (order.index(kinds[name]), name))
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name in names:
+        begin, end = end, end + tensors[name].numel() * tensors[name].element_size()
+        header[name] = {
+            "dtype": DTYPES[kinds[name]],
+            "shape": list(tensors[name].shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    hashed = hashlib.sha256()
+    with files.named("write", path), path.open("xb") as file:
+        for part in (
+            len(text).to_bytes(8, "little"),
+            text,
+            *map(bytes_of, (tensors[name] for name in names)),
+        ):
+            for begin in range(0, len(part), files.CHUNK):
+                chunk = part[begin : begin + files.CHUNK]
+                hashed.update(chunk)
+                file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    return hashed.hexdigest()
+
+
+def bytes_of(tensor: "torch.Tensor") -> bytes | memoryview:
+    """A tensor's elements in memory order, little-endian as every machine that torch runs on."""
+    import torch
+
+    flat = tensor.detach().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data if flat.numel() else b""
