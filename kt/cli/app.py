@@ -13,7 +13,8 @@ import typer
 from kt import __version__
 from kt.cli import demo, deployments, models, output, registry, serve
 from kt.cli import workspace as workspaces
-from kt.errors import INTERRUPTED, KtError
+from kt.cli.options import Json
+from kt.errors import EXIT_CODES, INTERRUPTED, KtError
 
 app = typer.Typer(
     name="kt",
@@ -25,6 +26,22 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def help_on(
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="exit-codes, or a verb.")] = "",
+    json: Json = False,
+) -> None:
+    """What the exit codes mean, or a verb's own help.
+
+    Example: kt help exit-codes
+    """
+    if topic == "exit-codes":
+        rows = [{"code": code, "meaning": meaning} for code, meaning in EXIT_CODES]
+        output.emit({"exit_codes": rows}, output.table(("CODE", "MEANING"), EXIT_CODES))
+        return
+    app([topic, "--help"] if topic else ["--help"], standalone_mode=False)
+
 
 # In the order in which a model meets them.
 VERBS: tuple[tuple[str, Callable[..., Any]], ...] = (
@@ -47,7 +64,7 @@ VERBS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("predict", serve.predict),
     ("verify", workspaces.verify),
     ("config", workspaces.config),
-    ("help", workspaces.help_on),
+    ("help", help_on),
 )
 for name, verb in VERBS:
     app.command(name)(verb)

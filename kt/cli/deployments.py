@@ -393,6 +393,7 @@ def history(
     """
     from kt import journal
     from kt.deployments import audit
+    from kt.deployments.events import describe
 
     book, _ = audit.read(options.workspace())
     if at:
@@ -428,29 +429,6 @@ def history(
         else []
     )
     output.emit({"events": shown, "total": len(events)}, [text, *more])
-
-
-def describe(event: dict[str, Any]) -> str:
-    """An event in a few words."""
-    forced = ", forced" if event.get("forced") else ""
-    match event["kind"]:
-        case "deployed":
-            return f"deploy {event['version']}{forced}"
-        case "experiment_started":
-            return (
-                f"start {event['experiment']}: {event['version']} at {event['traffic']:g} %{forced}"
-            )
-        case "traffic_changed":
-            return f"ramp {event['experiment']} to {event['traffic']:g} %"
-        case "promoted":
-            return f"promote {event['experiment']}: {event['version']}{forced}"
-        case "experiment_ended":
-            return f"end {event['experiment']}"
-        case _:
-            ended = f", ends {event['ended']}" if event["ended"] else ""
-            return f"roll back to {event['version']}{ended}" + (
-                ", marked bad" if event["bad"] else ""
-            )
 
 
 def status(
@@ -510,6 +488,7 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
 
     from kt import clock
     from kt.deployments import audit
+    from kt.deployments.events import describe
     from kt.predictor import presence
 
     book, state = audit.read(workspace)

@@ -217,6 +217,7 @@ def show(
     """
     from kt.config import check_name
     from kt.deployments import audit
+    from kt.deployments.events import describe
     from kt.errors import Invalid
     from kt.registry import record
 
@@ -245,8 +246,6 @@ def show(
         f"  gate        {gate.gate}: {'' if gate.passed else 'NOT PASSED: '}{gate.sentence}"
         for gate in known.gates
     ]
-    from kt.cli.deployments import describe
-
     lines += [f"  event {event['seq']:<5} {event['at']} {describe(event)}" for event in life[-10:]]
     output.emit({**known.model_dump(mode="json"), "events": life}, lines)
 

@@ -138,21 +138,3 @@ def config(
         disable_numparse=True,
     )
     output.emit({"file": workspace.root / "kt.toml", "settings": rows}, text)
-
-
-def help_on(
-    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="exit-codes, or a verb.")] = "",
-    json: Json = False,
-) -> None:
-    """What the exit codes mean, or a verb's own help.
-
-    Example: kt help exit-codes
-    """
-    from kt.cli.app import app
-    from kt.errors import EXIT_CODES
-
-    if topic == "exit-codes":
-        rows = [{"code": code, "meaning": meaning} for code, meaning in EXIT_CODES]
-        output.emit({"exit_codes": rows}, output.table(("CODE", "MEANING"), EXIT_CODES))
-        return
-    app([topic, "--help"] if topic else ["--help"], standalone_mode=False)

@@ -173,8 +173,11 @@ def decide(
     written: list[Write | Adopt] = [*new]
     if planned:
         written += [Write(HISTORY, after.text), Write(MANIFEST, manifest.dump(then))]
-    message = sentence(planned[0]) if planned else f"register {written[0].path}"
-    done = Done(after.events[-1] if planned else None, before, then, after.head if planned else "")
+    event = after.events[-1] if planned else None
+    message = (
+        f"{event['model']}: {events.describe(event)}" if event else f"register {written[0].path}"
+    )
+    done = Done(event, before, then, after.head if planned else "")
     return done, Change(message, written)
 
 
@@ -227,23 +230,6 @@ def pending(committed: git.Committed) -> list[str]:
     return [
         f"done, but not committed to git: {committed.problem}; the next kt command will commit it"
     ]
-
-
-def sentence(event: AnyEvent) -> str:
-    """An event as a commit message."""
-    match event:
-        case events.Deployed():
-            return f"deploy {event.model} {event.version}"
-        case events.ExperimentStarted():
-            return f"experiment {event.experiment}: {event.model} {event.version} at {event.traffic:g} %"
-        case events.TrafficChanged():
-            return f"experiment {event.experiment}: {event.traffic:g} %"
-        case events.Promoted():
-            return f"promote {event.experiment}: {event.model} {event.version}"
-        case events.ExperimentEnded():
-            return f"end experiment {event.experiment}"
-        case events.RolledBack():
-            return f"roll back {event.model} to {event.version}"
 
 
 def fix(workspace: Workspace) -> list[str]:

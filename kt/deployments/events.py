@@ -5,6 +5,7 @@ what it does not know. `seq`, `at`, `by` and `prev` (the digest of the event bef
 the event is appended.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -95,3 +96,26 @@ def body(event: AnyEvent) -> dict[str, Any]:
     values = event.model_dump(mode="json")
     first = {key: values.pop(key) for key in ("at", "by", "model", "kind")}
     return first | {key: value for key, value in values.items() if key not in ("seq", "prev")}
+
+
+def describe(event: Mapping[str, Any]) -> str:
+    """An event in a few words."""
+    forced = ", forced" if event.get("forced") else ""
+    match event["kind"]:
+        case "deployed":
+            return f"deploy {event['version']}{forced}"
+        case "experiment_started":
+            return (
+                f"start {event['experiment']}: {event['version']} at {event['traffic']:g} %{forced}"
+            )
+        case "traffic_changed":
+            return f"ramp {event['experiment']} to {event['traffic']:g} %"
+        case "promoted":
+            return f"promote {event['experiment']}: {event['version']}{forced}"
+        case "experiment_ended":
+            return f"end {event['experiment']}"
+        case _:
+            ended = f", ends {event['ended']}" if event["ended"] else ""
+            return f"roll back to {event['version']}{ended}" + (
+                ", marked bad" if event["bad"] else ""
+            )
