@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import http.client
 import json
 import os
 import subprocess
@@ -12,13 +11,16 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 
 from kt.cli import output
 from kt.errors import Refused, Unavailable
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
 
 MODEL = "tutor"
 EXPERIMENT = "attention"
@@ -183,7 +185,9 @@ def read_histories(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 def replay(address: str, histories: dict[str, list[dict[str, Any]]]) -> None:
     """Every learner asks three times, a little later each; tell who answered, and that each kept a variant."""
-    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=30)
+    from http.client import HTTPConnection
+
+    connection = HTTPConnection(urlsplit(address).netloc, timeout=30)
     seen: dict[str, set[str]] = {}
     asked = 0
     started = time.monotonic()
@@ -212,7 +216,7 @@ def replay(address: str, histories: dict[str, list[dict[str, Any]]]) -> None:
     output.write(f"  {asked} requests, all answered, {rate:.0f} a second: {shares}")
 
 
-def ask(connection: http.client.HTTPConnection, body: dict[str, Any]) -> dict[str, Any]:
+def ask(connection: "HTTPConnection", body: dict[str, Any]) -> dict[str, Any]:
     """One prediction over HTTP. Raises Unavailable for anything but an answer."""
     connection.request("POST", "/predict", json.dumps(body), {"Content-Type": "application/json"})
     response = connection.getresponse()

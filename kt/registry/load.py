@@ -13,17 +13,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from kt import files, plugins
 from kt.errors import Corrupt, Invalid
-from kt.models.family import Arrays
 from kt.registry import record
 from kt.registry.record import Spec
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+
+    from kt.models.family import Arrays
 
 FAMILY = ("Config", "Model", "FORM", "METRIC", "signature")
 
@@ -43,7 +44,7 @@ class Loaded:
         """What models.evaluate asks for: family, module, signature."""
         return self.family, self.module, self.signature
 
-    def run(self, arrays: Arrays) -> dict[str, np.ndarray]:
+    def run(self, arrays: "Arrays") -> "dict[str, np.ndarray]":
         """The form's arrays through the module, as named arrays."""
         import torch
 
