@@ -233,31 +233,39 @@ def rollback(
 
     Example: kt rollback
     """
-    from kt.deployments import audit
     from kt.deployments import deploy as room
+    from kt.deployments.history import State
     from kt.errors import Invalid
 
     workspace = options.workspace()
+    if to_record and version:
+        raise Invalid("name a version or a record, not both", where="--to-record")
+    if to_record:
+        version = active_after(workspace, model, to_record)
+
+    def chosen(state: State) -> str:
+        return choose(workspace, state, model)
+
+    done = room.roll_back(
+        workspace, chosen, options.stamp(reason), version=version, bad=mark_bad, dry_run=dry_run
+    )
+    report(done, dry_run=dry_run, exit_code=exit_code, nothing=f"{version} is active already")
+
+
+def active_after(workspace: "Workspace", model: str, reference: str) -> str:
+    """The version that was active after an event, named by its number or its digest."""
+    from kt.deployments import audit
+    from kt.errors import Invalid
+
     book, state = audit.read(workspace)
     name = choose(workspace, state, model)
-    if to_record:
-        if version:
-            raise Invalid("name a version or a record, not both", where="--to-record")
-        seq = audit.find_record(book, to_record)
-        then = audit.fold(type(book)(book.path, book.events[:seq], book.text)).serving(name).active
-        if then is None:
-            raise Invalid(
-                f"{name} served nothing after event {seq}",
-                where="--to-record",
-                do="see: kt history",
-            )
-        version = then.version
-    done = room.roll_back(
-        workspace, name, options.stamp(reason), version=version, bad=mark_bad, dry_run=dry_run
-    )
-    report(
-        done, dry_run=dry_run, exit_code=exit_code, nothing=f"{name}@{version} is active already"
-    )
+    seq = audit.find_record(book, reference)
+    then = audit.fold(book.head_to(seq)).serving(name).active
+    if then is None:
+        raise Invalid(
+            f"{name} served nothing after event {seq}", where="--to-record", do="see: kt history"
+        )
+    return then.version
 
 
 def choose(workspace: "Workspace", state: "State", model: str) -> str:

@@ -53,9 +53,7 @@ def at_time(book: Journal, when: str) -> Journal:
         )
     # a shorter time means its end: a day includes its events
     events = [event for event in book.events if str(event["at"])[: len(when)] <= when]
-    return Journal(
-        book.path, book.events[: max((event["seq"] for event in events), default=0)], book.text
-    )
+    return book.head_to(max((event["seq"] for event in events), default=0))
 
 
 def find_record(book: Journal, reference: str) -> int:

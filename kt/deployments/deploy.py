@@ -108,17 +108,18 @@ def end(workspace: Workspace, name: str, stamp: Stamp, *, dry_run: bool = False)
 
 def roll_back(
     workspace: Workspace,
-    model: str,
+    choose: Callable[[State], str],
     stamp: Stamp,
     *,
     version: str = "",
     bad: bool = False,
     dry_run: bool = False,
 ) -> Done:
+    """choose: the model, out of those that are deployed."""
     return act(
         workspace,
         "rollback",
-        lambda state: plan.roll_back(state, model, stamp, version=version, bad=bad),
+        lambda state: plan.roll_back(state, choose(state), stamp, version=version, bad=bad),
         dry_run=dry_run,
     )
 
@@ -137,8 +138,7 @@ def act(
         book, state = audit.read(workspace)
         return decide(workspace, book, state, planner, prepared)[0]
     with change.locked(workspace, verb) as lock:
-        recover(lock)
-        book, state = audit.read(workspace)
+        book, state = recover(lock)
         done, what = decide(workspace, book, state, planner, prepared)
         if what is None:
             return Done(done.event, done.before, done.after, notes=lock.notes)
@@ -190,17 +190,19 @@ def register(workspace: Workspace, prepared: Prepared, *, dry_run: bool) -> Done
     return act(workspace, "register", lambda state: [], prepared=prepared, dry_run=dry_run)
 
 
-def recover(lock: Lock) -> None:
+def recover(lock: Lock) -> tuple[journal.Journal, State]:
     """Finish what a killed command left: the manifest that its event asks for, and its commit."""
     workspace = lock.workspace
     refuse_taken_back(workspace)
-    if audit.verify_manifest(workspace, state := audit.read(workspace)[1]):
+    book, state = audit.read(workspace)
+    if audit.verify_manifest(workspace, state):
         files.write_whole(workspace.root / MANIFEST, manifest.dump(manifest.manifest(state)))
         lock.notes.append(
             f"recovered event {state.seq}: wrote the manifest that an interrupted command had left"
         )
     keep(workspace)
     change.catch_up(lock)
+    return book, state
 
 
 def refuse_taken_back(workspace: Workspace) -> None:
