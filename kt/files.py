@@ -5,14 +5,16 @@ for want of space; `publish` is the rename. A sync that fails after the rename r
 the file is there, but the disk has not said that it will stay.
 """
 
+import errno
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kt.errors import Unavailable, Unconfirmed
+from kt.errors import Corrupt, Unavailable, Unconfirmed
 
 ASIDE = ".aside-"  # names of files being written begin so; under the lock a left-over one is swept
 CHUNK = 1 << 20  # bytes
@@ -95,6 +97,24 @@ def sweep(folder: Path) -> list[Path]:
     for path in left:
         discard(path)
     return left
+
+
+def read(path: Path) -> bytes:
+    """The bytes of a file that kt wrote: a regular file, no link elsewhere and no pipe to wait on.
+
+    Raises FileNotFoundError, or Corrupt.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return file.read()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR):
+            raise Corrupt(f"cannot be read: {error.strerror}", where=str(path)) from error
+    raise Corrupt("is not a regular file", where=str(path), do="put the file itself there")
 
 
 def digest(path: Path) -> str:

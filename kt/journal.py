@@ -21,7 +21,8 @@ from typing import Any
 
 import orjson
 
-from kt.errors import Corrupt, Refused
+from kt import files
+from kt.errors import Corrupt
 
 MEND = "see what is wrong and how to go on: kt verify"
 
@@ -43,6 +44,10 @@ class Journal:
         """The digest of the last event, empty before the first."""
         return digest(self.events[-1]) if self.events else ""
 
+    def head_to(self, seq: int) -> "Journal":
+        """The events up to the one numbered `seq`."""
+        return Journal(self.path, self.events[:seq], self.text)
+
     def append(self, events: Sequence[dict[str, Any]]) -> "Journal":
         """The journal with these events added: `seq` and `prev` are filled in here."""
         added, lines = [], []
@@ -59,20 +64,16 @@ class Journal:
 
 
 def digest(event: dict[str, Any]) -> str:
-    """The sha256 of an event, whatever the layout of its file."""
-    return hashlib.sha256(orjson.dumps(event)).hexdigest()
+    """The sha256 of an event, whatever the layout of its file and the order of its keys."""
+    return hashlib.sha256(orjson.dumps(event, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def read(path: Path) -> Journal:
     """The journal at `path`; empty where there is no file. Raises Corrupt with file and line."""
     try:
-        if path.is_symlink():
-            raise Corrupt("is a symbolic link", where=str(path), do="put the file itself there")
-        text = path.read_bytes()
+        text = files.read(path)
     except FileNotFoundError:
         return Journal(path, [], b"")
-    except OSError as error:
-        raise Corrupt(f"cannot be read: {error.strerror}", where=str(path)) from error
     events = parse(text, path)
     check(events, path)
     return Journal(path, events, text)
@@ -119,12 +120,3 @@ def check(events: Sequence[dict[str, Any]], path: Path) -> None:
 def at(path: Path, number: int) -> str:
     """File and line of an event: in the layout that kt writes, event n stands on line n + 1."""
     return f"{path}:{number + 1}"
-
-
-def since(journal: Journal, seq: int) -> None:
-    """Compare-and-set: raises Refused where something happened after the event numbered `seq`."""
-    if journal.seq != seq:
-        raise Refused(
-            f"the history has changed since you looked: event {journal.seq}, not {seq}",
-            do="look again: kt status",
-        )
