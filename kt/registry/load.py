@@ -23,6 +23,7 @@ from kt.registry.record import Spec
 if TYPE_CHECKING:
     import numpy as np
     import torch
+    from torch.overrides import TorchFunctionMode
 
     from kt.models.family import Arrays
 
@@ -125,22 +126,42 @@ def fill(
     code: ModuleType, config: Any, tensors: "dict[str, torch.Tensor]", path: Path
 ) -> "torch.nn.Module":
     """The family's module with these tensors as its parameters, strictly."""
-    import torch
-
     try:
-        with torch.device("meta"):
+        with unfilled():
             module = code.Model(config)
         module.load_state_dict(tensors, strict=True, assign=True)
-        if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
-            # a buffer that is not saved is computed by the constructor, which must then run for real
-            module = code.Model(config)
-            module.load_state_dict(tensors, strict=True, assign=True)
     except (RuntimeError, TypeError) as error:
         raise Invalid(
             misfit(error), where=str(path), do="check the family and its configuration"
         ) from error
     result: torch.nn.Module = module.requires_grad_(False).eval()
     return result
+
+
+RANDOM = {
+    *("normal_", "uniform_", "trunc_normal_", "exponential_", "bernoulli_"),
+    *("kaiming_normal_", "kaiming_uniform_", "xavier_normal_", "xavier_uniform_", "orthogonal_"),
+}
+
+
+def unfilled() -> "TorchFunctionMode":
+    """Parameters are not filled with random numbers: their memory, never touched, is never taken.
+
+    Not the meta device, which computes some of its shapes in Python and imports sympy and the
+    compiler for it: 0.6 s and 90 MB of every process that serves. What a constructor computes
+    without randomness (a buffer that is not saved) is computed.
+    """
+    from torch.overrides import TorchFunctionMode
+
+    class Unfilled(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if getattr(func, "__name__", "") in RANDOM:
+                return args[0] if args else kwargs["tensor"]
+            return func(*args, **(kwargs or {}))
+
+    return Unfilled()
 
 
 def misfit(error: Exception) -> str:
