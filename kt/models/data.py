@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 
 from kt.errors import Invalid
-from kt.models.tracing import RESERVED, UNKNOWN, Signature
+from kt.models.tracing import UNKNOWN, Signature
 
 TEST = -1  # fold of the students kept for testing
 UNASSIGNED = -2  # no fold in the file: the hash of the id decides
@@ -189,7 +189,7 @@ class Windows:
 
     @property
     def lengths(self) -> np.ndarray:
-        return self.stop - self.start
+        return np.asarray(self.stop - self.start)
 
 
 def windows(data: Data, window: int, *, overlap: bool, shortest: int = 1) -> Windows:
@@ -208,7 +208,9 @@ def windows(data: Data, window: int, *, overlap: bool, shortest: int = 1) -> Win
             pieces += [(min(s, end) - window, min(s, end), s - step) for s in stops]
         else:
             pieces += [(s, min(s + window, end), s) for s in range(first, end, window)]
-    start, stop, score = np.array([p for p in pieces if p[1] - p[0] >= shortest], np.int64).reshape(-1, 3).T
+    start, stop, score = (
+        np.array([p for p in pieces if p[1] - p[0] >= shortest], np.int64).reshape(-1, 3).T
+    )
     return Windows(start, stop, score)
 
 
@@ -342,7 +344,9 @@ def _pykt(path: Path, lines: list[str]) -> Iterator[Row]:
 def _three_lines(path: Path, lines: list[str]) -> Iterator[Row]:
     for n, first, (count, items, responses) in _records(path, lines, 3):
         if not count.strip().isdigit():
-            raise Invalid(f"the number of answers is expected, not {count[:40]!r}", where=f"{path}:{first}")
+            raise Invalid(
+                f"the number of answers is expected, not {count[:40]!r}", where=f"{path}:{first}"
+            )
         yield _record(path, f"{path.name}-{n}", first + 1, int(count), items, responses)
 
 
@@ -361,7 +365,9 @@ def _records(path: Path, lines: list[str], height: int) -> Iterator[tuple[int, i
     for n, place in enumerate(range(0, len(lines), height)):
         record = lines[place : place + height]
         if len(record) < height:
-            raise Invalid(f"the last student has {len(record)} of {height} lines", where=f"{path}:{place + 1}")
+            raise Invalid(
+                f"the last student has {len(record)} of {height} lines", where=f"{path}:{place + 1}"
+            )
         yield n, place + 1, record
 
 
@@ -386,7 +392,9 @@ def _wide(path: Path, lines: list[str]) -> Iterator[Row]:
         where = f"{path}:{rows.line_num}"
         if len(row) != len(header):
             raise Invalid(f"{len(row)} columns, the header has {len(header)}", where=where)
-        given = [(header[i], _response(row[i], where)) for i in items if row[i].strip() not in MISSING]
+        given = [
+            (header[i], _response(row[i], where)) for i in items if row[i].strip() not in MISSING
+        ]
         yield row[student].strip(), UNASSIGNED, [i for i, _ in given], [r for _, r in given]
 
 
@@ -418,7 +426,9 @@ def _response(text: str, where: str) -> int:
     if named := re.fullmatch(r"\s*(\d{1,4})(?:\.0*)?\s*", text):
         return int(named[1])
     raise Invalid(
-        f"response is {text[:40]!r}, a category is a whole number from 0", where=where, do="number the categories"
+        f"response is {text[:40]!r}, a category is a whole number from 0",
+        where=where,
+        do="number the categories",
     )
 
 
@@ -430,10 +440,12 @@ def _time(text: str, where: str) -> float:
     try:
         return datetime.fromisoformat(text.strip()).timestamp()
     except ValueError:
-        raise Invalid(f"time is {text[:40]!r}, neither a number nor ISO 8601", where=where) from None
+        raise Invalid(
+            f"time is {text[:40]!r}, neither a number nor ISO 8601", where=where
+        ) from None
 
 
 def _natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """"2" before "10", "X9" before "X10"."""
+    """ "2" before "10", "X9" before "X10"."""
     parts = re.findall(r"\d+|\D+", name)
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], name

@@ -45,7 +45,9 @@ class Scores:
         }
 
 
-def evaluate(family: Family, model: torch.nn.Module, signature: Signature, data: Data, *, seed: int = 0) -> Scores:
+def evaluate(
+    family: Family, model: torch.nn.Module, signature: Signature, data: Data, *, seed: int = 0
+) -> Scores:
     """The scores that fit the signature's categories, with intervals. Raises Invalid as predict_events."""
     events = scored(predict_events(model, signature, data))
     names = metrics.names(signature.categories)
@@ -80,7 +82,9 @@ def predict_events(model: torch.nn.Module, signature: Signature, data: Data) -> 
     try:
         with torch.inference_mode():
             for places in batches(pieces, BATCH, None):
-                items, responses = (padded(values, pieces, places) for values in (rows, data.responses))
+                items, responses = (
+                    padded(values, pieces, places) for values in (rows, data.responses)
+                )
                 lengths = pieces.lengths[places]
                 tensors = (torch.from_numpy(array) for array in (items, responses, lengths))
                 p = model(*tensors).softmax(-1).double().numpy()  # (B, T, K)

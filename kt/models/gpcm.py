@@ -136,18 +136,18 @@ class Model(nn.Module):
     def events(self, items: Tensor, responses: Tensor) -> dict[str, Tensor]:
         """The head's outputs at every event (B, T, ...). Padding on the right is written after all reads."""
         k = self.key(items)
-        read = Recurrence.apply(self._weights(k), *self._written(items, responses), self.memory)
+        read = recur(self._weights(k), *self._written(items, responses), self.memory)
         return self._head(read, k, items)
 
     def _weights(self, k: Tensor) -> Tensor:
         """(..., N): the share of each slot."""
-        return self.address(k).softmax(-1)
+        return torch.softmax(self.address(k), -1)
 
     def _written(self, items: Tensor, responses: Tensor) -> tuple[Tensor, Tensor]:
         """What the answers (B, T) erase and add, (B, T, D) each."""
-        E = self.answered(items).unflatten(-1, (-1, self.config.d_value))  # (B, T, m, D)
+        E = self.answered(items).view(*items.shape, -1, self.config.d_value)  # (B, T, m, D)
         v = (self.strategy[responses].unsqueeze(-1) * E).sum(-2) + self.answered_bias
-        return self.erase(v).sigmoid(), self.add(v).tanh()
+        return torch.sigmoid(self.erase(v)), torch.tanh(self.add(v))
 
     def _head(self, read: Tensor, k: Tensor, items: Tensor) -> dict[str, Tensor]:
         """GPCM over items (B, M): logits (B, M, K), ability and discrimination (B, M), steps (B, M, K - 1)."""
@@ -187,6 +187,12 @@ def strategy(embedding: str, categories: int) -> Tensor:
     if embedding == "ordered":
         return torch.stack([(r > 0).float(), r / (categories - 1)], 1)
     return torch.eye(categories)
+
+
+def recur(w: Tensor, e: Tensor, a: Tensor, memory: Tensor) -> Tensor:
+    """What is read at every step while the answers are written. Shapes: Recurrence.forward."""
+    read: Tensor = Recurrence.apply(w, e, a, memory)  # type: ignore[no-untyped-call]  # torch's own
+    return read
 
 
 class Recurrence(torch.autograd.Function):

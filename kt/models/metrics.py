@@ -64,7 +64,9 @@ def score(name: str, events: Events) -> float:
     return float(prepare(name, events)(np.ones((1, len(events.students))))[0])
 
 
-def interval(name: str, events: Events, *, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:
+def interval(
+    name: str, events: Events, *, seed: int = 0, resamples: int = RESAMPLES
+) -> tuple[float, float]:
     """The middle 95 % of the score over students drawn with replacement."""
     return _middle(prepare(name, events)(draws(len(events.students), seed, resamples)))
 
@@ -78,7 +80,9 @@ class Difference:
     high: float
 
 
-def difference(name: str, a: Events, b: Events, *, seed: int = 0, resamples: int = RESAMPLES) -> Difference:
+def difference(
+    name: str, a: Events, b: Events, *, seed: int = 0, resamples: int = RESAMPLES
+) -> Difference:
     """How two versions differ on the same answers, each draw of students scored by both.
 
     Paired, so that what makes a student hard to predict for both cancels. Raises ValueError where the
@@ -98,7 +102,9 @@ def difference(name: str, a: Events, b: Events, *, seed: int = 0, resamples: int
 def draws(students: int, seed: int, resamples: int) -> np.ndarray:
     """(resamples, students): how often each is drawn."""
     rng = np.random.default_rng(seed)
-    return rng.multinomial(students, np.full(students, 1 / students), size=resamples).astype(np.float64)
+    return rng.multinomial(students, np.full(students, 1 / students), size=resamples).astype(
+        np.float64
+    )
 
 
 def prepare(name: str, events: Events) -> Weighted:
@@ -130,30 +136,35 @@ def _by_student(events: Events, values: np.ndarray) -> np.ndarray:
     return np.bincount(events.student, values, len(events.students))
 
 
-def _table(events: Events, cell: np.ndarray, cells: int, values: np.ndarray | None = None) -> np.ndarray:
+def _table(
+    events: Events, cell: np.ndarray, cells: int, values: np.ndarray | None = None
+) -> np.ndarray:
     """(L, cells) the sum, by student and cell, of values (of ones)."""
     L = len(events.students)
     return np.bincount(events.student * cells + cell, values, L * cells).reshape(L, cells)
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below > 0)
+    result = np.full(np.shape(below), np.nan)
+    np.divide(above, below, out=result, where=below > 0)
+    return result
 
 
 def _of_response(events: Events) -> np.ndarray:
-    return np.take_along_axis(events.probabilities, events.responses[:, None], 1)[:, 0]
+    taken: np.ndarray = np.take_along_axis(events.probabilities, events.responses[:, None], 1)
+    return taken[:, 0]
 
 
 def _nll(events: Events) -> np.ndarray:
-    return -np.log(np.maximum(_of_response(events), 1e-12))
+    return np.asarray(-np.log(np.maximum(_of_response(events), 1e-12)))
 
 
 def _accuracy(events: Events) -> np.ndarray:
-    return (events.probabilities.argmax(1) == events.responses).astype(float)
+    return np.asarray(events.probabilities.argmax(1) == events.responses, float)
 
 
 def _within_one(events: Events) -> np.ndarray:
-    return (np.abs(events.probabilities.argmax(1) - events.responses) <= 1).astype(float)
+    return np.asarray(np.abs(events.probabilities.argmax(1) - events.responses) <= 1, float)
 
 
 def _brier(events: Events) -> np.ndarray:
@@ -189,7 +200,11 @@ def _auc(events: Events) -> Weighted:
     expected = events.expected
     order = np.argsort(expected, kind="stable")
     ranked = expected[order]
-    begins = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]])) if len(ranked) else order
+    begins = (
+        np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
+        if len(ranked)
+        else order
+    )
     student, response = events.student[order], events.responses[order]
 
     def one(weights: np.ndarray) -> float:
@@ -203,7 +218,9 @@ def _auc(events: Events) -> Weighted:
             pairs += float(better.sum() * worse.sum())
         return won / pairs if pairs else float("nan")
 
-    return lambda weights: np.array([one(row) for row in weights]) if len(order) else np.full(len(weights), np.nan)
+    return lambda weights: (
+        np.array([one(row) for row in weights]) if len(order) else np.full(len(weights), np.nan)
+    )
 
 
 def _qwk(decide: Callable[[Events], np.ndarray]) -> Callable[[Events], Weighted]:

@@ -129,7 +129,7 @@ class Model(nn.Module):
 
     def _heads(self, x: Tensor) -> Tensor:
         """(B, T, D) as (B, H, T, D / H)."""
-        return x.unflatten(-1, (self.config.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:-1], self.config.heads, -1).transpose(1, 2)
 
 
 def loss(model: Model, items: Tensor, responses: Tensor, lengths: Tensor) -> Tensor:

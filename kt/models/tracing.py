@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, with_config
 from typing_extensions import TypedDict
 
 from kt.errors import Invalid
@@ -49,10 +49,9 @@ class Signature(BaseModel):
         return {item: row for row, item in enumerate(self.items, RESERVED)}
 
 
+@with_config(STRICT)
 class Answer(TypedDict):
     """One past answer."""
-
-    __pydantic_config__ = STRICT  # type: ignore[misc]  # pydantic reads it; PEP 589 does not know it
 
     item: str
     response: StrictInt

@@ -36,7 +36,7 @@ from kt.models.family import Trainable
 from kt.models.tracing import UNKNOWN, Signature
 
 SHORTEST = 3  # events of a window worth training on
-FORGET = 0.01  # share of items shown as unknown, so that the unknown item's row learns what is typical
+FORGET = 0.01  # share of items shown as unknown, so that its row learns what is typical
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,7 @@ def train(
 ) -> Trained:
     """Train the family `name` on `data`, stop by `valid`, score on `test` (else on `valid`), write `out`.
 
-    settings: of the family's Config, but for items, which the data decides; categories and window
-    where the data should not. Raises Invalid for settings or data that do not fit, Refused where
+    settings: of the family's Config but for `items`, which the data decides. Raises Invalid for settings or data that do not fit, Refused where
     the file to resume from belongs to another run. NaN in the loss raises Invalid with its batch.
     """
     options = options or Options()
@@ -125,7 +124,6 @@ def train(
     if beside is not None and resume and beside.exists():
         run.restore(state, beside)
     resumed = len(state.history)
-    began = time.monotonic()
     while not finished(state.history, options):
         epoch = run.epoch(state, on_batch)
         state.history.append(epoch)
@@ -147,7 +145,11 @@ def train(
         "best_epoch": max(e.number for e in state.history if e.best),
         "history": [asdict(epoch) for epoch in state.history],
         "seconds": round(sum(epoch.seconds for epoch in state.history), 3),
-        "versions": {"kt": kt.__version__, "torch": str(torch.__version__), "python": platform.python_version()},
+        "versions": {
+            "kt": kt.__version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
     }
     if out is not None:
         checkpoint.save(
@@ -163,19 +165,22 @@ def train(
     return Trained(state.model, config, signature, scores, tuple(state.history), resumed, training)
 
 
-def configure(family: Trainable, data: Data, settings: Mapping[str, Any]) -> tuple[BaseModel, Signature]:
+def configure(
+    family: Trainable, data: Data, settings: Mapping[str, Any]
+) -> tuple[BaseModel, Signature]:
     """The config and the signature that this data and these settings make. Raises Invalid."""
     items = vocabulary(data)
-    given = {"items": len(items), "categories": data.categories, **settings}
+    given = {"categories": data.categories, **settings, "items": len(items)}
     try:
         config = family.Config.model_validate(given)
-        window = config.model_dump()["window"]
-        signature = Signature(items=items, categories=given["categories"], window=window)
+        sizes = config.model_dump(include={"categories", "window"})
+        signature = Signature(items=items, **sizes)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "settings"
+        what = "there is no such setting" if first["type"] == "extra_forbidden" else first["msg"]
         known = ", ".join(n for n in family.Config.model_fields if n != "items")
-        raise Invalid(f"{key}: {first['msg']}", where="--set", do=f"the settings are {known}") from error
+        raise Invalid(f"{key}: {what}", where="--set", do=f"the settings are {known}") from error
     return config, signature
 
 
@@ -222,7 +227,9 @@ class _Run:
         parameters = list(state.model.parameters())
         state.model.train()
         total = events = 0.0
-        for done, (places, batch) in enumerate(zip(order, self.tensors(rows, pieces, order), strict=True), 1):
+        for done, (places, batch) in enumerate(
+            zip(order, self.tensors(rows, pieces, order), strict=True), 1
+        ):
             state.adam.zero_grad(set_to_none=True)
             loss = self.family.loss(state.model, *batch)
             value = loss.item()
@@ -254,7 +261,11 @@ class _Run:
     ) -> Iterator[tuple[torch.Tensor, ...]]:
         """items, responses, lengths of each batch."""
         for places in order:
-            arrays = (padded(rows, pieces, places), padded(self.data.responses, pieces, places), pieces.lengths[places])
+            arrays = (
+                padded(rows, pieces, places),
+                padded(self.data.responses, pieces, places),
+                pieces.lengths[places],
+            )
             yield tuple(torch.from_numpy(array) for array in arrays)
 
     def broken(self, number: int, done: int, pieces: Windows, places: np.ndarray) -> Invalid:
@@ -285,8 +296,13 @@ class _Run:
         tensors |= {f"best.{key}": value for key, value in state.best.items()}
         for place, moments in state.adam.state_dict()["state"].items():
             tensors |= {f"adam.{place}.{key}": value for key, value in moments.items()}
-        about = {"run": self.fingerprint(), "history": json.dumps([asdict(epoch) for epoch in state.history])}
-        return safetensors.torch.save({key: value.contiguous() for key, value in tensors.items()}, about)
+        about = {
+            "run": self.fingerprint(),
+            "history": json.dumps([asdict(epoch) for epoch in state.history]),
+        }
+        return safetensors.torch.save(
+            {key: value.contiguous() for key, value in tensors.items()}, about
+        )
 
     def restore(self, state: _State, path: Path) -> None:
         """Go on from a frozen state. Raises Refused where it is another run's, or damaged."""
@@ -295,7 +311,9 @@ class _Run:
                 about = file.metadata() or {}
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
         except (OSError, safetensors.SafetensorError) as error:
-            raise Refused(f"{path} cannot be read: {error}", do="start anew with --no-resume") from error
+            raise Refused(
+                f"{path} cannot be read: {error}", do="start anew with --no-resume"
+            ) from error
         if about.get("run") != self.fingerprint():
             raise Refused(
                 f"{path} belongs to a run with other data or settings",
@@ -317,4 +335,9 @@ class _Run:
 
 def _describe(data: Data) -> dict[str, Any]:
     """Which answers these were."""
-    return {"name": data.source, "sha256": data.sha256, "students": len(data.students), "events": data.events}
+    return {
+        "name": data.source,
+        "sha256": data.sha256,
+        "students": len(data.students),
+        "events": data.events,
+    }

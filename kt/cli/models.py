@@ -1,0 +1,341 @@
+"""The verbs that make versions and score them: train, evaluate, simulate."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kt.cli import options, output
+from kt.cli.options import Json, Quiet
+
+if TYPE_CHECKING:
+    from kt.models.data import Data
+    from kt.models.train import Epoch, Progress
+
+Files = Annotated[
+    list[Path],
+    typer.Option(
+        "--data", metavar="PATH", help="A CSV, a .csv.gz or a folder of them; may be given again."
+    ),
+]
+
+
+def train(
+    family: Annotated[
+        str,
+        typer.Argument(
+            metavar="FAMILY", help="gpcm, sakt, or the dotted path of a family of your own."
+        ),
+    ],
+    data: Files,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="Where the checkpoint goes.")
+    ],
+    valid: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--valid", metavar="PATH", help="Who decides when to stop; a part of --data without."
+        ),
+    ] = None,
+    size: Annotated[
+        str, typer.Option("--size", metavar="NAME", help="small, medium or large.")
+    ] = "",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting of the family (d_model=64); may be given again.",
+        ),
+    ] = None,
+    window: Annotated[
+        int | None, typer.Option("--window", min=1, help="The most past answers that are used.")
+    ] = None,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="At most so many.")] = 100,
+    patience: Annotated[
+        int, typer.Option("--patience", min=1, help="Epochs without improvement before it stops.")
+    ] = 8,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Histories in a step.")] = 64,
+    lr: Annotated[float, typer.Option("--lr", help="Adam's step size.")] = 1e-3,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of all chance in it.")] = 0,
+    threads: Annotated[
+        int,
+        typer.Option("--threads", min=1, help="Of torch; one is as fast and repeats bit for bit."),
+    ] = 1,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume/--no-resume", help="Go on where a killed run of the same stopped."),
+    ] = True,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Train a family on students' answers; the best epoch becomes a checkpoint to deploy.
+
+    The data: student_id,item,response with a header, each student's answers in order, responses
+    counted from 0. Also read: pyKT's CSV, the three-line files of DKVMN, the four-line files of AKT,
+    and a table with a student a line and an item a column. Students in files called test* or of
+    pyKT's fold -1 are kept for testing, the others are split by a hash of their id.
+
+    A killed run goes on with the same command.
+
+    Example: kt train sakt --data answers.csv --out model.pt
+    """
+    import torch
+
+    from kt.models import data as room
+    from kt.models.train import Options
+    from kt.models.train import train as run
+
+    code = trainable(family)
+    given = chosen(code, size, settings or [])
+    if window is not None:
+        given["window"] = window
+    everything = room.read(data)
+    if valid:
+        test = room.only_test(everything) if (everything.folds == room.TEST).any() else None
+        parts = room.Parts(room.without_test(everything), room.read(valid), test)
+    else:
+        parts = room.split(everything)
+    output.step("data", tally(parts.train, parts.valid, parts.test))
+    torch.set_num_threads(threads)
+    with progress(code.METRIC) as (on_epoch, on_batch):
+        trained = run(
+            code,
+            family,
+            parts.train,
+            parts.valid,
+            test=parts.test,
+            settings=given,
+            options=Options(epochs=epochs, patience=patience, batch=batch, lr=lr, seed=seed),
+            out=out,
+            resume=resume,
+            on_epoch=on_epoch,
+            on_batch=on_batch,
+        )
+    if trained.resumed:
+        output.step("resumed", f"after epoch {trained.resumed}")
+    part = trained.training["scored_on"]["part"]
+    result = {
+        "file": str(out),
+        "family": family,
+        "config": trained.config.model_dump(mode="json"),
+        "scores": trained.scores.summary(),
+        "training": trained.training,
+        "resumed": trained.resumed,
+    }
+    best = trained.training["best_epoch"]
+    text = [
+        f"{out}: {family}, epoch {best} of {len(trained.history)}, {trained.training['seconds']:.0f} s",
+        *lines(trained.scores.summary(), f"{part} students"),
+        f"Next: kt deploy {out}",
+    ]
+    output.emit(result, text)
+
+
+def evaluate(
+    what: Annotated[
+        str, typer.Argument(metavar="FILE|MODEL@VERSION", help="A checkpoint or a version.")
+    ],
+    data: Files,
+    json: Json = False,
+) -> None:
+    """Score a checkpoint or a version on held-out answers, with intervals over students.
+
+    Each answer is predicted from the same student's answers before it; first answers are not scored.
+    Students kept for testing are scored where the data has such, otherwise all are.
+
+    Example: kt evaluate sakt@v2 --data answers/test.csv
+    """
+    from kt.models import data as room
+    from kt.models.evaluate import evaluate as score
+
+    found = room.read(data)
+    held_out = room.only_test(found)
+    code, module, signature = opened(what)
+    summary = score(code, module, signature, held_out).summary()
+    part = "test students" if len(held_out.students) < len(found.students) else "all students"
+    result = {
+        "evaluated": what,
+        "data": {"name": found.source, "sha256": found.sha256, "part": part},
+        "scores": summary,
+    }
+    output.emit(result, [f"{what} on {found.source}", *lines(summary, part)])
+
+
+def simulate(
+    kind: Annotated[
+        str, typer.Argument(metavar="gpcm", help="The model that answers are drawn from.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="The folder that the files go to.")
+    ],
+    published: Annotated[
+        bool,
+        typer.Option(
+            "--published", help="The set synthetic_500_200_4 that deep-gpcm reports on, exactly."
+        ),
+    ] = False,
+    students: Annotated[int, typer.Option("--students", help="How many.")] = 1000,
+    items: Annotated[int, typer.Option("--items", help="How many.")] = 100,
+    categories: Annotated[int, typer.Option("--categories", help="Responses from 0 on.")] = 4,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of all chance in it.")] = 0,
+    json: Json = False,
+) -> None:
+    """Draw the answers of students who learn, and keep the truth beside: train.csv, test.csv, truth.json.
+
+    Example: kt simulate gpcm --out learners --students 500
+    """
+    from kt.errors import Invalid
+    from kt.models import simulate as room
+
+    if kind != "gpcm":
+        raise Invalid(f"there is no simulation {kind[:64]!r}", do="there is: gpcm")
+    drawn = (
+        room.published()
+        if published
+        else room.learning(students=students, items=items, categories=categories, seed=seed)
+    )
+    counts = room.write(drawn, out)
+    result = {
+        "folder": str(out),
+        "published": published,
+        "students": len(drawn.students),
+        "test_students": drawn.testing,
+        "answers": counts,
+        "test_nll_of_the_truth": drawn.truth.get("test_nll_of_the_truth"),
+    }
+    shown = ", ".join(f"{name} {count:,} answers" for name, count in counts.items())
+    text = f"{out}: {shown}, truth.json.  Next: kt train gpcm --data {out} --out model.pt"
+    output.emit(result, text)
+
+
+def trainable(name: str) -> Any:
+    """A family that can be trained, by its name or dotted path. Raises Invalid."""
+    from kt import plugins
+    from kt.registry import load
+
+    return plugins.load("models", name, root(), (*load.FAMILY, "loss", "SIZES"))
+
+
+def root() -> Path:
+    """Where a family of the user's own is found: the workspace, or here where there is none."""
+    from kt.errors import Invalid
+
+    try:
+        return options.workspace().root
+    except Invalid:
+        if output.run.workspace:
+            raise
+        return Path.cwd()
+
+
+def chosen(code: Any, size: str, settings: list[str]) -> dict[str, Any]:
+    """The settings of --size and --set together. Raises Invalid."""
+    from kt.errors import Invalid
+
+    if size and size not in code.SIZES:
+        raise Invalid(
+            f"there is no size {size[:64]!r}",
+            where="--size",
+            do=f"there are: {', '.join(code.SIZES)}",
+        )
+    given = dict(code.SIZES[size]) if size else {}
+    for pair in settings:
+        key, is_pair, value = pair.partition("=")
+        if not is_pair or not key:
+            raise Invalid(
+                f"{pair[:64]!r} is not KEY=VALUE", where="--set", do="write --set d_model=64"
+            )
+        if key == "items":
+            raise Invalid("items comes from the data", where="--set", do="leave it out")
+        given[key] = value
+    return given
+
+
+def opened(what: str) -> tuple[Any, Any, Any]:
+    """Family, module and signature of a checkpoint file or of MODEL@VERSION. Raises Invalid."""
+    from kt.errors import Invalid
+    from kt.registry import checkpoint, load, record, register
+    from kt.workspace import Workspace
+
+    path = Path(what)
+    name, at, version = what.partition("@")
+    if path.exists() or not at:
+        with TemporaryDirectory(prefix="kt-") as folder:
+            copy, source = checkpoint.open_copy(path, Path(folder))
+            held = checkpoint.read(copy, source, path)
+            request = register.Request(path)
+            spec, code, config = register.fit(Workspace(root()), request, held, "")
+            module = load.fill(code, config, held.tensors, path)
+        return code, module, code.FORM.Signature.model_validate(spec.signature)
+    if not name or not version:
+        raise Invalid(
+            f"{what[:64]!r} names no version", do="write it as MODEL@VERSION; see them: kt models"
+        )
+    workspace = options.workspace()
+    known = record.read(workspace, name, version)
+    return load.load(workspace.root, name, version, known.sha256).scored
+
+
+def lines(summary: dict[str, Any], who: str) -> Iterator[str]:
+    """The scores for people: one a line, with its interval."""
+    for name, (low, high) in summary["intervals"].items():
+        shown = "undefined" if summary[name] is None else f"{summary[name]:.4f}"
+        between = "" if low is None else f"[{low:.4f}, {high:.4f}]"
+        yield f"  {name:<11} {shown}  {between}".rstrip()
+    yield f"  {summary['events']:,} answers of {summary['students']:,} {who}, 95 % intervals over students"
+
+
+def tally(train: "Data", valid: "Data", test: "Data | None") -> str:
+    """How many students and answers each part has."""
+    parts = [("train", train), ("validation", valid), *([("test", test)] if test else [])]
+    return " · ".join(
+        f"{name} {len(part.students):,} students, {part.events:,} answers" for name, part in parts
+    )
+
+
+@contextmanager
+def progress(
+    metric: str,
+) -> "Iterator[tuple[Callable[[Epoch], None], Callable[[Progress], None]]]":
+    """What to call after an epoch (a line on stderr) and after a batch (a bar, if a person watches)."""
+
+    def told(epoch: "Epoch") -> None:
+        best = "  best" if epoch.best else ""
+        values = f"loss {epoch.loss:.4f}  {metric} {epoch.metric:.4f}  {epoch.seconds:.1f} s{best}"
+        output.step(f"epoch {epoch.number}", values)
+
+    if output.run.quiet or not output.interactive():
+        yield told, lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("  {task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[values]}"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("epoch 1", values="", total=None)
+
+        def moved(at: "Progress") -> None:
+            best = "" if at.best is None else f"  best {metric} {at.best:.4f}"
+            bar.update(
+                task,
+                description=f"epoch {at.epoch}",
+                completed=at.done,
+                total=at.batches,
+                values=f"loss {at.loss:.4f}{best}",
+            )
+
+        def ended(epoch: "Epoch") -> None:
+            told(epoch)
+            bar.reset(task, description=f"epoch {epoch.number + 1}", values="")
+
+        yield ended, moved
