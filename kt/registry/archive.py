@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 STORAGE = r"data/\d+"
-TEXT = r"version|byteorder|\.format_version|\.storage_alignment|\.data/serialization_id"
+TEXT = r"version|byteorder|\.format_version|\.storage_alignment|\.data/(serialization_id|version)"
 PROGRAM = (
     r"archive_format|archive_version|models/[\w.-]+\.json|data/(weights|constants|sample_inputs)/[\w.-]+|"
     r"extra/[\w./-]+"
@@ -83,4 +83,4 @@ def only(records: dict[str, int], allowed: str) -> None:
     """Raises Odd for a record whose name is not of the allowed ones."""
     for name in records:
         if not re.fullmatch(allowed, name):
-            raise Odd(f"an archive with a record that torch.save does not write ({name[:60]!r})")
+            raise Odd(f"an archive with a record that does not belong there ({name[:60]!r})")

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from kt import files
 from kt.errors import Corrupt, Invalid, Refused, Unavailable
-from kt.registry import archive, load
+from kt.registry import archive, load, program
 from kt.registry.record import Source
 
 if TYPE_CHECKING:
@@ -124,7 +124,8 @@ def sniff_zip(copy: Path, path: Path) -> str:
         if "constants.pkl" in records or any(name.startswith("code/") for name in records):
             raise refusal("a TorchScript archive, which is code", path)
         if "archive_format" in records or any(name.startswith("models/") for name in records):
-            raise refusal("a torch.export program", path)
+            archive.only(records, rf"{archive.PROGRAM}|{archive.TEXT}")
+            return "torch.export"
         if ".data/extern_modules" in records:
             raise refusal("a torch.package archive, which is code", path)
         if "data.pkl" not in records:
@@ -166,6 +167,9 @@ def read(copy: Path, source: Source, path: Path) -> Opened:
     """The tensors of a copied file, and what it says of them. Raises Invalid."""
     if source.format == "safetensors":
         return read_safetensors(copy, source, path)
+    if source.format == "torch.export":
+        tensors, config = program.read(copy, path)
+        return Opened(source, named_tensors(tensors, path), "exported", config)
     whole = read_torch(copy, path)
     if not isinstance(whole, Mapping):
         raise Invalid(

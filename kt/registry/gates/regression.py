@@ -24,6 +24,10 @@ def judge(candidate: Subject, baseline: Subject | None, settings: Settings) -> V
         )
     if baseline is None:
         return Verdict(gate="", passed=True, sentence="the first version: nothing to compare with")
+    if not hasattr(candidate.loaded.family, "loss"):
+        return Verdict(
+            gate="", passed=True, sentence="a program brings no way to score it: not compared"
+        )
     from kt.models import data, metrics
     from kt.models.evaluate import evaluate, paired_difference
 

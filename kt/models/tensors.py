@@ -1,0 +1,203 @@
+"""The form of any program with tensors in and out.
+
+    request  {"unit": "session-9", "inputs": {"x": [[0.1, 0.2], [0.3, 0.4]]}}
+    answer   [{"output": "output", "data": [[0.7], [0.2]]}]
+
+An input is a nested list in the shape that the program was exported with; where an axis was exported
+as dynamic it may be of any length within its bounds. No torch here.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from kt.errors import Invalid
+
+UNIT = "unit"
+PROBABILITIES: tuple[str, ...] = ()
+MAX_ELEMENTS = 1_000_000  # of one input
+
+DTYPES = {
+    "float64": np.float64, "float32": np.float32, "float16": np.float16, "int64": np.int64,
+    "int32": np.int32, "int16": np.int16, "int8": np.int8, "uint8": np.uint8, "bool": np.bool_,
+}  # fmt: skip
+
+
+class Axis(BaseModel):
+    """An axis of a tensor: of one length, or of any within bounds. name: axes of one name are equally long."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = ""  # empty where the length is fixed
+    least: Annotated[int, Field(ge=0)]
+    most: Annotated[int, Field(ge=0)]
+
+
+class Tensor(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    dtype: str
+    axes: tuple[Axis, ...]
+
+
+class Signature(BaseModel):
+    """What goes in, and the names of what comes out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[str, ...]
+
+
+class Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+
+    unit: str | None = None
+    inputs: dict[str, Any]
+
+
+def collate(requests: Sequence[Request], signature: Signature) -> dict[str, np.ndarray]:
+    """Each input as (requests, *shape). Raises Invalid with the input that does not fit.
+
+    Requests that are answered together must be of one shape.
+    """
+    for request in requests:
+        check_names(request, signature)
+        check_axes(request, signature)
+    columns = {
+        tensor.name: [array(request.inputs[tensor.name], tensor) for request in requests]
+        for tensor in signature.inputs
+    }
+    return {name: np.stack(arrays) for name, arrays in columns.items()}
+
+
+def check_names(request: Request, signature: Signature) -> None:
+    wanted = [tensor.name for tensor in signature.inputs]
+    if missing := [name for name in wanted if name not in request.inputs]:
+        raise Invalid(
+            "field required",
+            where=f"inputs.{missing[0]}",
+            do=f"this program takes {', '.join(wanted)}",
+        )
+    if unknown := [name for name in request.inputs if name not in wanted]:
+        raise Invalid(
+            "there is no such input",
+            where=f"inputs.{unknown[0][:64]}",
+            do=f"this program takes {', '.join(wanted)}",
+        )
+
+
+def check_axes(request: Request, signature: Signature) -> None:
+    """Axes of one name must be equally long."""
+    lengths: dict[str, int] = {}
+    for tensor in signature.inputs:
+        found = shape_of(request.inputs[tensor.name])
+        for axis, length in zip(tensor.axes, found, strict=False):
+            if axis.name and lengths.setdefault(axis.name, length) != length:
+                raise Invalid(
+                    f"has an axis of {length} where another input has {lengths[axis.name]}",
+                    where=f"inputs.{tensor.name}",
+                )
+
+
+def shape_of(value: Any) -> list[int]:
+    """The lengths along the first elements of a nested list."""
+    shape: list[int] = []
+    while isinstance(value, list):
+        shape.append(len(value))
+        value = value[0] if value else None
+    return shape
+
+
+def array(value: Any, tensor: Tensor) -> np.ndarray:
+    """A nested list as an array of the tensor's dtype and shape. Raises Invalid."""
+    where = f"inputs.{tensor.name}"
+    try:
+        found = np.array(value)
+    except ValueError as error:  # ragged
+        raise Invalid("its rows are of different lengths", where=where) from error
+    if found.size == 0:
+        found = found.astype(DTYPES[tensor.dtype])
+    wanted = np.dtype(DTYPES[tensor.dtype])
+    # a whole number may stand for a real one; nothing else is converted
+    kinds = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}[wanted.kind]
+    if found.dtype.kind not in kinds:
+        raise Invalid(f"must hold {tensor.dtype}", where=where)
+    if found.size > MAX_ELEMENTS:
+        raise Invalid(f"has {found.size} elements, more than {MAX_ELEMENTS}", where=where)
+    fits = len(found.shape) == len(tensor.axes) and all(
+        axis.least <= length <= axis.most
+        for axis, length in zip(tensor.axes, found.shape, strict=True)
+    )
+    if not fits:
+        raise Invalid(f"has the shape {list(found.shape)}, not {shown(tensor)}", where=where)
+    if wanted.kind in "iu" and found.size:
+        bounds = np.iinfo(wanted)  # type: ignore[type-var]  # of whole numbers, as its kind says
+        if found.max() > bounds.max or found.min() < bounds.min:
+            raise Invalid(f"holds a number that is no {tensor.dtype}", where=where)
+    with np.errstate(over="ignore"):
+        out = found.astype(wanted)
+    if wanted.kind == "f" and not np.isfinite(out).all():
+        raise Invalid(f"holds a number that is no {tensor.dtype}", where=where)
+    return out
+
+
+def shown(tensor: Tensor) -> str:
+    """A shape for people: [batch, 8]."""
+    parts = [
+        str(axis.most) if not axis.name else f"{axis.least}..{axis.most}" for axis in tensor.axes
+    ]
+    return f"[{', '.join(parts)}]"
+
+
+def answer(
+    outputs: Mapping[str, np.ndarray], requests: Sequence[Request], signature: Signature
+) -> list[list[dict[str, Any]]]:
+    """For each request, one entry for each output of the program."""
+    columns = {name: outputs[name].tolist() for name in signature.outputs}
+    return [
+        [{"output": name, "data": data[place]} for name, data in columns.items()]
+        for place in range(len(requests))
+    ]
+
+
+def narrower(old: Signature, new: Signature) -> str:
+    if [tensor.name for tensor in old.inputs] != [tensor.name for tensor in new.inputs]:
+        return f"its inputs are {', '.join(t.name for t in new.inputs)}, not the {', '.join(t.name for t in old.inputs)}"
+    for before, after in zip(old.inputs, new.inputs, strict=True):
+        tighter = len(before.axes) != len(after.axes) or any(
+            a.least > b.least or a.most < b.most
+            for b, a in zip(before.axes, after.axes, strict=True)
+        )
+        if tighter or before.dtype != after.dtype:
+            return f"{after.name} is {after.dtype} {shown(after)}, not the {before.dtype} {shown(before)}"
+    if lost := [name for name in old.outputs if name not in new.outputs]:
+        return f"it lacks the output {lost[0]}"
+    return ""
+
+
+def example(signature: Signature, rng: np.random.Generator, count: int) -> list[Request]:
+    """`count` requests of one shape: dynamic axes at their shortest, but two where they may be."""
+    lengths = {
+        axis.name: min(max(2, axis.least), axis.most)
+        for tensor in signature.inputs
+        for axis in tensor.axes
+        if axis.name
+    }
+    out = []
+    for number in range(count):
+        inputs = {}
+        for tensor in signature.inputs:
+            shape = [
+                lengths.get(axis.name, axis.most) if axis.name else axis.most
+                for axis in tensor.axes
+            ]
+            kind = np.dtype(DTYPES[tensor.dtype]).kind
+            # zeros and ones are the whole numbers that an embedding of any size takes
+            drawn = rng.normal(size=shape) if kind == "f" else rng.integers(0, 2, size=shape)
+            inputs[tensor.name] = (drawn.astype(bool) if kind == "b" else drawn).tolist()
+        out.append(Request(unit=f"example-{number}", inputs=inputs))
+    return out
