@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kt.deployments.deploy import Done
     from kt.deployments.history import Serving, State
     from kt.deployments.plan import Candidate
+    from kt.predictor.presence import Presence
     from kt.workspace import Workspace
 
 Experiment = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="A running experiment.")]
@@ -339,9 +340,11 @@ def tell(event: dict[str, Any], done: "Done") -> list[str]:
                 "Undo: kt rollback.  Watch: kt status -w.",
             ]
         case "traffic_changed":
+            trial = before.experiment if before else None
+            old = f"{trial.treatments[0].traffic:g}" if trial else "P"
             return [
                 f"experiment {event['experiment']}: {share} of traffic.",
-                "Undo: kt ramp with the old share.",
+                f"Undo: kt ramp {event['experiment']} {old}.",
             ]
         case "promoted":
             return [
@@ -567,15 +570,22 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
                 f"experiment  {serving.experiment.name} on {name}: undecided, no outcomes are recorded yet"
             )
     if not at:
-        lines.append(
-            f"predictor   {', '.join(p.address for p in predictors[:1]) + f' ({len(predictors)} workers)' if predictors else 'none is running: kt serve'}"
-        )
+        lines.append(f"predictor   {serving(predictors)}")
     if last:
         lines.append(
             f"last change event {last['seq']} by {last['by']}, {age(last['at'])} ago: {describe(last)}"
         )
     lines += [f"ATTENTION   {text}" for text in attention]
     return result, lines
+
+
+def serving(predictors: "list[Presence]") -> str:
+    """Who answers, in a few words."""
+    if not predictors:
+        return "none is running: kt serve"
+    addresses = sorted({predictor.address for predictor in predictors})
+    workers = f"{len(predictors)} workers" if len(predictors) > 1 else "1 worker"
+    return f"{', '.join(addresses)}, {workers}"
 
 
 def variants(model: str, serving: "Serving") -> list[dict[str, Any]]:

@@ -46,9 +46,7 @@ def prepared(
     """
     with change.staging(workspace) as folder:
         copy, source = checkpoint.open_copy(request.path, folder)
-        progress(
-            "hashing", f"{source.name}  {source.size / 1e6:.1f} MB  sha256:{source.sha256[:12]}…"
-        )
+        progress("hashing", f"{source.name}  {source.size:,} bytes  sha256:{source.sha256[:12]}…")
         order = {
             "workspace": str(workspace.root),
             "request": asdict(request),
