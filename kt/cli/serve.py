@@ -11,20 +11,18 @@ from kt.cli.options import Json
 
 
 def serve(
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Listen on this address.")] = "",
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Listen on this address.")
+    ] = None,
     port: Annotated[
-        int,
+        int | None,
         typer.Option(
-            metavar="N",
-            min=0,
-            max=65535,
-            help="Listen on this port; 0 takes a free one.",
-            show_default=False,
+            metavar="N", min=0, max=65535, help="Listen on this port; 0 takes a free one."
         ),
-    ] = -1,
+    ] = None,
     workers: Annotated[
-        int, typer.Option(metavar="N", max=256, help="Processes that answer.", show_default=False)
-    ] = 0,
+        int | None, typer.Option(metavar="N", min=1, max=256, help="Processes that answer.")
+    ] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let other machines send requests, without any key.")
     ] = False,
@@ -38,14 +36,10 @@ def serve(
     from kt.predictor import server
 
     here = workspace.find(Path.cwd(), output.run.workspace)
-    chosen: dict[str, Any] = {}
-    if host:
-        chosen["host"] = host
-    if port >= 0:
-        chosen["port"] = port
-    if workers > 0:
-        chosen["workers"] = workers
-    settings = here.settings.predictor.model_copy(update=chosen)
+    given = {"host": host, "port": port, "workers": workers}
+    settings = here.settings.predictor.model_copy(
+        update={name: value for name, value in given.items() if value is not None}
+    )
     server.check_exposure(settings.host, insecure)
 
     def said(host: str, port: int) -> None:

@@ -309,14 +309,16 @@ def read(path: Path) -> Manifest:
     """A manifest. Raises Corrupt, also for what is no regular file; FileNotFoundError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise Corrupt("is no file", where=MANIFEST)
+            data = os.read(descriptor, LARGEST)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise Corrupt(f"cannot be read: {error.strerror}", where=MANIFEST) from error
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Corrupt("is no file", where=MANIFEST)
-        data = file.read(LARGEST)
     try:
         jiter.from_json(data, catch_duplicate_keys=True, allow_inf_nan=False)
     except ValueError as error:

@@ -10,9 +10,12 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from kt import files
+from kt.errors import KtError
 from kt.workspace import Workspace
 
 FOLDER = "predictors"
+LIVE = "live.json"  # the manifest that was served last
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,18 @@ def alive(workspace: Workspace) -> list[Presence]:
         except (OSError, ValueError, TypeError):
             continue  # it ended meanwhile, or is about to write
     return sorted(found, key=lambda presence: presence.pid)
+
+
+def served(workspace: Workspace) -> set[tuple[str, str]]:
+    """Model and version of all that predictors on this machine hold, or would after a restart."""
+    from kt.deployments.manifest import parse
+    from kt.deployments.need import named
+
+    held = {(one["model"], one["version"]) for card in alive(workspace) for one in card.versions}
+    try:
+        return held | set(named(parse(files.read(workspace.local / LIVE))))
+    except (FileNotFoundError, KtError):
+        return held  # none has served yet
 
 
 def is_held(descriptor: int) -> bool:

@@ -43,6 +43,7 @@ WAITING = 256  # requests that wait in a worker; the next is answered 503
 HUNG = 30.0  # seconds after which a worker whose lanes are all held up is replaced
 WATCH = 0.1  # seconds between looks at the lanes
 GRACE = 30  # seconds that a worker has to finish what it began
+GC = (50_000, 20, 100)  # a request makes hundreds of objects and no cycles
 BACKOFF = (0.05, 5.0)  # seconds before a worker that died young is replaced: at first, at most
 YOUNG = 5.0  # seconds
 
@@ -140,6 +141,7 @@ class Group(MPServer):
         self._shd, self._sfd, self._ssp = holder, holder.get_fd(), None
         self._sso = socket.socket(fileno=self._sfd)
         self._sso.set_inheritable(True)
+        self._sso.listen(self.backlog)  # from now on, also while no worker accepts
 
     def _respawn_workers(self, workers: list[int], *args: Any, **options: Any) -> None:
         young = any(time.monotonic() - self.wrks[index].birth < YOUNG for index in workers)
@@ -161,6 +163,8 @@ class Front:
         self.host.start()
         self.app: http.App = routes(self.host)
         self.lanes = Lanes()
+        gc.freeze()
+        gc.set_threshold(*GC)
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
