@@ -91,12 +91,17 @@ def discard(path: Path) -> None:
 
 def sweep(folder: Path) -> list[Path]:
     """Remove what killed commands left half written in `folder`. Only under the workspace's lock."""
-    if not folder.is_dir():
-        return []
-    left = sorted(path for path in folder.iterdir() if path.name.startswith(ASIDE))
+    left = asides(folder)
     for path in left:
         discard(path)
     return left
+
+
+def asides(folder: Path) -> list[Path]:
+    """What is being written in `folder`, or was by a killed command."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.name.startswith(ASIDE))
 
 
 def read(path: Path) -> bytes:

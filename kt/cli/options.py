@@ -1,5 +1,7 @@
 """The options that many verbs share, and the stamp that every change carries."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,3 +55,20 @@ def stamp(reason: str) -> "Stamp":
     from kt.deployments.plan import Stamp
 
     return Stamp(git.identity(), output.iso(clock.now()), reason)
+
+
+def must_agree(yes: bool) -> None:
+    """What cannot be undone asks first; where nobody can be asked, it needs --yes."""
+    from kt.errors import Invalid
+
+    if not yes and not sys.stdin.isatty():
+        raise Invalid("this cannot be undone, and there is no terminal to ask on", do="add --yes")
+
+
+def agree(yes: bool, about: Sequence[str], question: str) -> None:
+    """Go on only if a person says so. Raises typer.Abort."""
+    if yes:
+        return
+    for line in about:
+        output.say(line)
+    typer.confirm(question, abort=True, err=True)

@@ -122,7 +122,7 @@ def models(
     Example: kt models sakt
     """
     from kt.deployments import audit
-    from kt.registry import record
+    from kt.registry import absence, record
 
     workspace = options.workspace()
     _, state = audit.read(workspace)
@@ -158,6 +158,7 @@ def models(
                 "serves": where,
                 "family": known.spec.family,
                 "size": known.size,
+                "weights": absence.where(workspace, model, name),
                 "parameters": known.parameters,
                 "score": headline(known.scores),
                 "created_at": known.created_at,
@@ -171,7 +172,7 @@ def models(
             r["version"],
             r["serves"],
             r["family"],
-            output.bytes_of(r["size"]),
+            output.bytes_of(r["size"]) + ("" if r["weights"] == "here" else f", {r['weights']}"),
             r["score"] or "-",
             r["created_at"],
             r["by"],
@@ -219,7 +220,7 @@ def show(
     from kt.deployments import audit
     from kt.deployments.events import describe
     from kt.errors import Invalid
-    from kt.registry import record
+    from kt.registry import absence, record
 
     workspace = options.workspace()
     name, at, version = what.partition("@")
@@ -233,11 +234,18 @@ def show(
         event for event in book.events if event["model"] == name and event.get("version") == version
     ]
     signature = known.spec.signature
+    away = absence.of(workspace, name, version)
+    weights = absence.where(workspace, name, version)
     lines = [
         f"{name}@{version}",
         f"  family      {known.spec.family}: {brief(known.spec.config)}",
         f"  requests    {known.spec.form.rpartition('.')[2]}: {brief(signature)}",
         f"  weights     {output.bytes_of(known.size)}, {known.parameters:,} parameters, sha256 {known.sha256}",
+        *(
+            []
+            if weights == "here"
+            else [f"              not here: {away.sentence if away else weights}"]
+        ),
         f"  from        {known.source.name} ({known.source.format}, {output.bytes_of(known.source.size)}, sha256 {known.source.sha256[:12]}…)",
         f"  registered  {known.created_at} by {known.by}, after {known.parent or 'nothing'}; kt {known.made_with.get('kt')}, torch {known.made_with.get('torch')}",
         f"  scores      {brief(known.scores) or 'none are known'}",
@@ -247,7 +255,10 @@ def show(
         for gate in known.gates
     ]
     lines += [f"  event {event['seq']:<5} {event['at']} {describe(event)}" for event in life[-10:]]
-    output.emit({**known.model_dump(mode="json"), "events": life}, lines)
+    output.emit(
+        {**known.model_dump(mode="json"), "weights": weights, "events": life},
+        lines,
+    )
 
 
 def brief(values: dict[str, Any]) -> str:

@@ -63,6 +63,7 @@ def verify(
     from kt.deployments import audit
     from kt.deployments import deploy as room
     from kt.errors import Corrupt
+    from kt.registry import absence
 
     workspace = options.workspace()
     _ = workspace.settings  # a broken kt.toml is an error of its own
@@ -71,7 +72,12 @@ def verify(
             output.warn(note)
     findings = audit.verify(workspace)
     book = len(findings)
-    result = {"ok": not findings, "findings": [finding.__dict__ for finding in findings]}
+    away = absence.everywhere(workspace)
+    result = {
+        "ok": not findings,
+        "findings": [finding.__dict__ for finding in findings],
+        "absent": [{"model": model, "version": version} for model, version in away],
+    }
     lines = [f"{finding.where}: {finding.what}\n    {finding.do}" for finding in findings]
     output.emit(
         result,
@@ -82,7 +88,8 @@ def verify(
             else "1 thing is not as kt wrote it",
         ]
         if findings
-        else "everything is as kt wrote it",
+        else "everything is as kt wrote it"
+        + (f"; the weights of {len(away)} versions are not here on purpose" if away else ""),
     )
     if findings:
         raise typer.Exit(Corrupt.code)

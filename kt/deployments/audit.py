@@ -1,18 +1,20 @@
 """Reading back: the state now or at a time, the history, and whether everything is as kt wrote it."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from kt import files, git, journal
-from kt.deployments import history, manifest
+from kt.deployments import history, manifest, need
 from kt.deployments.events import HISTORY, one
 from kt.deployments.history import Impossible, State
+from kt.deployments.need import Key
 from kt.errors import Corrupt, Invalid, KtError
 from kt.journal import Journal
-from kt.registry import load, record
+from kt.registry import absence, load, record
 from kt.workspace import Workspace
 
 KEPT = "history.json"  # in .kt/: the history as this machine last wrote it
@@ -89,15 +91,17 @@ class Finding:
 def verify(workspace: Workspace) -> list[Finding]:
     """Everything that is not as kt wrote it, each on its own: one fault does not hide the next."""
     findings = taken_back(workspace)
+    due: Collection[Key] = ()  # what predictors must find here
     try:
         book, state = read(workspace)
     except KtError as error:
         findings.append(Finding(error.where, error.what, error.do))
     else:
+        due = need.named(manifest.manifest(state))
         findings += verify_manifest(workspace, state)
         findings += verify_served(workspace, state)
         findings += verify_committed(workspace, book)
-    return findings + verify_registry(workspace) + leftovers(workspace)
+    return findings + verify_registry(workspace, due) + leftovers(workspace)
 
 
 def taken_back(workspace: Workspace) -> list[Finding]:
@@ -196,12 +200,15 @@ def verify_committed(workspace: Workspace, book: Journal) -> list[Finding]:
     ]
 
 
-def verify_registry(workspace: Workspace) -> list[Finding]:
+def verify_registry(workspace: Workspace, due: Collection[Key]) -> list[Finding]:
+    """Records and weights; not the weights that are away on purpose (absence.py) and not due."""
     out = []
     for model in record.models(workspace):
         for version in record.versions(workspace, model):
             try:
                 known = record.read(workspace, model, version)
+                if (model, version) not in due and absence.of(workspace, model, version):
+                    continue
                 spec = load.check(record.weights(workspace.root, model, version), known.sha256)
             except KtError as error:
                 out.append(Finding(error.where, error.what, error.do))

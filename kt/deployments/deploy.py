@@ -11,13 +11,13 @@ from typing import Any
 
 from kt import change, files, git, journal
 from kt.change import Adopt, Change, Lock, Write
-from kt.deployments import audit, events, manifest, plan
+from kt.deployments import audit, events, manifest, need, plan
 from kt.deployments.events import HISTORY, AnyEvent
 from kt.deployments.history import State, fold
 from kt.deployments.manifest import MANIFEST, Manifest
 from kt.deployments.plan import Candidate, Stamp
 from kt.errors import Refused
-from kt.registry import record
+from kt.registry import absence, record
 from kt.registry.register import Prepared
 from kt.workspace import Workspace
 
@@ -143,6 +143,8 @@ def act(
         if what is None:
             return Done(done.event, done.before, done.after, notes=lock.notes)
         committed = change.apply(what, lock)
+        if prepared is not None and prepared.existing:
+            absence.clear(workspace, prepared.model, prepared.existing)  # its weights are here
         keep(workspace)
         return Done(
             done.event,
@@ -170,6 +172,8 @@ def decide(
         return Done(None, before, before), None
     after = book.append([events.body(event) for event in planned])
     then = manifest.manifest(with_head(fold(planned, state), after.head))
+    if prepared is None:
+        refuse_absent(workspace, before, then)
     written: list[Write | Adopt] = [*new]
     if planned:
         written += [Write(HISTORY, after.text), Write(MANIFEST, manifest.dump(then))]
@@ -179,6 +183,18 @@ def decide(
     )
     done = Done(event, before, then, after.head if planned else "")
     return done, Change(message, written)
+
+
+def refuse_absent(workspace: Workspace, before: Manifest, after: Manifest) -> None:
+    """No traffic for a version whose weights are not on this machine."""
+    for model, version in need.named(after).keys() - need.named(before).keys():
+        if record.weights(workspace.root, model, version).exists():
+            continue
+        away = absence.of(workspace, model, version)
+        raise Refused(
+            f"the weights of {model}@{version} are not here: {away.sentence if away else 'they are missing'}",
+            do=f"get them: kt pull {model}@{version}, or register the same file again: kt register FILE",
+        )
 
 
 def with_head(state: State, head: str) -> State:

@@ -75,8 +75,9 @@ class Prepared:
 
     def adopt(self, workspace: Workspace) -> list[Adopt]:
         """What makes the version part of the registry; nothing where it is already."""
-        if self.existing and not self.heals:
-            return []
+        there = self.existing and record.weights(workspace.root, self.model, self.existing).exists()
+        if there and not self.heals:
+            return []  # not there: `kt gc` has removed them since this was prepared
         version = self.version(workspace)
         path = f"{record.FOLDER}/{self.model}/{version}"
         if self.existing:
