@@ -570,7 +570,7 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
                 f"experiment  {serving.experiment.name} on {name}: undecided, no outcomes are recorded yet"
             )
     if not at:
-        lines.append(f"predictor   {serving(predictors)}")
+        lines.append(f"predictor   {who_serves(predictors)}")
     if last:
         lines.append(
             f"last change event {last['seq']} by {last['by']}, {age(last['at'])} ago: {describe(last)}"
@@ -579,7 +579,7 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
     return result, lines
 
 
-def serving(predictors: "list[Presence]") -> str:
+def who_serves(predictors: "list[Presence]") -> str:
     """Who answers, in a few words."""
     if not predictors:
         return "none is running: kt serve"
