@@ -1,0 +1,249 @@
+"""Every file format by its content, and what is wrong with a file by its line."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kt.errors import Invalid
+from kt.models import data as room
+from kt.models.data import TEST, Data
+from kt.models.tracing import UNKNOWN, Signature
+
+SHARED = Path(__file__).parents[4] / "shared" / "data"
+
+
+def write(folder, name, text):
+    path = folder / name
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    return path
+
+
+def told(data: Data):
+    """{student: [(item, response), ...]}"""
+    return {
+        student: [
+            (data.names[data.items[e]], int(data.responses[e]))
+            for e in range(data.offsets[n], data.offsets[n + 1])
+        ]
+        for n, student in enumerate(data.students)
+    }
+
+
+LONG = "student_id,item,response\na,x,1\nb,y,0\na,y,2\n"
+
+
+def test_kt_s_own_form(tmp_path):
+    data = room.read(write(tmp_path, "answers.csv", LONG))
+    assert told(data) == {"a": [("x", 1), ("y", 2)], "b": [("y", 0)]}
+    assert data.categories == 3
+
+
+def test_its_synonyms_and_gzip(tmp_path):
+    text = "learner,item,correct,other\n1,7,0,zz\n1,8,1.0,zz\n"
+    assert told(room.read(write(tmp_path, "a.csv.gz", text))) == {"1": [("7", 0), ("8", 1)]}
+
+
+@pytest.mark.parametrize(
+    "times", [("3", "1", "2"), ("2026-01-03", "2026-01-01T09:00:00Z", "2026-01-02")]
+)
+def test_time_orders_a_student_s_answers(tmp_path, times):
+    rows = "".join(f"a,{item},1,{time}\n" for item, time in zip("xyz", times, strict=True))
+    data = room.read(write(tmp_path, "a.csv", "student_id,item,response,time\n" + rows))
+    assert [item for item, _ in told(data)["a"]] == ["y", "z", "x"]
+
+
+def test_pykt(tmp_path):
+    text = 'fold,uid,concepts,responses\n2,7,"19,4,-1","0,1,-1"\n-1,8,"4","1"\n2,7,"5","1"\n'
+    data = room.read(write(tmp_path, "a.csv", text))
+    assert told(data) == {"7": [("19", 0), ("4", 1), ("5", 1)], "8": [("4", 1)]}
+    assert data.folds.tolist() == [2, TEST]
+    assert data.names == ("4", "5", "19")
+
+
+def test_three_lines(tmp_path):
+    data = room.read(write(tmp_path, "a.csv", "2\n1,2\n0,1\n1\n2,\n1,\n"))
+    assert list(told(data).values()) == [[("1", 0), ("2", 1)], [("2", 1)]]
+
+
+def test_four_lines_take_the_problem_for_the_item(tmp_path):
+    data = room.read(write(tmp_path, "a.csv", "1,s9\n11,12\n3,3\n0,1\n"))
+    assert told(data) == {"s9": [("11", 0), ("12", 1)]}
+
+
+def test_wide_takes_the_columns_that_are_named_alike(tmp_path):
+    text = "learner,X1,X2,X10,gender\n1,4,,0,1\n2,NA,1,2,0\n"
+    data = room.read(write(tmp_path, "a.csv", text))
+    assert told(data) == {"1": [("X1", 4), ("X10", 0)], "2": [("X2", 1), ("X10", 2)]}
+
+
+def test_wide_takes_all_columns_where_none_stand_out(tmp_path):
+    data = room.read(write(tmp_path, "a.csv", "learner,algebra,reading\n1,1,0\n"))
+    assert told(data) == {"1": [("algebra", 1), ("reading", 0)]}
+
+
+def test_a_folder_is_its_files_and_test_files_are_for_testing(tmp_path):
+    write(tmp_path, "train.csv", LONG)
+    write(tmp_path, "test.csv", LONG.replace("a,", "c,").replace("b,", "d,"))
+    write(tmp_path, "notes.txt", "no data")
+    data = room.read(tmp_path)
+    assert told(room.only_test(data)).keys() == {"c", "d"}
+    assert told(room.without_test(data)).keys() == {"a", "b"}
+
+
+def test_without_a_test_part_all_are_scored(tmp_path):
+    data = room.read(write(tmp_path, "a.csv", LONG))
+    assert room.only_test(data).students == data.students
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("student_id,item,response\na,x,1\na,x,yes\n", 3, "response is 'yes'"),
+        ("student_id,item,response\na,x,-1\n", 2, "response is '-1'"),
+        ("student_id,item,response\na,x\n", 2, "2 columns, the header has 3"),
+        ("student_id,item,response\na,,1\n", 2, "need a name"),
+        ("student_id,item,response,time\na,x,1,noon\n", 2, "time is 'noon'"),
+        ("who,what\na,x\n", 1, "unknown form: the columns are who,what"),
+        ('fold,uid,concepts,responses\n0,7,"1,2","1"\n', 2, "2 items and 1 responses"),
+        ('fold,uid,concepts,responses\nx,7,"1","1"\n', 2, "fold is x"),
+        ("2\n1,2\n0\n", 2, "2 items and 1 responses"),
+        ("2\n1,2\n0,1\n5\n1,2\n0,1\n", 5, "2 items, 5 were announced"),
+        ("2\n1,2\n0,1\n2\n1,2\n", 4, "2 of 3 lines"),
+        ("learner,X1,X2\n1,2,low\n", 2, "response is 'low'"),
+    ],
+)
+def test_a_fault_is_named_with_its_line(tmp_path, text, line, says):
+    path = write(tmp_path, "a.csv", text)
+    with pytest.raises(Invalid) as caught:
+        room.read(path)
+    assert caught.value.where == f"{path}:{line}"
+    assert says in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.csv.gz", b"\x1f\x8b\x08\x00damaged", "gzip"),
+        ("a.csv", b"\xff\xfe\x00", "text"),
+        ("a.csv", b"", "no answers"),
+        ("a.csv", b"student_id,item,response\n", "no answers"),
+    ],
+)
+def test_what_is_no_data_is_refused(tmp_path, name, content, says):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(Invalid, match=says):
+        room.read(tmp_path / name)
+
+
+def test_a_missing_file_and_an_empty_folder_are_refused(tmp_path):
+    with pytest.raises(Invalid, match="no such file"):
+        room.read(tmp_path / "none.csv")
+    with pytest.raises(Invalid, match=r"no \.csv"):
+        room.read(tmp_path)
+
+
+def many(count):
+    return Data(
+        students=tuple(f"s{n}" for n in range(count)),
+        offsets=np.arange(count + 1, dtype=np.int64),
+        items=np.zeros(count, np.int64),
+        responses=np.zeros(count, np.int64),
+        folds=np.full(count, room.UNASSIGNED),
+        names=("x",),
+    )
+
+
+def test_a_student_stays_on_one_side_as_data_grows():
+    few, more = room.split(many(300)), room.split(many(600))
+    assert set(few.train.students) <= set(more.train.students)
+    assert set(few.valid.students) <= set(more.valid.students)
+    assert 15 <= len(few.valid.students) <= 45  # one in ten
+
+
+def test_the_file_s_own_folds_are_honoured():
+    data = many(4)
+    data.folds[:] = [0, 1, 2, TEST]
+    parts = room.split(data)
+    assert (parts.valid.students, parts.train.students) == (("s0",), ("s1", "s2"))
+    assert parts.test is not None
+    assert parts.test.students == ("s3",)
+
+
+def test_too_few_students_to_split_are_refused():
+    with pytest.raises(Invalid, match="too few"):
+        room.split(many(1))
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+@pytest.mark.parametrize("window", [1, 2, 5, 8])
+def test_windows_own_every_event_once(window, overlap):
+    lengths = np.array([1, 2, 5, 6, 17, 40])
+    events = int(lengths.sum())
+    data = Data(
+        tuple("abcdef"),
+        np.concatenate([[0], lengths.cumsum()]),
+        np.zeros(events, np.int64),
+        np.zeros(events, np.int64),
+        np.zeros(6, np.int64),
+        ("x",),
+    )
+    pieces = room.windows(data, window, overlap=overlap)
+    owned = [e for a, b in zip(pieces.score, pieces.stop, strict=True) for e in range(a, b)]
+    assert sorted(owned) == list(range(events))
+    assert pieces.lengths.max() <= window
+    for a, b in zip(pieces.start, pieces.stop, strict=True):  # of one student
+        assert np.searchsorted(data.offsets, a, "right") == np.searchsorted(
+            data.offsets, b - 1, "right"
+        )
+    if overlap:
+        context = pieces.score - pieces.start
+        later = ~np.isin(pieces.start, data.offsets[:-1])
+        assert (context[later] >= window - max(1, window // 2)).all()
+
+
+def test_batches_hold_every_window_once_and_repeat_with_the_seed():
+    pieces = room.windows(many(23), 5, overlap=False)
+    drawn = room.batches(pieces, 4, np.random.default_rng(1))
+    assert sorted(np.concatenate(drawn).tolist()) == list(range(23))
+    again = room.batches(pieces, 4, np.random.default_rng(1))
+    assert all(np.array_equal(a, b) for a, b in zip(drawn, again, strict=True))
+
+
+def test_padded_is_zero_after_the_end():
+    pieces = room.Windows(np.array([0, 3]), np.array([3, 4]), np.array([0, 3]))
+    values = np.array([7, 8, 9, 5])
+    assert room.padded(values, pieces, np.array([0, 1])).tolist() == [[7, 8, 9], [5, 0, 0]]
+
+
+def test_an_item_the_vocabulary_lacks_is_unknown(tmp_path):
+    data = room.read(write(tmp_path, "a.csv", LONG))
+    signature = Signature(items=("y",), categories=3, window=5)
+    assert data.rows(signature).tolist() == [UNKNOWN, 2, 2]
+
+
+def test_a_response_the_model_lacks_is_refused_with_its_student(tmp_path):
+    data = room.read(write(tmp_path, "a.csv", LONG))
+    with pytest.raises(Invalid, match="a response is 2, the model knows 0 to 1") as caught:
+        data.rows(Signature(items=("x",), categories=2, window=5))
+    assert caught.value.where == "a.csv: student a"
+
+
+@pytest.mark.skipif(
+    not SHARED.is_dir(), reason="the shared data sets are not beside the repository"
+)
+@pytest.mark.parametrize(
+    ("name", "students", "events", "items", "categories"),
+    [
+        ("assist2009_updated", 4151, 325_637, 110, 2),
+        ("assist2009_pid", 4150, 325_589, 16_891, 2),
+        ("medical_graded", 2392, 239_200, 100, 5),
+        ("pisa2018_rt", 500, 6000, 12, 2),
+        ("synthetic5", 4000, 200_000, 50, 2),
+    ],
+)
+def test_published_sets_have_their_published_counts(name, students, events, items, categories):
+    data = room.read(SHARED / name)
+    found = (len(data.students), data.events, len(data.names), data.categories)
+    assert found == (students, events, items, categories)

@@ -1,0 +1,80 @@
+"""The parts of Deep GPCM against their equations written out."""
+
+import pytest
+import torch
+
+from kt.models import gpcm
+from kt.models.gpcm import Recurrence, recur, strategy
+
+
+def written_out(w, e, a, memory):
+    """DKVMN's equations, a step at a time, under autograd."""
+    M = memory.expand(w.shape[0], -1, -1)
+    read = []
+    for t in range(w.shape[1]):
+        column = w[:, t, :, None]
+        read.append((column * M).sum(1))
+        M = M * (1 - column * e[:, t, None]) + column * a[:, t, None]
+    return torch.stack(read, 1)
+
+
+@pytest.mark.parametrize("T", [2, Recurrence.BLOCK, 2 * Recurrence.BLOCK + 3])
+def test_the_recurrence_and_its_gradient_are_autograd_s(T):
+    torch.manual_seed(0)
+    B, N, D = 3, 4, 5
+    w = torch.rand(B, T, N, dtype=torch.float64).softmax(-1).requires_grad_()
+    e, a = (torch.rand(B, T, D, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    memory = torch.rand(N, D, dtype=torch.float64, requires_grad=True)
+    weights = torch.rand(B, T, D, dtype=torch.float64)
+    ours, theirs = (f(w, e, a, memory) for f in (recur, written_out))
+    torch.testing.assert_close(ours, theirs)
+    inputs = (w, e, a, memory)
+    for mine, other in zip(
+        torch.autograd.grad((ours * weights).sum(), inputs),
+        torch.autograd.grad((theirs * weights).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, other)
+
+
+def test_the_strategies_are_the_paper_s():
+    assert strategy("unordered", 3).tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    assert strategy("ordered", 3).tolist() == [[0, 0], [1, 0.5], [1, 1]]
+    assert strategy("linear_decay", 3).tolist() == [[1, 0.5, 0], [0.5, 1, 0.5], [0, 0.5, 1]]
+    assert torch.equal(strategy("linear_decay", 2), strategy("unordered", 2))
+
+
+@pytest.mark.parametrize("item_parameters", ["static", "network"])
+@pytest.mark.parametrize("embedding", ["linear_decay", "ordered", "unordered"])
+def test_probabilities_follow_from_ability_discrimination_and_steps(embedding, item_parameters):
+    torch.manual_seed(0)
+    config = gpcm.Config(
+        items=5, categories=4, embedding=embedding, item_parameters=item_parameters
+    )
+    model = gpcm.Model(config).eval()
+    torch.nn.init.normal_(model.address.weight)
+    items, responses = torch.tensor([[2, 3, 4]]), torch.tensor([[0, 3, 1]])
+    with torch.inference_mode():
+        told = model.serve(items, responses, torch.tensor([3]), torch.tensor([[5, 6]]))
+    theta, alpha, beta = (told[name] for name in ("ability", "discrimination", "steps"))
+    assert beta.shape == (1, 2, 3)
+    steps = alpha.unsqueeze(-1) * (theta.unsqueeze(-1) - beta)
+    odds = told["probabilities"][..., 1:].log() - told["probabilities"][..., :-1].log()
+    torch.testing.assert_close(odds, steps, atol=1e-5, rtol=1e-5)
+
+
+def test_static_items_do_not_depend_on_the_history():
+    model = gpcm.Model(gpcm.Config(items=5, categories=3)).eval()
+    with torch.inference_mode():
+        a, b = (
+            model.serve(
+                torch.tensor([[2, 3]]),
+                torch.tensor([[r, r]]),
+                torch.tensor([2]),
+                torch.tensor([[4]]),
+            )
+            for r in (0, 2)
+        )
+    assert torch.equal(a["steps"], b["steps"])
+    assert torch.equal(a["discrimination"], b["discrimination"])
+    assert not torch.equal(a["ability"], b["ability"])

@@ -1,0 +1,110 @@
+"""The form of knowledge tracing: what a request may be, and what becomes of it."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from kt.errors import Invalid
+from kt.models import tracing
+from kt.models.tracing import Request, Signature
+
+SIGNATURE = Signature(items=("a", "7", "c"), categories=3, window=4)
+
+
+def request(answers=(), items=("a",), **more):
+    return Request.model_validate(
+        {"answers": [{"item": i, "response": r} for i, r in answers], "items": list(items), **more}
+    )
+
+
+def test_numbers_are_names():
+    found = request([(7, 1)], [7], student_id=12)
+    assert (found.student_id, found.answers[0]["item"], found.items) == ("12", "7", ["7"])
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"answers": []}, ("items",)),
+        ({"items": ["a"]}, ("answers",)),
+        ({"answers": [], "items": []}, ("items",)),
+        ({"answers": [], "items": ["a"] * 1001}, ("items",)),
+        ({"answers": [], "items": ["a"], "itmes": 1}, ("itmes",)),
+        ({"answers": [{"item": "a"}], "items": ["a"]}, ("answers", 0, "response")),
+        ({"answers": [{"item": "a", "response": "1"}], "items": ["a"]}, ("answers", 0, "response")),
+        (
+            {"answers": [{"item": "a", "response": True}], "items": ["a"]},
+            ("answers", 0, "response"),
+        ),
+        ({"answers": [{"item": None, "response": 1}], "items": ["a"]}, ("answers", 0, "item")),
+        ({"answers": [{"item": "a", "response": 1, "x": 0}], "items": ["a"]}, ("answers", 0, "x")),
+    ],
+)
+def test_what_does_not_belong_is_named(body, field):
+    with pytest.raises(ValidationError) as caught:
+        Request.model_validate(body)
+    assert caught.value.errors()[0]["loc"] == field
+
+
+def test_collate_pads_on_the_right():
+    arrays = tracing.collate([request([("a", 0), ("c", 2)], ["7", "c"]), request()], SIGNATURE)
+    assert {key: array.tolist() for key, array in arrays.items()} == {
+        "items": [[2, 4], [0, 0]],
+        "responses": [[0, 2], [0, 0]],
+        "lengths": [2, 0],
+        "asked": [[3, 4], [2, 0]],
+    }
+    assert all(array.dtype == np.int64 for array in arrays.values())
+
+
+def test_an_empty_history_has_one_step_of_padding():
+    assert tracing.collate([request()], SIGNATURE)["items"].tolist() == [[0]]
+
+
+def test_the_last_answers_of_a_long_history_are_used():
+    arrays = tracing.collate([request([("a", 0)] * 3 + [("c", 1)] * 4)], SIGNATURE)
+    assert arrays["items"].tolist() == [[4, 4, 4, 4]]
+
+
+def test_an_unknown_item_is_not_padding():
+    arrays = tracing.collate([request([("new", 0)], ["new"])], SIGNATURE)
+    assert arrays["items"].tolist() == arrays["asked"].tolist() == [[tracing.UNKNOWN]]
+
+
+@pytest.mark.parametrize("response", [3, -1, 10**30])
+@pytest.mark.parametrize("before", [1, 9])
+def test_a_response_that_is_no_category_is_named(response, before):
+    answers = [("a", 0)] * before + [("c", response), ("a", 0)]
+    with pytest.raises(Invalid, match=r"0 to 2") as caught:
+        tracing.collate([request(answers)], SIGNATURE)
+    assert caught.value.where == f"answers.{before}.response"
+
+
+def test_answer_drops_the_padding_and_keeps_the_order():
+    requests = [request(items=["c", "a"]), request(items=["7"])]
+    p = np.array([[[0.2, 0.3, 0.5], [1, 0, 0]], [[0, 0.5, 0.5], [0.3, 0.3, 0.4]]])
+    outputs = {"probabilities": p, "ability": np.array([[0.1, 0.2], [0.3, 9]])}
+    first, second = tracing.answer(outputs, requests, SIGNATURE)
+    assert [prediction["item"] for prediction in first] == ["c", "a"]
+    assert first[0] == {
+        "item": "c",
+        "probabilities": [0.2, 0.3, 0.5],
+        "expected": pytest.approx(1.3),
+        "confidence": 0.5,
+        "ability": 0.1,
+    }
+    assert [prediction["ability"] for prediction in second] == [0.3]
+
+
+def test_examples_go_from_no_history_to_a_full_window():
+    found = tracing.example(SIGNATURE, np.random.default_rng(0), 3)
+    assert [len(example.answers) for example in found] == [0, 2, 4]
+    tracing.collate(found, SIGNATURE)
+
+
+def test_the_form_needs_no_torch():
+    code = "import sys, kt.models.tracing; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,162 @@
+"""The loop: when it stops, what it refuses, what it writes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from kt.errors import Invalid, Refused
+from kt.models import gpcm, sakt
+from kt.models.data import Data
+from kt.models.train import Epoch, Options, configure, finished, train
+
+TINY = gpcm.SIZES["small"] | {"window": 8}
+
+
+def students(count=12, answers=6, seed=0, names=("a", "b", "c")):
+    rng = np.random.default_rng(seed)
+    return Data(
+        students=tuple(f"s{n}" for n in range(count)),
+        offsets=np.arange(count + 1, dtype=np.int64) * answers,
+        items=rng.integers(len(names), size=count * answers),
+        responses=rng.integers(2, size=count * answers),
+        folds=np.full(count, -2),
+        names=names,
+        source="made up",
+        sha256=str(seed),
+    )
+
+
+def epochs(*best):
+    return [Epoch(n, 1.0, 0.5, is_best, 0.1) for n, is_best in enumerate(best, 1)]
+
+
+@pytest.mark.parametrize(
+    ("history", "stops"),
+    [
+        (epochs(), False),
+        (epochs(True, False), False),
+        (epochs(True, False, False), True),
+        (epochs(True, False, True), False),
+        (epochs(True, True, True, True, True), True),
+    ],
+)
+def test_it_stops_for_want_of_patience_or_of_epochs(history, stops):
+    assert finished(history, Options(epochs=5, patience=2)) is stops
+
+
+def test_config_and_vocabulary_come_from_the_data():
+    config, signature = configure(sakt, students(), {"d_model": "16", "heads": "2", "window": 9})
+    assert (config.items, config.categories, config.window, config.d_model) == (3, 2, 9, 16)
+    assert signature.items == ("a", "b", "c")
+    assert (signature.categories, signature.window) == (2, 9)
+
+
+def test_an_item_nobody_answered_is_not_in_the_vocabulary():
+    data = students(names=("a", "b", "c"))
+    data.items[data.items == 1] = 0
+    assert configure(sakt, data, {})[1].items == ("a", "c")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [({"depth": 3}, "depth: there is no such setting"), ({"d_model": "wide"}, "d_model")],
+)
+def test_a_wrong_setting_is_refused_with_those_that_exist(settings, says):
+    with pytest.raises(Invalid, match=says) as caught:
+        configure(sakt, students(), settings)
+    assert "d_model, heads, dropout" in caught.value.do
+
+
+def test_sizes_that_do_not_fit_are_refused():
+    with pytest.raises(Invalid, match="not a multiple"):
+        train(sakt, "sakt", students(), students(), settings={"d_model": 10, "heads": 3})
+
+
+def test_the_best_epoch_s_weights_are_kept():
+    data, valid = students(), students(seed=1)
+    trained = train(
+        gpcm,
+        "gpcm",
+        data,
+        valid,
+        settings=TINY,
+        options=Options(epochs=6, patience=6, lr=0.05, batch=4),
+    )
+    best = min(epoch.metric for epoch in trained.history)
+    assert trained.scores.values["nll"] == pytest.approx(best)
+    assert trained.training["best_epoch"] == next(
+        e.number for e in trained.history if e.metric == best
+    )
+    assert not trained.model.training
+
+
+def test_a_loss_that_is_no_number_stops_it_with_the_batch_named(monkeypatch):
+    def loss(model, items, responses, lengths):
+        return torch.tensor(float("nan"), requires_grad=True)
+
+    monkeypatch.setattr(gpcm, "loss", loss)
+    with pytest.raises(Invalid, match="epoch 1, batch 1") as caught:
+        train(gpcm, "gpcm", students(), students(), settings=TINY)
+    assert "--lr" in caught.value.do
+
+
+class Killed(Exception):
+    pass
+
+
+def killed(out, data, valid, **options):
+    def kill(epoch):
+        raise Killed
+
+    with pytest.raises(Killed):
+        train(
+            gpcm,
+            "gpcm",
+            data,
+            valid,
+            settings=TINY,
+            options=Options(**options),
+            out=out,
+            on_epoch=kill,
+        )
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"lr": 0.5}, {"batch": 3}])
+def test_another_run_s_file_is_not_gone_on_from(tmp_path, other):
+    out, data = tmp_path / "model.pt", students()
+    killed(out, data, data, epochs=3)
+    options = replace(Options(epochs=3), **other)
+    with pytest.raises(Refused, match="other data or settings"):
+        train(gpcm, "gpcm", data, data, settings=TINY, options=options, out=out)
+    anew = train(gpcm, "gpcm", data, data, settings=TINY, options=options, out=out, resume=False)
+    assert anew.resumed == 0
+
+
+def test_other_data_is_another_run(tmp_path):
+    out = tmp_path / "model.pt"
+    killed(out, students(), students(), epochs=3)
+    with pytest.raises(Refused, match="other data"):
+        train(gpcm, "gpcm", students(seed=5), students(), settings=TINY, out=out)
+
+
+def test_a_damaged_resume_file_is_refused(tmp_path):
+    out, data = tmp_path / "model.pt", students()
+    killed(out, data, data, epochs=3)
+    beside = tmp_path / "model.pt.resume"
+    beside.write_bytes(beside.read_bytes()[:100])
+    with pytest.raises(Refused, match="cannot be read"):
+        train(gpcm, "gpcm", data, data, settings=TINY, options=Options(epochs=3), out=out)
+
+
+def test_more_epochs_go_on_from_a_killed_run(tmp_path):
+    out, data = tmp_path / "model.pt", students()
+    killed(out, data, data, epochs=1)
+    trained = train(gpcm, "gpcm", data, data, settings=TINY, options=Options(epochs=3), out=out)
+    assert (trained.resumed, len(trained.history)) == (1, 3)
+
+
+def test_students_with_too_few_answers_are_refused():
+    with pytest.raises(Invalid, match="no student has 3 answers"):
+        train(gpcm, "gpcm", students(answers=2), students(), settings=TINY)
