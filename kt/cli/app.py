@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from kt import __version__
-from kt.cli import demo, deployments, models, output, registry, serve, storage
+from kt.cli import demo, deployments, diff, models, output, registry, serve, storage
 from kt.cli import workspace as workspaces
 from kt.cli.options import Json
 from kt.errors import EXIT_CODES, INTERRUPTED, KtError
@@ -60,6 +60,7 @@ VERBS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("history", deployments.history),
     ("models", registry.models),
     ("show", registry.show),
+    ("diff", diff.diff),
     ("serve", serve.serve),
     ("predict", serve.predict),
     ("verify", workspaces.verify),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kt.cli import options, output
+from kt.cli import complete, options, output
 from kt.cli.options import DryRun, ExitCode, Json, Model, Quiet, Reason
 
 if TYPE_CHECKING:
@@ -15,13 +15,22 @@ if TYPE_CHECKING:
     from kt.predictor.presence import Presence
     from kt.workspace import Workspace
 
-Experiment = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="A running experiment.")]
+Experiment = Annotated[
+    str,
+    typer.Argument(
+        metavar="EXPERIMENT", help="A running experiment.", autocompletion=complete.experiments
+    ),
+]
 
 
 def deploy(
     what: Annotated[
         str,
-        typer.Argument(metavar="FILE|MODEL@VERSION", help="A model file, or a registered version."),
+        typer.Argument(
+            metavar="FILE|MODEL@VERSION",
+            help="A model file, or a registered version.",
+            autocompletion=complete.versions,
+        ),
     ],
     model: Model = "",
     version: Annotated[
@@ -206,7 +215,9 @@ def rollback(
     version: Annotated[
         str,
         typer.Argument(
-            metavar="[VERSION]", help="A version that was active before; the last one without."
+            metavar="[VERSION]",
+            help="A version that was active before; the last one without.",
+            autocompletion=complete.past,
         ),
     ] = "",
     model: Model = "",
@@ -443,7 +454,12 @@ def history(
 
 
 def status(
-    model: Annotated[str, typer.Argument(metavar="[MODEL]", help="One model; all without.")] = "",
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="[MODEL]", help="One model; all without.", autocompletion=complete.models
+        ),
+    ] = "",
     at: Annotated[
         str,
         typer.Option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kt.cli import options, output
+from kt.cli import complete, options, output
 from kt.cli.options import Json, Quiet
 
 if TYPE_CHECKING:
@@ -137,7 +137,12 @@ def train(
 
 def evaluate(
     what: Annotated[
-        str, typer.Argument(metavar="FILE|MODEL@VERSION", help="A checkpoint or a version.")
+        str,
+        typer.Argument(
+            metavar="FILE|MODEL@VERSION",
+            help="A checkpoint or a version.",
+            autocompletion=complete.versions,
+        ),
     ],
     data: Files,
     json: Json = False,

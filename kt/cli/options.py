@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kt.cli import output
+from kt.cli import complete, output
 
 if TYPE_CHECKING:
     from kt.deployments.plan import Stamp
@@ -38,7 +38,14 @@ ExitCode = Annotated[
 ]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, kept in the history.")]
 Model = Annotated[
-    str, typer.Option("--model", "-m", metavar="NAME", help="The model, where there are several.")
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME",
+        help="The model, where there are several.",
+        autocompletion=complete.models,
+    ),
 ]
 
 
@@ -47,6 +54,19 @@ def workspace() -> "Workspace":
     from kt import workspace as workspaces
 
     return workspaces.find(Path.cwd(), output.run.workspace)
+
+
+def version_of(what: str) -> tuple[str, str]:
+    """MODEL@VERSION as the two names. Raises Invalid."""
+    from kt.config import check_name
+    from kt.errors import Invalid
+
+    model, at, version = what.partition("@")
+    if not at:
+        raise Invalid(
+            f"{what[:64]!r} names no version", do="write it as MODEL@VERSION; see them: kt models"
+        )
+    return check_name(model, "a model"), check_name(version, "a version")
 
 
 def stamp(reason: str) -> "Stamp":

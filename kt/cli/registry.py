@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kt.cli import options, output
+from kt.cli import complete, options, output
 from kt.cli.options import DryRun, ExitCode, Json, Model, Quiet, Reason
 
 if TYPE_CHECKING:
@@ -107,7 +107,12 @@ def register(
 
 def models(
     model: Annotated[
-        str, typer.Argument(metavar="[MODEL]", help="One model's versions; all models without.")
+        str,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="One model's versions; all models without.",
+            autocompletion=complete.models,
+        ),
     ] = "",
     last: Annotated[
         int,
@@ -209,26 +214,27 @@ def headline(scores: dict[str, Any]) -> str | None:
 
 
 def show(
-    what: Annotated[str, typer.Argument(metavar="MODEL@VERSION", help="A registered version.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL@VERSION",
+            help="A registered version.",
+            autocompletion=complete.versions,
+        ),
+    ],
     json: Json = False,
 ) -> None:
     """Everything that is known of a version: origin, configuration, scores, gates, life.
 
     Example: kt show sakt@v2
     """
-    from kt.config import check_name
     from kt.deployments import audit
     from kt.deployments.events import describe
-    from kt.errors import Invalid
     from kt.registry import absence, record
 
     workspace = options.workspace()
-    name, at, version = what.partition("@")
-    if not at:
-        raise Invalid(
-            f"{what[:64]!r} names no version", do="write it as MODEL@VERSION; see them: kt models"
-        )
-    known = record.read(workspace, check_name(name, "a model"), check_name(version, "a version"))
+    name, version = options.version_of(what)
+    known = record.read(workspace, name, version)
     book, _ = audit.read(workspace)
     life = [
         event for event in book.events if event["model"] == name and event.get("version") == version

@@ -1,0 +1,77 @@
+"""What the shell completes: models, versions and experiments. Reads names, loads nothing heavy.
+
+A completion that fails completes nothing: a person who types has not asked for an error.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from kt.errors import KtError
+
+if TYPE_CHECKING:
+    from kt.workspace import Workspace
+
+
+def names(
+    context: typer.Context, incomplete: str, of: "Callable[[Workspace], list[str]]"
+) -> list[str]:
+    from kt import workspace
+
+    chosen = context.find_root().params.get("workspace") or ""
+    try:
+        found = of(workspace.find(Path.cwd(), chosen))
+    except (KtError, OSError):
+        return []
+    return [name for name in found if name.startswith(incomplete)]
+
+
+def models(context: typer.Context, incomplete: str) -> list[str]:
+    from kt.registry import record
+
+    return names(context, incomplete, record.models)
+
+
+def versions(context: typer.Context, incomplete: str) -> list[str]:
+    """MODEL@VERSION, the newest first."""
+    from kt.registry import record
+
+    def of(workspace: "Workspace") -> list[str]:
+        return [
+            f"{model}@{version}"
+            for model in record.models(workspace)
+            for version in reversed(record.versions(workspace, model))
+        ]
+
+    return names(context, incomplete, of)
+
+
+def past(context: typer.Context, incomplete: str) -> list[str]:
+    """Versions that a rollback may go to: those that were active, the last one first."""
+    from kt.deployments import audit
+
+    def of(workspace: "Workspace") -> list[str]:
+        _, state = audit.read(workspace)
+        wanted = context.params.get("model") or workspace.settings.model
+        held = [
+            held
+            for model, serving in state.models.items()
+            if not wanted or model == wanted
+            for held in serving.past.values()
+            if serving.active and held.version != serving.active.version
+        ]
+        return [one.version for one in sorted(held, key=lambda one: -one.seq)]
+
+    return names(context, incomplete, of)
+
+
+def experiments(context: typer.Context, incomplete: str) -> list[str]:
+    from kt.deployments import audit
+
+    def of(workspace: "Workspace") -> list[str]:
+        _, state = audit.read(workspace)
+        return [held.experiment.name for held in state.models.values() if held.experiment]
+
+    return names(context, incomplete, of)
