@@ -158,18 +158,24 @@ def cut(text: str) -> str:
 
 def application(app: Service) -> Service:
     """`app`, answering every error as a problem document."""
-    app.add_error_handler(Exception, unexpected)
+    app.add_error_handler(Exception, known)
     app.add_error_handler(falcon.HTTPError, refused)
-    app.add_error_handler(KtError, known)
     app.req_options.strip_url_path_trailing_slash = True
     return app
 
 
-def known(request: falcon.Request, response: falcon.Response, error: KtError, params: Any) -> None:
-    if error.status >= 500 and error.status != 503:
-        return unexpected(request, response, error, params)
-    write(response, problem(error.status, error.what, field=error.where, hint=error.do))
-    return None
+def known(
+    request: falcon.Request, response: falcon.Response, error: Exception, params: Any
+) -> None:
+    write(response, document(error, f"{request.method} {request.path}"))
+
+
+def document(error: Exception, doing: str) -> dict[str, Any]:
+    """An error as a problem document. A bug, or a model that fails: 500 with an id, and one entry
+    in the log under that id."""
+    if isinstance(error, KtError) and (error.status < 500 or error.status == 503):
+        return problem(error.status, error.what, field=error.where, hint=error.do)
+    return failure(error, doing)
 
 
 def refused(
@@ -189,13 +195,6 @@ def refused(
     )
     if error.headers:
         response.set_headers(error.headers)
-
-
-def unexpected(
-    request: falcon.Request, response: falcon.Response, error: Exception, params: Any
-) -> None:
-    """A bug, or a model that fails: 500 with an id, and one entry in the log under that id."""
-    write(response, failure(error, f"{request.method} {request.path}"))
 
 
 def failure(error: BaseException, doing: str) -> dict[str, Any]:

@@ -17,6 +17,10 @@ from kt.predictor import predict
 from kt.predictor.host import Host
 from kt.workspace import Workspace
 
+# A server that can answer several requests at once gives each environment a list under this name:
+# what is appended to it is answered by predict.answers, and the response is not used.
+LATER = "kt.later"
+
 
 def create_app(root: str | Path, address: str = "") -> http.Service:
     """The service of a workspace, which it follows from now on."""
@@ -49,7 +53,11 @@ class Predict:
         self, request: falcon.Request, response: falcon.Response, name: str | None = None
     ) -> None:
         fields = http.parse(http.body(request, self.limit))
-        http.answer(response, predict.predict(self.host, fields, name))
+        later = request.env.get(LATER)
+        if later is None:
+            http.answer(response, predict.predict(self.host, fields, name))
+        else:
+            later.append(predict.ask(self.host, fields, name))
 
 
 class Health:

@@ -1,6 +1,6 @@
 """The threads that answer: one as long as it keeps up, another as soon as one is held up.
 
-On one core two threads that both compute take turns at the interpreter's lock and lose a tenth of
+A lane takes all that waits, up to BATCH, to be answered together. On one core two threads that both compute take turns at the interpreter's lock and lose a tenth of
 the throughput to it, so requests queue for one. A call that holds its lane for longer than HELD_UP
 (a large model, or one that hangs) opens the next lane for those behind it.
 """
@@ -9,21 +9,25 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 HELD_UP = 0.25  # seconds
 MOST = 8  # lanes
+BATCH = 8  # requests: more cost a transformer what they spare a loop
 
 
-class Lanes:
-    """watch() must be called a few times a second."""
+class Lanes(Generic[T]):
+    """work: called with what waited; must raise nothing. watch() must be called a few times a second."""
 
-    def __init__(self) -> None:
-        self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+    def __init__(self, work: Callable[[list[T]], None]) -> None:
+        self._do = work
+        self._work: queue.SimpleQueue[T] = queue.SimpleQueue()
         self._since: dict[int, float] = {}  # lane -> start of its call, or inf where it waits
         self._names = iter(range(1_000_000_000))
 
-    def put(self, work: Callable[[], None]) -> None:
-        """work: must raise nothing."""
+    def put(self, work: T) -> None:
         if not self._since:
             self._open()
         self._work.put(work)
@@ -45,12 +49,22 @@ class Lanes:
         self._since[name] = float("inf")
         threading.Thread(target=self._run, args=(name,), name="kt-lane", daemon=True).start()
 
+    def _take(self) -> list[T]:
+        """One at least."""
+        taken = [self._work.get()]
+        try:
+            while len(taken) < BATCH:
+                taken.append(self._work.get_nowait())
+        except queue.Empty:
+            pass
+        return taken
+
     def _run(self, name: int) -> None:
         """Until another lane is free too: the one that was opened last need not be the one that stays."""
         while True:
-            work = self._work.get()
+            work = self._take()
             self._since[name] = time.monotonic()
-            work()
+            self._do(work)
             self._since[name] = float("inf")
             if any(
                 since == float("inf") for other, since in list(self._since.items()) if other != name

@@ -6,11 +6,14 @@
 
 A treatment that raises, answers nonsense or takes too long is replaced by the control: the answer
 then carries "fallback": true and why. A control that fails is a failed request.
+
+Requests that wait together are answered as one batch: where a model's cost is the number of its
+operations rather than their size (a loop over fifty answers), eight cost little more than one.
 """
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +21,7 @@ from pydantic import ValidationError
 
 from kt import http
 from kt.config import Settings
-from kt.deployments.manifest import Route, Treatment, fraction, treatment_for
+from kt.deployments.manifest import Route, Treatment, Trial, fraction, treatment_for
 from kt.errors import Invalid, KtError, Unavailable
 from kt.models import family
 from kt.predictor.aside import Overrun
@@ -32,18 +35,45 @@ class Nonsense(Exception):
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Who answers. treatment: None where the control, or nobody but the active version, does."""
+class Asked:
+    """A request, validated, and who is to answer it. It keeps what was loaded when it came.
 
+    treatment: None where the control, or nobody but the active version, answers.
+    """
+
+    loaded: Loaded
+    model: str
+    request: Any  # of the control's form
+    fields: dict[str, Any]
     treatment: Treatment | None
-    assigned: str = ""  # "random" where the request names no unit
+    at_random: bool  # it names no unit
+
+    @property
+    def route(self) -> Route:
+        return self.loaded.manifest.models[self.model]
+
+    @property
+    def control(self) -> Engine:
+        return self.loaded.of(self.model, self.route.active).engine
+
+
+Predictions = list[dict[str, Any]]
 
 
 def predict(host: Host, fields: Any, name: str | None = None) -> dict[str, Any]:
     """The answer to one request. fields: its JSON. name: the model, where the path names it.
 
-    Raises Invalid with the bad field; http.Unknown; Unavailable where nothing is served.
+    Raises Invalid with the bad field; http.Unknown; Unavailable where nothing is served; whatever
+    the control raises.
     """
+    (found,) = answers(host, [ask(host, fields, name)])
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def ask(host: Host, fields: Any, name: str | None = None) -> Asked:
+    """A request as far as it can be told without running a model."""
     loaded = host.current
     if not isinstance(fields, dict):
         raise Invalid("the body must be a JSON object")
@@ -51,27 +81,51 @@ def predict(host: Host, fields: Any, name: str | None = None) -> dict[str, Any]:
     route = loaded.manifest.models[model]
     control = loaded.of(model, route.active).engine
     request = validated(control, fields)
-    choice = assign(route, getattr(request, control.form.UNIT, None), random.random)
+    unit = getattr(request, control.form.UNIT, None)
+    treatment = assign(route.experiment, unit, random.random) if route.experiment else None
+    return Asked(loaded, model, request, fields, treatment, unit is None)
 
-    said: dict[str, Any] = {"model": model}
-    if choice.treatment is None:
-        version, predictions = route.active.version, run(control, request)
-    else:
-        version, predictions, why = try_treatment(
-            host, loaded, model, choice.treatment, request, fields
-        )
-        if why:
-            said |= {"fallback": True, "reason": why}
-    said["version"] = version
-    if route.experiment:
-        said["variant"] = "control" if version == route.active.version else "treatment"
-        said["experiment"] = route.experiment.name
-        if choice.assigned:
-            said["assigned"] = choice.assigned
-    else:
-        said["variant"] = said["experiment"] = None
+
+def answers(host: Host, asked: Sequence[Asked]) -> list[dict[str, Any] | Exception]:
+    """The answers to requests that came together: those for one version run as one batch."""
+    found: list[dict[str, Any] | Exception] = [{}] * len(asked)
+    for (_, treated), places in grouped(asked).items():
+        batch = [asked[place] for place in places]
+        outcomes = treat(host, batch) if treated else control(batch)
+        for place, outcome in zip(places, outcomes, strict=True):
+            found[place] = (
+                outcome if isinstance(outcome, Exception) else told(host, asked[place], *outcome)
+            )
+    return found
+
+
+def grouped(asked: Sequence[Asked]) -> dict[tuple[int, Treatment | None], list[int]]:
+    """The places of the requests that one engine answers."""
+    groups: dict[tuple[int, Treatment | None], list[int]] = {}
+    for place, one in enumerate(asked):
+        groups.setdefault((id(one.control), one.treatment), []).append(place)
+    return groups
+
+
+def told(
+    host: Host, asked: Asked, version: str, predictions: Predictions, why: str
+) -> dict[str, Any]:
+    """An answer as it is sent. why: why the control answered for the treatment, or nothing."""
+    said: dict[str, Any] = {
+        "model": asked.model,
+        "version": version,
+        "variant": None,
+        "experiment": None,
+    }
+    if trial := asked.route.experiment:
+        said["variant"] = "control" if why or not asked.treatment else "treatment"
+        said["experiment"] = trial.name
+        if asked.at_random:
+            said["assigned"] = "random"
+    if why:
+        said |= {"fallback": True, "reason": why}
     said["prediction_id"] = os.urandom(16).hex()
-    said["predictions"] = decided(predictions, host.settings, model)
+    said["predictions"] = decided(predictions, host.settings, asked.model)
     return said
 
 
@@ -112,43 +166,61 @@ def validated(engine: Engine, fields: dict[str, Any]) -> Any:
         raise http.first_problem(error) from None
 
 
-def assign(route: Route, unit: Any, draw: Callable[[], float]) -> Choice:
-    """Who answers this unit. Without a unit `draw` decides, and the answer says so."""
-    trial = route.experiment
-    if trial is None:
-        return Choice(None)
-    if unit is None:
-        return Choice(treatment_for(trial, draw()), "random")
-    return Choice(treatment_for(trial, fraction(trial.name, str(unit))))
+def assign(trial: Trial, unit: Any, draw: Callable[[], float]) -> Treatment | None:
+    """Who answers this unit; where there is none, `draw` decides."""
+    return treatment_for(trial, draw() if unit is None else fraction(trial.name, str(unit)))
 
 
-def try_treatment(
-    host: Host,
-    loaded: Loaded,
-    model: str,
-    treatment: Treatment,
-    request: Any,
-    fields: dict[str, Any],
-) -> tuple[str, list[dict[str, Any]], str]:
-    """Version, predictions, and why the control had to answer: empty where the treatment did.
+Outcome = tuple[str, Predictions, str] | Exception  # version, predictions, why it fell back
+
+
+def control(batch: Sequence[Asked]) -> list[Outcome]:
+    """What the active version says to requests that are all for it."""
+    first = batch[0]
+    version = first.route.active.version
+    ran = run(first.control, [one.request for one in batch])
+    return [one if isinstance(one, Exception) else (version, one, "") for one in ran]
+
+
+def treat(host: Host, batch: Sequence[Asked]) -> list[Outcome]:
+    """What one treatment says, and where it fails what the control does.
 
     What the control refuses too is the request's fault, and not counted against the treatment.
     """
-    route = loaded.manifest.models[model]
-    control, ready = loaded.of(model, route.active).engine, loaded.of(model, treatment)
+    first = batch[0]
+    assert first.treatment is not None
+    version, ready = first.treatment.version, first.loaded.of(first.model, first.treatment)
+    own = ready.engine.form is not first.control.form
 
-    def work() -> list[dict[str, Any]]:
-        own = ready.engine.form is control.form
-        return run(ready.engine, request if own else validated(ready.engine, fields))
+    def work() -> list[Predictions | Exception]:
+        requests = [validated(ready.engine, one.fields) if own else one.request for one in batch]
+        return run(ready.engine, requests)
 
     try:
-        return treatment.version, ready.aside.call(work, host.settings.predictor.timeout), ""
+        ran: list[Predictions | Exception] = ready.aside.call(work, host.settings.predictor.timeout)
     except Exception as error:  # noqa: BLE001  # a treatment may raise anything; the control answers
-        predictions = run(control, request)
-        kind, why = explain(error)
-        experiment = route.experiment.name if route.experiment else ""
-        host.fell_back(model, experiment, treatment.version, kind)
-        return route.active.version, predictions, f"{treatment.version} {why}"
+        ran = [error] * len(batch)
+    failed = [place for place, one in enumerate(ran) if isinstance(one, Exception)]
+    outcomes: list[Outcome] = [
+        one if isinstance(one, Exception) else (version, one, "") for one in ran
+    ]
+    for place, instead in zip(
+        failed, control([batch[place] for place in failed]) if failed else [], strict=True
+    ):
+        outcomes[place] = fallen_back(host, batch[place], outcomes[place], instead)
+    return outcomes
+
+
+def fallen_back(host: Host, asked: Asked, error: Outcome, instead: Outcome) -> Outcome:
+    """The control's answer, marked and counted; its own error where it has none."""
+    assert isinstance(error, Exception)
+    assert asked.treatment is not None
+    assert asked.route.experiment is not None
+    if isinstance(instead, Exception):
+        return instead
+    kind, why = explain(error)
+    host.fell_back(asked.model, asked.route.experiment.name, asked.treatment.version, kind)
+    return instead[0], instead[1], f"{asked.treatment.version} {why}"
 
 
 def explain(error: Exception) -> tuple[str, str]:
@@ -164,14 +236,18 @@ def explain(error: Exception) -> tuple[str, str]:
             return "failed", f"failed: {type(error).__name__}"
 
 
-def run(engine: Engine, request: Any) -> list[dict[str, Any]]:
-    """One request through an engine. Raises Nonsense where the outputs are not finite or not in range."""
-    batch = [request]
-    outputs = engine.run(engine.form.collate(batch, engine.signature))
-    if wrong := family.problem(outputs, engine.form.PROBABILITIES):
-        raise Nonsense(wrong)
-    predictions: list[dict[str, Any]] = engine.form.answer(outputs, batch, engine.signature)[0]
-    return predictions
+def run(engine: Engine, requests: Sequence[Any]) -> list[Predictions | Exception]:
+    """Requests through an engine as one batch; each by itself where that fails, so that one bad
+    request spoils no other. Nonsense where the outputs are not finite or not in range."""
+    try:
+        outputs = engine.run(engine.form.collate(requests, engine.signature))
+        if wrong := family.problem(outputs, engine.form.PROBABILITIES):
+            raise Nonsense(wrong)
+        return list(engine.form.answer(outputs, requests, engine.signature))
+    except Exception as error:  # noqa: BLE001  # handed to the caller, who decides
+        if len(requests) == 1:
+            return [error]
+    return [run(engine, [request])[0] for request in requests]
 
 
 def decided(

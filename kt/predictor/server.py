@@ -17,7 +17,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -33,6 +33,9 @@ from kt import http
 from kt.config import Predictor
 from kt.errors import Refused, Unavailable
 from kt.predictor import engine
+from kt.predictor.app import LATER, make_host, routes
+from kt.predictor.lanes import Lanes
+from kt.predictor.predict import Asked, answers
 from kt.workspace import Workspace
 
 log = logging.getLogger("kt")
@@ -46,6 +49,10 @@ GRACE = 30  # seconds that a worker has to finish what it began
 GC = (50_000, 20, 100)  # a request makes hundreds of objects and no cycles
 BACKOFF = (0.05, 5.0)  # seconds before a worker that died young is replaced: at first, at most
 YOUNG = 5.0  # seconds
+
+
+JSON = [("content-type", "application/json")]
+Done = asyncio.Future[http.Answer]
 
 
 def serve(workspace: Workspace, settings: Predictor, said: Callable[[str, int], None]) -> None:
@@ -155,14 +162,11 @@ class Front:
     """A worker: Granian's RSGI interface in front of the WSGI callable."""
 
     def __init__(self, root: Path, settings: Predictor, address: str) -> None:
-        from kt.predictor.app import make_host, routes
-        from kt.predictor.lanes import Lanes
-
         self.settings = settings
         self.host = make_host(root, address)
         self.host.start()
         self.app: http.App = routes(self.host)
-        self.lanes = Lanes()
+        self.lanes: Lanes[tuple[dict[str, Any], Done]] = Lanes(self.answer_all)
         gc.freeze()
         gc.set_threshold(*GC)
 
@@ -204,26 +208,48 @@ class Front:
         return await self.in_lane(environ(scope, data))
 
     async def in_lane(self, given: dict[str, Any]) -> http.Answer:
-        done: asyncio.Future[http.Answer] = self.loop.create_future()
-
-        def work() -> None:
-            answer = self.answer(given)
-            self.loop.call_soon_threadsafe(settle, done, answer)
-
-        self.lanes.put(work)
+        done: Done = self.loop.create_future()
+        self.lanes.put((given, done))
         return await done
+
+    def answer_all(self, waiting: list[tuple[dict[str, Any], Done]]) -> None:
+        """Answer what waited together; in a lane."""
+        found = self.answers([given for given, _ in waiting])
+        self.loop.call_soon_threadsafe(settle, [done for _, done in waiting], found)
+
+    def answers(self, given: list[dict[str, Any]]) -> list[http.Answer]:
+        later: list[Asked] = []
+        places: list[int] = []
+        found: list[http.Answer] = []
+        for place, environ in enumerate(given):
+            environ[LATER] = later
+            found.append(self.answer(environ))
+            if len(later) > len(places):
+                places.append(place)
+        for place, said in zip(places, self.predictions(later), strict=True):
+            if isinstance(said, Exception):
+                found[place] = as_answer(http.document(said, given[place]["PATH_INFO"]))
+            else:
+                found[place] = 200, JSON, orjson.dumps(said)
+        return found
+
+    def predictions(self, asked: list[Asked]) -> Sequence[dict[str, Any] | Exception]:
+        try:
+            return answers(self.host, asked) if asked else []
+        except Exception as error:  # noqa: BLE001  # a lane must go on
+            return [error] * len(asked)
 
     def answer(self, given: dict[str, Any]) -> http.Answer:
         try:
             return http.call(self.app, given)
         except Exception as error:  # noqa: BLE001  # the callable answers its own; nothing may pass here
-            document = http.failure(error, f"{given['REQUEST_METHOD']} {given['PATH_INFO']}")
-            return as_answer(document)
+            return as_answer(http.document(error, given["PATH_INFO"]))
 
 
-def settle(done: "asyncio.Future[http.Answer]", answer: http.Answer) -> None:
-    if not done.done():  # the client may have gone
-        done.set_result(answer)
+def settle(waiting: list[Done], found: list[http.Answer]) -> None:
+    for done, answer in zip(waiting, found, strict=True):
+        if not done.done():  # the client may have gone
+            done.set_result(answer)
 
 
 async def collect(proto: Any, limit: int) -> bytes | None:

@@ -1,28 +1,55 @@
 import threading
+from collections.abc import Callable
 
+import pytest
 from predictors import within
 
 from kt.predictor import lanes
 from kt.predictor.lanes import Lanes
 
 
+def call_all(work: list[Callable[[], object]]) -> None:
+    for one in work:
+        one()
+
+
 def test_one_thread_does_all_the_work_while_it_keeps_up() -> None:
-    work, seen = Lanes(), []
+    seen: list[int] = []
+    work = Lanes(call_all)
     for _ in range(50):
         work.put(lambda: seen.append(threading.get_ident()))
     within(lambda: len(seen) == 50)
     assert len(set(seen)) == 1
 
 
-def test_another_lane_opens_where_one_is_held_up_and_one_stays(monkeypatch) -> None:
+def test_what_waits_is_taken_together_up_to_a_bound() -> None:
+    gate, taken = threading.Event(), list[int]()
+
+    def take(work: list[int]) -> None:
+        gate.wait()
+        taken.append(len(work))
+
+    work = Lanes(take)
+    work.put(0)
+    within(lambda: not work.waiting)
+    for n in range(20):
+        work.put(n)
+    gate.set()
+    within(lambda: sum(taken) == 21)
+    assert taken == [1, 8, 8, 4]
+
+
+def test_another_lane_opens_where_one_is_held_up_and_one_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(lanes, "HELD_UP", 0.0)
-    work, gate, done = Lanes(), threading.Event(), threading.Event()
+    gate, done, again = threading.Event(), threading.Event(), threading.Event()
+    work = Lanes(call_all)
     work.put(gate.wait)
     within(lambda: not work.waiting)
     work.put(done.set)
     within(lambda: work.watch() is not None and done.is_set())
     gate.set()
     within(lambda: len(work._since) == 1)
-    again = threading.Event()
     work.put(again.set)
     assert again.wait(30)
