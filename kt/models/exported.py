@@ -143,6 +143,9 @@ class Model(nn.Module):
         ]
         self.outputs: list[str] = list(program["outputs"])
         self.steps = [Step(node) for node in program["nodes"]]
+        given = {name for name, _ in self.inputs}
+        if step := next((step for step in self.steps if step.changes & given), None):
+            raise Invalid(f"its program changes what it is given ({min(step.changes & given)})")
         self.names = signature(config).outputs
         self.flat = is_flat(program)
 
@@ -213,6 +216,7 @@ class Step:
             for item in node["inputs"]
             if item.get("kind", 1) == 2
         }
+        self.changes = changed(self.function, node["inputs"])
         self.results = [result for output in node["outputs"] for result in results_of(output)]
         self.single = len(node["outputs"]) == 1 and "as_tensors" not in node["outputs"][0]
 
@@ -238,6 +242,18 @@ def function_of(target: str) -> Callable[..., Any]:
         if isinstance(overload, torch._ops.OpOverload):
             return overload
     raise Invalid(f"its program calls {target[:80]!r}, which is no operator of aten that computes")
+
+
+def changed(function: Callable[..., Any], inputs: list[Mapping[str, Any]]) -> set[str]:
+    """The values that an operator writes to: most write to none, relu_ to its first."""
+    schema = getattr(function, "_schema", None)
+    if schema is None or not schema.is_mutable:
+        return set()
+    return {
+        str(item["arg"]["as_tensor"]["name"])
+        for item, argument in zip(inputs, schema.arguments, strict=False)
+        if argument.is_write and "as_tensor" in item["arg"]
+    }
 
 
 def results_of(output: Mapping[str, Any]) -> list[str]:

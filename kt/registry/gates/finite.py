@@ -1,4 +1,7 @@
-"""Weights and answers are finite, and probabilities sum to one, on requests drawn from the signature."""
+"""Weights and answers are finite, probabilities sum to one, and the same request gets the same answer.
+
+Asked are requests drawn from the signature.
+"""
 
 import numpy as np
 from pydantic import BaseModel
@@ -27,16 +30,25 @@ def judge(candidate: Subject, baseline: Subject | None, settings: Settings) -> V
         )
     requests = loaded.form.example(loaded.signature, np.random.default_rng(0), settings.requests)
     try:
-        outputs = loaded.run(loaded.form.collate(requests, loaded.signature))
+        arrays = loaded.form.collate(requests, loaded.signature)
+        outputs, again = loaded.run(arrays), loaded.run(arrays)
     except Exception as error:  # noqa: BLE001  # a family's code may raise anything; it is the verdict
         return Verdict(
             gate="",
             passed=False,
             sentence=f"it does not answer a request of its own form: {type(error).__name__}: {str(error)[:200]}",
         )
+    if changed := [name for name in outputs if not same(outputs[name], again[name])]:
+        sentence = f"{changed[0]} differs when the same requests are asked again"
+        return Verdict(gate="", passed=False, sentence=sentence)
     wrong = problem(outputs, loaded.form.PROBABILITIES, settings.tolerance)
     return Verdict(
         gate="",
         passed=not wrong,
         sentence=wrong or f"{len(requests)} requests answered, all finite and in range",
     )
+
+
+def same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Equal but for the last digits, which may depend on how a sum was split."""
+    return one.shape == other.shape and bool(np.allclose(one, other, atol=1e-5, equal_nan=True))
