@@ -69,28 +69,28 @@ def ask(order: Mapping[str, Any], source: Source, progress: Progress) -> dict[st
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "TMPDIR": str(Path(order["copy"]).parent),
     }
-    child = subprocess.Popen(
+    with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=environment,
         start_new_session=True,
-    )
-    assert child.stdin is not None
-    assert child.stdout is not None
-    # the processor's time is limited by the kernel; one that only sleeps is ended by this
-    timer = threading.Timer(seconds * 2, child.kill)
-    timer.start()
-    try:
-        child.stdin.write(json.dumps(order, default=str).encode())
-        child.stdin.close()
-        outcome = listen(child.stdout, progress)
-    except BrokenPipeError:
-        outcome = {}
-    finally:
-        timer.cancel()
-        end(child)
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        # the processor's time is limited by the kernel; one that only sleeps is ended by this
+        timer = threading.Timer(seconds * 2, child.kill)
+        timer.start()
+        try:
+            child.stdin.write(json.dumps(order, default=str).encode())
+            child.stdin.close()
+            outcome = listen(child.stdout, progress)
+        except BrokenPipeError:
+            outcome = {}
+        finally:
+            timer.cancel()
+            end(child)
     if not outcome:
         raise Invalid(
             f"could not be opened: {how_it_ended(child.returncode, seconds)}",

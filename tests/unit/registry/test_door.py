@@ -1,0 +1,255 @@
+"""A file that nobody vouches for is opened by a process that is shut in, and that process is not believed."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from kt.errors import Invalid, KtError, Refused
+from kt.registry import archive, door, weights
+from kt.registry.register import Prepared, Request
+from kt.workspace import Workspace
+
+FAMILY = '''
+"""A family whose code does what the test needs."""
+import os, pathlib, socket, subprocess
+import numpy as np
+import torch
+from kt.models import tensors as FORM
+from kt.models.tensors import Axis, Signature, Tensor
+from pydantic import BaseModel
+
+METRIC = ""
+
+class Config(BaseModel):
+    n: int = 4
+
+class Model(torch.nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.a = torch.nn.Linear(config.n, 1)
+    def serve(self, x):
+        {body}
+        return {{"output": self.a(x)}}
+
+def signature(config):
+    axes = (Axis(name="rows", least=1, most=8), Axis(least=config.n, most=config.n))
+    return Signature(inputs=(Tensor(name="x", dtype="float32", axes=axes),), outputs=("output",))
+'''
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A workspace without git, and a file of weights for the family in it."""
+    (tmp_path / "kt.toml").write_text('git = "off"\n[models.m]\nfamily = "mine"\n')
+    torch.manual_seed(0)
+    torch.save(torch.nn.Module.state_dict(linear()), tmp_path / "m.pt")
+    return tmp_path
+
+
+def linear() -> torch.nn.Module:
+    model = torch.nn.Module()
+    model.a = torch.nn.Linear(4, 1)
+    return model
+
+
+def prepare(root: Path, body: str = "pass", **fields: object) -> Iterator[Prepared]:
+    (root / "mine.py").write_text(FAMILY.format(body=body))
+    request = Request(path=root / "m.pt", model="m", at="2026-01-01T00:00:00Z", by="ana", **fields)  # type: ignore[arg-type]
+    with door.prepared(Workspace(root), request, {}, lambda *_: None) as ready:
+        yield ready
+
+
+def refused(root: Path, body: str) -> KtError:
+    with pytest.raises(KtError) as caught:
+        next(prepare(root, body))
+    assert not any((root / ".kt" / "staging").iterdir()), "a refused file leaves nothing behind"
+    return caught.value
+
+
+def test_a_family_of_your_own_is_served_from_its_file(place: Path):
+    for ready in prepare(place):
+        assert ready.model == "m"
+        tensors = load_file(ready.staged / "model.safetensors")
+        assert set(tensors) == {"a.weight", "a.bias"}
+        assert ready.draft.sha256 == ready.draft.sha256.lower()
+        assert all(verdict.passed for verdict in ready.draft.gates)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Landlock is Linux's")
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('pathlib.Path({marker!r}).write_text("x")', "PermissionError"),
+        ("os.unlink({weights!r})", "PermissionError"),
+        ('subprocess.run(["/bin/true"])', "PermissionError"),
+        ('socket.create_connection(("127.0.0.1", 9), 1)', "Error"),
+    ],
+)
+def test_foreign_code_can_neither_write_nor_start_programs_nor_reach_the_network(
+    place: Path, body: str, said: str
+):
+    error = refused(place, body.format(marker=str(place / "marker"), weights=str(place / "m.pt")))
+    assert isinstance(error, Refused)
+    assert said in str(error)
+    assert not (place / "marker").exists()
+    assert (place / "m.pt").exists()
+
+
+def test_a_crash_is_the_file_s_and_not_kt_s(place: Path):
+    error = refused(place, "os.kill(os.getpid(), 11)")
+    assert "SIGSEGV" in str(error)
+
+
+def test_more_memory_than_a_file_of_its_size_may_need_is_refused(place: Path):
+    error = refused(place, "self.kept = np.ones(1 << 31, np.int64)")
+    assert error.code in (2, 3)
+
+
+def test_an_endless_loop_ends(place: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(door, "SECONDS", 6)
+    error = refused(place, "while True: pass")
+    assert isinstance(error, Invalid)
+
+
+def test_what_a_family_prints_is_no_answer(place: Path):
+    for ready in prepare(place, 'print(\'{"draft": {}}\', flush=True); os.write(1, b"{}\\n")'):
+        assert ready.draft.parameters == 5
+
+
+def test_answers_that_are_not_finite_are_refused_also_with_force(place: Path):
+    (place / "mine.py").write_text(
+        FAMILY.format(body='return {"output": self.a(x) * float("nan")}')
+    )
+    request = Request(path=place / "m.pt", model="m", force=True)
+    with (
+        pytest.raises(Refused, match="not finite"),
+        door.prepared(Workspace(place), request, {}, lambda *_: None),
+    ):
+        pass
+
+
+def test_the_child_is_not_believed(tmp_path: Path):
+    """It may have run foreign code: what it says is checked against what it wrote."""
+    with pytest.raises(Invalid, match="nonsense"):
+        door.believed({"draft": {"model": "../../x"}}, tmp_path, tmp_path / "m.pt")
+
+
+def test_weights_are_written_as_the_library_writes_them(tmp_path: Path):
+    torch.manual_seed(0)
+    tensors = {
+        "b.weight": torch.randn(3, 4),
+        "a": torch.arange(5),
+        "half": torch.randn(2).half(),
+        "none": torch.zeros(0, 3),
+        "one": torch.tensor(2.5),
+        "turned": torch.randn(4, 3).t(),
+        "flag": torch.tensor([True, False]),
+    }
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()},
+        tmp_path / "library",
+        {"kt": '{"é": 1}'},
+    )
+    sha256 = weights.write(tensors, {"kt": '{"é": 1}'}, tmp_path / "ours")
+    assert (tmp_path / "ours").read_bytes() == (tmp_path / "library").read_bytes()
+    assert subprocess.check_output(["sha256sum", tmp_path / "ours"], text=True).startswith(sha256)
+
+
+def test_a_dtype_that_safetensors_has_no_name_for_is_refused(tmp_path: Path):
+    with pytest.raises(Invalid, match="complex64"):
+        weights.write({"c": torch.zeros(2, dtype=torch.complex64)}, {}, tmp_path / "x")
+
+
+def zipped(
+    path: Path, records: list[tuple[str, bytes]], compression: int = zipfile.ZIP_STORED
+) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as file:
+        for name, data in records:
+            file.writestr(name, data)
+    return path
+
+
+GOOD = [("m/data.pkl", b"x"), ("m/version", b"3\n"), ("m/data/0", b"0000")]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        ([*GOOD, ("m/../../evil", b"")], "climbs out"),
+        ([*GOOD, ("/evil", b"")], "climbs out"),
+        ([*GOOD, ("m\\..\\evil", b"")], "climbs out"),
+        ([*GOOD, ("m/data.pkl", b"y")], "twice"),
+        ([*GOOD, ("n/data.pkl", b"y")], "2 root folders"),
+        ([*GOOD, ("m/folder/", b"")], "a folder"),
+    ],
+)
+def test_an_archive_that_torch_would_not_write_is_told_apart(
+    tmp_path: Path, records: list[tuple[str, bytes]], said: str
+):
+    with pytest.raises(archive.Odd, match=said):
+        archive.names(zipped(tmp_path / "a", records))
+
+
+def test_a_compressed_archive_is_refused(tmp_path: Path):
+    with pytest.raises(archive.Odd, match="compressed"):
+        archive.names(zipped(tmp_path / "a", GOOD, zipfile.ZIP_DEFLATED))
+
+
+def test_a_flipped_bit_in_a_record_is_found(tmp_path: Path):
+    path = zipped(tmp_path / "a", GOOD)
+    path.write_bytes(path.read_bytes().replace(b"0000", b"0001", 1))
+    with pytest.raises(archive.Odd, match="checksum"):
+        archive.names(path)
+
+
+def test_bytes_before_the_first_record_are_refused(tmp_path: Path):
+    path = zipped(tmp_path / "a", GOOD)
+    path.write_bytes(b"#!/bin/sh\n" + path.read_bytes())
+    with pytest.raises(archive.Odd, match=r"before its first record|damaged"):
+        archive.names(path)
+
+
+def test_confinement_binds_the_process_for_good(tmp_path: Path):
+    """In a process of its own: it cannot be undone."""
+    script = textwrap.dedent(
+        f"""
+        import json, socket, subprocess
+        from pathlib import Path
+        from kt.registry.confine import confine
+        missing = confine(Path({str(tmp_path / "in")!r}), cpu=10, memory=1 << 30)
+        def fails(act):
+            try:
+                act()
+            except OSError:
+                return True
+            return False
+        Path({str(tmp_path / "in" / "f")!r}).write_text("may")
+        print(json.dumps([missing,
+            fails(lambda: Path({str(tmp_path / "out")!r}).write_text("may not")),
+            fails(lambda: subprocess.run(["/bin/true"])),
+            fails(lambda: socket.create_connection(("127.0.0.1", 9), 1)),
+        ]))
+        """
+    )
+    (tmp_path / "in").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ},
+    )
+    missing, files, programs, network = json.loads(done.stdout)
+    assert files is ("files" not in missing)
+    assert programs is ("programs" not in missing)
+    assert network
