@@ -7,22 +7,26 @@
 All bytes are staged before the first rename, so a full disk changes nothing. The journal's rename
 is the commit point: from there on the change is a fact. Git comes after it and cannot fail it.
 What kill -9 leaves: the old state or the new, and at most staged files and a missing manifest or
-commit, all of which the next `locked` puts right.
+commit, all of which the next `locked` puts right. A ctrl-C or SIGTERM that comes while the change is
+written waits for its end.
 """
 
 import fcntl
 import json
+import math
 import os
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kt import files, git
-from kt.errors import Refused, Unavailable
+from kt.errors import KtError, Refused, Unavailable, Unconfirmed
 from kt.workspace import ROOMS, Workspace
 
 PENDING = "pending.json"
@@ -80,8 +84,7 @@ def locked(workspace: Workspace, command: str, wait: float | None = None) -> Ite
 
     It is a kernel lock (flock): it ends with its holder, however that ends.
     """
-    if workspace.settings.git == "on":
-        git.refuse_if_busy(workspace.root)
+    refuse_if_busy(workspace)
     descriptor = acquire(workspace, command, workspace.settings.lock_wait if wait is None else wait)
     try:
         lock = Lock(workspace, descriptor)
@@ -91,56 +94,109 @@ def locked(workspace: Workspace, command: str, wait: float | None = None) -> Ite
         os.close(descriptor)
 
 
+def refuse_if_busy(workspace: Workspace) -> None:
+    if workspace.settings.git == "on":
+        git.refuse_if_busy(workspace.root)
+
+
 def acquire(workspace: Workspace, command: str, wait: float) -> int:
     path = workspace.local / "lock"
     with files.named("lock", path):
         workspace.local.mkdir(exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     deadline = time.monotonic() + wait
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() < deadline:
+    try:
+        with files.named("lock", path):
+            while not take(descriptor):
+                if time.monotonic() >= deadline:
+                    raise held(descriptor)
                 time.sleep(0.01)
-                continue
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-            os.close(descriptor)
-            raise Unavailable(
-                f"the workspace is locked by {holder or 'another command'}",
-                do="wait for it to end, or give it more time: lock_wait in kt.toml",
-            ) from None
-        break
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"kt {command}, process {os.getpid()}\n".encode(), 0)
+            from kt.clock import now
+
+            since = now().strftime("%Y-%m-%dT%H:%M:%SZ")
+            holder = f"kt {command}, process {os.getpid()}, since {since}\n"
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, holder.encode(), 0)
+    except BaseException:
+        os.close(descriptor)
+        raise
     return descriptor
+
+
+def take(descriptor: int) -> bool:
+    """The kernel lock on an open file or folder, without waiting for it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def held(descriptor: int) -> Unavailable:
+    holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+    return Unavailable(
+        f"the workspace is locked by {holder or 'another command'}",
+        do="wait for it to end, or give it more time: lock_wait in kt.toml",
+    )
 
 
 def apply(change: Change, lock: Lock) -> git.Committed:
     """Write the change and commit it. Raises Unavailable with nothing changed, Unconfirmed after the fact."""
     workspace = lock.workspace
-    staged: list[tuple[Path, Path]] = []
+    asides: dict[str, Path] = {}
     try:
         for file in change.files:
             if isinstance(file, Write):
-                path = workspace.root / file.path
-                staged.append((files.stage(path, file.data), path))
+                asides[file.path] = files.stage(workspace.root / file.path, file.data)
         note(workspace, change)
-    except BaseException:
-        for aside, _ in staged:
-            files.discard(aside)
-        raise
+        with uninterrupted():
+            doubt = publish(change, asides, workspace)
+            done = record(lock, change.paths, change.message)
+    finally:
+        for aside in asides.values():
+            files.discard(aside)  # those that were not renamed
+    if doubt:
+        raise doubt
+    return done
+
+
+def publish(change: Change, asides: dict[str, Path], workspace: Workspace) -> Unconfirmed | None:
+    """Every rename, in order. The first one that names something makes the change a fact.
+
+    Before it a failure undoes what was adopted and raises Unavailable. After it nothing stops the
+    rest, and what went wrong is returned: the change is there, but not whole, or not known to last.
+    """
+    fact, doubt = False, None
+    adopted: list[Adopt] = []
     for file in change.files:
-        if isinstance(file, Adopt):
-            adopt(file, workspace)
-    for aside, path in staged:
-        files.publish(aside, path)
-    return record(lock, change.paths, change.message)
+        path = workspace.root / file.path
+        try:
+            if isinstance(file, Adopt):
+                adopt(file, path)
+                adopted.append(file)
+            else:
+                files.publish(asides[file.path], path)
+                fact = True
+        except Unconfirmed as error:  # renamed, but its folder was not synced
+            if isinstance(file, Adopt):
+                adopted.append(file)
+            else:
+                fact = True
+            doubt = doubt or error
+        except KtError as error:
+            if not fact:
+                for earlier in adopted:
+                    give_back(earlier, workspace.root / earlier.path)
+                raise
+            doubt = Unconfirmed(
+                f"the change is recorded, but {error.what}",
+                do="mend it, then write it anew from the history: kt verify --fix",
+            )
+    return doubt
 
 
-def adopt(file: Adopt, workspace: Workspace) -> None:
-    """Move a staged folder to its place: it is there whole, or not at all."""
-    path = workspace.root / file.path
+def adopt(file: Adopt, path: Path) -> None:
+    """Move something staged to its place: it is there whole, or not at all."""
     new = not path.parent.exists()
     with files.named("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,6 +204,31 @@ def adopt(file: Adopt, workspace: Workspace) -> None:
     files.sync_folder(path.parent)
     if new:
         files.sync_folder(path.parent.parent)
+
+
+def give_back(file: Adopt, path: Path) -> None:
+    """Undo an adoption that nothing names. Weights that were put back stay: they are right."""
+    if file.commit:
+        with suppress(OSError):
+            path.rename(file.staged)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let a ctrl-C or SIGTERM pass unheeded: what is being written is a fact a moment later.
+
+    Handlers rather than a mask, so that git, which inherits none of them, can still be stopped.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    wanted = (signal.SIGINT, signal.SIGTERM)
+    before = [(number, signal.signal(number, lambda *_: None)) for number in wanted]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def record(lock: Lock, paths: Sequence[str], message: str) -> git.Committed:
@@ -167,8 +248,10 @@ def note(workspace: Workspace, change: Change) -> None:
 
     An earlier note whose commit is still pending is carried along.
     """
-    paths = sorted({*pending(workspace).get("paths", []), *change.paths})
-    text = json.dumps({"message": change.message, "paths": paths, "git_since": time_of_day()})
+    left = pending(workspace)
+    paths = sorted({*left.get("paths", []), *change.paths})
+    since = min(left.get("git_since", math.inf), time_of_day())
+    text = json.dumps({"message": change.message, "paths": paths, "git_since": since})
     aside = files.stage(workspace.local / PENDING, text.encode())
     with files.named("write", workspace.local / PENDING):
         aside.replace(workspace.local / PENDING)
@@ -184,10 +267,15 @@ def time_of_day() -> float:
 def pending(workspace: Workspace) -> dict[str, Any]:
     """The note that a killed or uncommitted change left, or nothing."""
     try:
-        found = json.loads((workspace.local / PENDING).read_bytes())
-    except (OSError, ValueError):
+        found = json.loads(files.read(workspace.local / PENDING))
+    except (OSError, ValueError, KtError):
         return {}
-    return found if isinstance(found, dict) and isinstance(found.get("paths"), list) else {}
+    sound = (
+        isinstance(found, dict)
+        and isinstance(found.get("paths"), list)
+        and isinstance(found.get("git_since"), int | float)
+    )
+    return found if sound else {}
 
 
 def clear(workspace: Workspace) -> None:
@@ -208,10 +296,8 @@ def catch_up(lock: Lock) -> None:
     left = pending(workspace)
     if not left or workspace.settings.git == "off":
         return
-    if git.clear_own_lock(workspace.root, float(left.get("git_since", 0.0))):
-        lock.notes.append(
-            "removed the index.lock of a git command that was killed with its kt command"
-        )
+    if git.clear_own_locks(workspace.root, left.get("git_since", 0.0)):
+        lock.notes.append("removed the lock of a git command that was killed with its kt command")
     paths = [path for path in map(str, left["paths"]) if (workspace.root / path).exists()]
     done = record(lock, paths, f"recover: {left.get('message', '')}"[:200])
     if done.commit:
@@ -230,18 +316,48 @@ def staging(workspace: Workspace) -> Iterator[Path]:
 
     folder = workspace.local / STAGING / secrets.token_hex(8)
     with files.named("write", folder):
-        folder.mkdir(parents=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        while (descriptor := make_and_take(folder)) is None:
+            pass  # swept by another command before it was locked
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield folder
     finally:
         os.close(descriptor)
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def make_and_take(folder: Path) -> int | None:
+    """A new folder under its lock, None where a sweep has come between the two."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    if take(descriptor) and folder.exists():
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
 def sweep_staging(workspace: Workspace) -> None:
     """Remove the staging folders of commands that have died."""
+    for folder in abandoned(workspace):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def abandoned(workspace: Workspace) -> Iterator[Path]:
+    """The staging folders of commands that have died, each locked while it is looked at."""
+    for folder, descriptor in staged(workspace):
+        if take(descriptor):
+            yield folder
+
+
+def preparing(workspace: Workspace) -> bool:
+    """Whether a living command prepares something, outside the workspace's lock."""
+    return not all(take(descriptor) for _, descriptor in staged(workspace))
+
+
+def staged(workspace: Workspace) -> Iterator[tuple[Path, int]]:
+    """Every staging folder with a descriptor of it, open until the next one."""
     parent = workspace.local / STAGING
     for folder in parent.iterdir() if parent.is_dir() else ():
         try:
@@ -249,12 +365,16 @@ def sweep_staging(workspace: Workspace) -> None:
         except OSError:
             continue
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
-            continue
+            yield folder, descriptor
         finally:
             os.close(descriptor)
+
+
+def leftovers(workspace: Workspace) -> list[Path]:
+    """What killed commands left half written. The next command that takes the lock removes it."""
+    folders = [workspace.local, *(workspace.root / room for room in ROOMS)]
+    asides = [path for folder in folders for path in files.asides(folder)]
+    return [*asides, *abandoned(workspace)]
 
 
 def must_be_workspace(root: Path) -> None:

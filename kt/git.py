@@ -27,7 +27,8 @@ BUSY = {
     "CHERRY_PICK_HEAD": "a cherry-pick",
     "REVERT_HEAD": "a revert",
 }
-# core.fsync: the record survives a power cut as the files do. No gc: it would outlive the command.
+# core.fsync: the record survives a power cut as the files do. No gc and no monitor: they would outlive
+# the command, and with it hold the workspace's lock.
 OPTIONS = (
     "-c",
     "core.fsync=all",
@@ -37,6 +38,8 @@ OPTIONS = (
     "maintenance.auto=false",
     "-c",
     "core.hooksPath=/dev/null",
+    "-c",
+    "core.fsmonitor=false",
 )
 
 
@@ -50,7 +53,7 @@ class Committed:
 
 def open_repository(root: Path) -> "Repo | None":
     """The repository that `root` lies in; None without one, and without the git command."""
-    if not any((folder / ".git").exists() for folder in (root, *root.parents)):
+    if top_of(root) is None:
         return None
     try:
         from git import Repo
@@ -76,14 +79,19 @@ def refuse_if_busy(root: Path) -> None:
 
 def folder_of(root: Path) -> Path | None:
     """The .git folder, also of a worktree, whose .git is a file that names it."""
-    for folder in (root, *root.parents):
-        found = folder / ".git"
-        if found.is_dir():
-            return found
-        if found.is_file():
-            named = re.match(r"gitdir: (.+)", found.read_text())
-            return folder / named[1].strip() if named else None
-    return None
+    top = top_of(root)
+    if top is None:
+        return None
+    found = top / ".git"
+    if found.is_dir():
+        return found
+    named = re.match(r"gitdir: (.+)", found.read_text())
+    return top / named[1].strip() if named else None
+
+
+def top_of(root: Path) -> Path | None:
+    """The folder that git works in: the nearest one with a .git, which may be a file."""
+    return next((folder for folder in (root, *root.parents) if (folder / ".git").exists()), None)
 
 
 def commit(root: Path, paths: Sequence[str], message: str, lock: int | None = None) -> Committed:
@@ -165,24 +173,36 @@ def reason(error: Exception) -> str:
     return (said[0] if said else type(error).__name__)[:300]
 
 
-def clear_own_lock(root: Path, since: float) -> bool:
-    """Remove the index.lock that a killed git of kt's left. True if there was one.
+def clear_own_locks(root: Path, since: float) -> bool:
+    """Remove the lock files that a killed git of kt's left. True if there were any.
 
     since: when that git was started, seconds since the epoch. The caller holds the workspace's lock,
-    which kt's git inherits, so none of kt's lives. A lock that may be another's is left alone: an
-    older one, and any while a git command works in this repository.
+    which kt's git inherits, so none of kt's lives. What may be another's is left alone: older files,
+    and all of them while a git command works in this repository.
     """
-    folder = folder_of(root)
-    if folder is None:
+    folder, top = folder_of(root), top_of(root)
+    if folder is None or top is None:
         return False
-    lock = folder / "index.lock"
     try:
-        if lock.stat().st_mtime < since - 1 or git_lives(folder.parent):
+        left = [path for path in lock_files(folder) if path.stat().st_mtime >= since - 1]
+        if not left or git_lives(top):
             return False
-        lock.unlink()
+        for path in left:
+            path.unlink()
     except OSError:
         return False
     return True
+
+
+def lock_files(folder: Path) -> list[Path]:
+    """The files that keep a commit from beginning, those that are there."""
+    common = folder / "commondir"  # in a worktree's folder: where its branches are
+    branches = folder / common.read_text().strip() if common.exists() else folder
+    head = (folder / "HEAD").read_text().strip()
+    found = [folder / "index.lock", folder / "HEAD.lock", *folder.glob("next-index-*.lock")]
+    if head.startswith("ref: refs/"):
+        found.append(branches / f"{head.removeprefix('ref: ')}.lock")
+    return [path for path in found if path.exists()]
 
 
 def git_lives(folder: Path) -> bool:
