@@ -15,13 +15,17 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 def main_job(*arguments: str) -> dict[str, object]:
     command = [sys.executable, str(ROOT / "bench" / "main_job.py"), *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=1200, check=False
+    )
     assert done.stdout, done.stderr[-3000:]
     result: dict[str, object] = json.loads(done.stdout)
     return result
 
 
-@pytest.mark.skipif(not ASSIST2015.exists(), reason="needs ../shared/data/assist2015; the simulated twin runs")
+@pytest.mark.skipif(
+    not ASSIST2015.exists(), reason="needs ../shared/data/assist2015; the simulated twin runs"
+)
 def test_real_learners_stick_are_split_as_asked_and_get_what_the_version_predicts():
     result = main_job("--data", str(ASSIST2015), "--learners", "400", "--epochs", "2")
     assert all(result["holds"].values()), result
