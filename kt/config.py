@@ -105,6 +105,14 @@ class Predictor(Table):
     )
 
 
+class Remote(Table):
+    url: str = setting(
+        "",
+        "where kt push and kt pull keep weights: a folder that machines share, or a URL such as s3://bucket/prefix",
+    )
+    git: str = setting("origin", "the git remote that goes with it")
+
+
 class Settings(Table):
     model: str = setting("", "the model that commands mean when they name none")
     git: Literal["on", "off"] = setting("on", "whether changes are committed to git")
@@ -113,6 +121,7 @@ class Settings(Table):
     )
     decision: Decision = setting(Decision(), "when an answer is accepted, reviewed or escalated")
     predictor: Predictor = setting(Predictor(), "the process that answers requests: kt serve")
+    remote: Remote = setting(Remote(), "what machines share: kt push and kt pull")
     gate: list[Plugin] = setting(
         [], "gates of every model: a file in kt/registry/gates with its settings"
     )
@@ -128,7 +137,16 @@ class Settings(Table):
 def load(path: Path) -> Settings:
     """Read kt.toml. Raises Invalid with file, line, key and the nearest known key."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        data = path.read_bytes()
+    except OSError as error:
+        raise Invalid(f"cannot be read: {error.strerror}", where=str(path)) from error
+    return parse(data, path)
+
+
+def parse(data: bytes, path: Path) -> Settings:
+    """The settings in a kt.toml's bytes. Raises Invalid as `load` does; `path` is where they stand."""
+    try:
+        text = data.decode("utf-8")
         raw = tomllib.loads(text)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise Invalid(
@@ -136,8 +154,6 @@ def load(path: Path) -> Settings:
             where=str(path),
             do="mend the file, or write a new one: kt init",
         ) from error
-    except OSError as error:
-        raise Invalid(f"cannot be read: {error.strerror}", where=str(path)) from error
     try:
         settings = Settings.model_validate(raw)
     except ValidationError as error:
@@ -194,6 +210,7 @@ def known_settings(table: type[BaseModel] = Settings, prefix: str = "") -> Itera
     nested: dict[str, tuple[type[BaseModel], str]] = {
         "decision": (Decision, "decision."),
         "predictor": (Predictor, "predictor."),
+        "remote": (Remote, "remote."),
         "models": (Model, "models.NAME."),
     }
     for name, field in table.model_fields.items():

@@ -8,13 +8,14 @@ the record of a fact (what may veto comes before: the gates).
 import os
 import re
 import socket
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kt.errors import Refused
+from kt.errors import Invalid, KtError, Refused, Unavailable
 
 if TYPE_CHECKING:
     from git import Repo
@@ -267,3 +268,248 @@ def identity() -> str:
         return getpass.getuser()
     except (OSError, KeyError):
         return f"uid {os.getuid()}"
+
+
+# What other machines share: a branch of a remote
+
+PROTOCOLS = "file:git:https:ssh"  # no ext::, which runs a command, and nothing that is not encrypted by itself but git's own
+# What comes is checked object by object, a connection that stands still is given up, nothing recurses.
+OUTSIDE = (
+    "-c", "transfer.fsckObjects=true",
+    "-c", "http.lowSpeedLimit=1000",
+    "-c", "http.lowSpeedTime=60",
+    "-c", "submodule.recurse=false",
+    "-c", "push.followTags=false",
+)  # fmt: skip
+SSH = "ssh -oBatchMode=yes -oConnectTimeout=20 -oServerAliveInterval=15 -oServerAliveCountMax=4"
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """A branch that machines share. remote: its name here, as in `git remote`."""
+
+    remote: str
+    branch: str
+    url: str
+
+    def __str__(self) -> str:
+        return f"{self.remote}/{self.branch}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file in a commit. mode: "100644" of a plain one. size: bytes."""
+
+    mode: str
+    blob: str
+    size: int
+
+
+def ask(root: Path, *arguments: str, stdin: bytes | None = None, lock: int | None = None) -> bytes:
+    """What git answers, in the workspace's folder. Raises Unavailable with its own words."""
+    repo = open_repository(root)
+    if repo is None:
+        raise Unavailable(
+            "there is no git repository or no git command",
+            do='make one: git init, or do without: git = "off" in kt.toml',
+        )
+    from git.exc import GitError
+
+    environment = {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": PROTOCOLS}
+    if not {"GIT_SSH", "GIT_SSH_COMMAND"} & set(os.environ) and not repo.config_reader().has_option(
+        "core", "sshcommand"
+    ):
+        environment["GIT_SSH_COMMAND"] = SSH
+    command = ["git", *OPTIONS, *OUTSIDE, "-C", str(root), *arguments]
+    inherit: dict[str, Any] = {} if lock is None else {"pass_fds": (lock,)}
+    try:
+        with tempfile.TemporaryFile() as given:
+            given.write(stdin or b"")
+            given.seek(0)
+            out = repo.git.execute(
+                command,
+                istream=given,  # type: ignore[arg-type]  # a file, as Popen takes it
+                env=environment,
+                stdout_as_string=False,
+                strip_newline_in_stdout=False,
+                **inherit,
+            )
+    except (GitError, OSError) as error:
+        raise Unavailable(f"git {arguments[0]}: {reason(error)}") from error
+    return bytes(out)  # with stdout_as_string=False
+
+
+def holds(root: Path, *arguments: str) -> bool:
+    """Whether git says yes: its exit status."""
+    try:
+        ask(root, *arguments)
+    except Unavailable:
+        return False
+    return True
+
+
+def text(root: Path, *arguments: str) -> str:
+    return ask(root, *arguments).decode(errors="replace").strip()
+
+
+def head(root: Path) -> str:
+    """The commit that the workspace stands at; empty before the first."""
+    return text(root, "rev-parse", "HEAD") if holds(root, "rev-parse", "--verify", "HEAD") else ""
+
+
+def upstream(root: Path, remote: str) -> Upstream:
+    """The branch on `remote` that has the name of the one here. Raises Invalid or Refused."""
+    known = text(root, "remote").split()
+    if remote not in known or not re.fullmatch(r"[A-Za-z0-9_][\w./-]*", remote):
+        raise Invalid(
+            f"there is no git remote {remote[:64]!r}",
+            do=f"there are: {', '.join(known)}"
+            if known
+            else f"add it: git remote add {remote} URL",
+        )
+    url = text(root, "remote", "get-url", "--push", remote)
+    if re.match(r"[\w+.-]*::", url) or url.startswith("-"):
+        raise Refused(
+            f"the git remote {remote} is {url[:64]!r}, which runs a command",
+            do=f"use a URL of one of: {', '.join(PROTOCOLS.split(':'))}, or a folder",
+        )
+    try:
+        branch = text(root, "symbolic-ref", "--short", "HEAD")
+    except Unavailable:
+        raise Refused(
+            "this repository is on no branch (detached HEAD)",
+            do="go back to one: git checkout BRANCH",
+        ) from None
+    return Upstream(remote, branch, url)
+
+
+def tip(root: Path, of: Upstream) -> str:
+    """The commit that the remote's branch is at; empty where it has no such branch."""
+    ref = f"refs/heads/{of.branch}"
+    said = text(root, "ls-remote", "--heads", "--", of.remote, ref)
+    found = [line.split("\t") for line in said.splitlines()]
+    return next(
+        (
+            commit
+            for commit, name in found
+            if name == ref and re.fullmatch(r"[0-9a-f]{40,64}", commit)
+        ),
+        "",
+    )
+
+
+def fetch(root: Path, of: Upstream, commit: str) -> None:
+    """Have a commit of the remote's branch here. No ref moves, so that a kill leaves no lock of one."""
+    if not holds(root, "cat-file", "-e", f"{commit}^{{commit}}"):
+        ask(
+            root, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head",
+            "--refmap=", "--", of.remote, f"refs/heads/{of.branch}",
+        )  # fmt: skip
+    if not holds(root, "cat-file", "-e", f"{commit}^{{commit}}"):
+        raise Unavailable(f"{of} moved while it was fetched", do="run the command again")
+
+
+def descends(root: Path, commit: str, ancestor: str) -> bool:
+    """Whether `commit` is `ancestor` or comes after it; all comes after nothing."""
+    return not ancestor or holds(root, "merge-base", "--is-ancestor", ancestor, commit)
+
+
+def tree(root: Path, commit: str, *paths: str) -> dict[str, Entry]:
+    """The files of a commit under some of the workspace's paths, by their path in it."""
+    out = {}
+    for line in ask(root, "ls-tree", "-r", "-z", "-l", commit, "--", *paths).split(b"\0"):
+        if line:
+            about, _, path = line.partition(b"\t")
+            mode, _, blob, size = about.decode().split()
+            out[os.fsdecode(path)] = Entry(mode, blob, int(size) if size != "-" else 0)
+    return out
+
+
+def contents(root: Path, entries: Sequence[Entry]) -> list[bytes]:
+    """The bytes of files in a commit, all by one command."""
+    asked = "".join(f"{entry.blob}\n" for entry in entries).encode()
+    said = ask(root, "cat-file", "--batch", stdin=asked)
+    out = []
+    for _ in entries:
+        line, _, said = said.partition(b"\n")
+        size = int(line.split()[2])
+        out.append(said[:size])
+        said = said[size + 1 :]
+    return out
+
+
+def in_the_way(root: Path, commit: str) -> list[str]:
+    """The files that moving to `commit` would overwrite: changed here, and not as they are there.
+
+    Paths in the repository's folder, which may be above the workspace's.
+    """
+    top = top_of(root)
+    assert top is not None
+    listed = ask(top, "diff", "--name-only", "--no-renames", "-z", "HEAD", commit).split(b"\0")
+    moving = {os.fsdecode(path) for path in listed if path}
+    status = ask(top, "status", "--porcelain", "--no-renames", "-z", "--untracked-files=all").split(
+        b"\0"
+    )
+    dirty = sorted(moving & {os.fsdecode(line[3:]) for line in status if line})
+    there = tree(top, commit, *dirty) if dirty else {}
+    return [path for path in dirty if not same(top, path, there.get(path))]
+
+
+def same(top: Path, path: str, entry: Entry | None) -> bool:
+    if entry is None:
+        return not (top / path).exists()
+    if not (top / path).is_file() or (top / path).is_symlink():
+        return False
+    return text(top, "hash-object", "--", path) == entry.blob
+
+
+def fast_forward(
+    root: Path, commit: str, paths: Sequence[str], lock: int | None = None
+) -> Committed:
+    """Move to a later commit. Never raises. paths: the files of it that are written already."""
+    folder = folder_of(root)
+    if folder is not None and not wait_for(folder / "index.lock"):
+        return Committed(
+            problem=f"{folder / 'index.lock'} exists: another git command runs, or one was killed"
+        )
+    try:
+        if paths:
+            ask(root, "add", "--force", "--", *paths, lock=lock)
+        ask(root, "merge", "--quiet", "--ff-only", "--no-autostash", commit, lock=lock)
+    except KtError as error:
+        return Committed(problem=error.what)
+    return Committed(commit)
+
+
+def push(root: Path, to: Upstream, commit: str) -> None:
+    """Give the remote's branch this commit, if it comes after what is there. Raises Refused, Unavailable.
+
+    Into a folder git would run that repository's hooks as this user: they are off.
+    """
+    quiet = (
+        ["--receive-pack=git -c core.hooksPath=/dev/null receive-pack"] if is_folder(to.url) else []
+    )
+    refspec = f"{commit}:refs/heads/{to.branch}"
+    try:
+        ask(
+            root,
+            "push",
+            "--quiet",
+            "--no-verify",
+            "--recurse-submodules=no",
+            *quiet,
+            "--",
+            to.remote,
+            refspec,
+        )
+    except Unavailable as error:
+        if tip(root, to) in ("", commit):
+            raise
+        raise Refused(
+            f"{to} has moved: another machine has pushed", do="kt pull, then kt push again"
+        ) from error
+
+
+def is_folder(url: str) -> bool:
+    """Whether git reaches this URL through the file system."""
+    return url.startswith("file://") or "://" not in url and ":" not in url.partition("/")[0]
