@@ -95,7 +95,8 @@ def verify(workspace: Workspace) -> list[Finding]:
     try:
         book, state = read(workspace)
     except KtError as error:
-        findings.append(Finding(error.where, error.what, error.do))
+        if not findings:  # else it is told already
+            findings.append(Finding(error.where, error.what, error.do))
     else:
         due = need.named(manifest.manifest(state))
         findings += verify_manifest(workspace, state)
@@ -108,33 +109,82 @@ def taken_back(workspace: Workspace) -> list[Finding]:
     """A history that git, or a hand, has replaced by an older or another one."""
     kept = workspace.local / KEPT
     path = workspace.root / HISTORY
-    if not kept.exists() or (path.exists() and path.samefile(kept)):
-        return []
+    if not kept.is_file():
+        return contradicted(workspace)
     try:
-        mine, disk = journal.read(kept), journal.read(path)
-    except KtError:
-        return []  # reported by whoever reads the history
-    if disk.events[: mine.seq] == mine.events:
-        return []
-    what = f"ends at event {disk.seq}, but this machine has written event {mine.seq}"
-    if disk.events != mine.events[: disk.seq]:
-        what = f"tells another story than this machine has written (its last event was {mine.seq})"
+        if path.is_file() and not path.is_symlink() and kept.read_bytes() == path.read_bytes():
+            return []
+        mine = journal.read(kept)
+    except (KtError, OSError):
+        return contradicted(workspace)  # what was kept is of no use
+    try:
+        disk = journal.read(path)
+    except KtError as error:
+        where, what = error.where, error.what
+    else:
+        if disk.events[: mine.seq] == mine.events:
+            return []
+        where, what = HISTORY, f"ends at event {disk.seq}, this machine has written {mine.seq}"
+        if disk.events != mine.events[: disk.seq]:
+            first = 1 + next(
+                n for n, event in enumerate(disk.events) if event not in mine.events[n : n + 1]
+            )
+            where = journal.at(Path(HISTORY), first)
+            what = f"event {first} is not the one that this machine has written"
     return [
         Finding(
-            HISTORY,
-            f"{what}: a git checkout, stash or reset, or an edit by hand",
-            "take it back: kt verify --fix",
+            where,
+            f"{what} (git checkout, stash, reset or merge, or an edit by hand)",
+            "take back what this machine wrote: kt verify --fix; or let the file stand: kt verify --accept",
             fixable=True,
         )
     ]
+
+
+def contradicted(workspace: Workspace) -> list[Finding]:
+    """The manifest bears the digest of the event it was derived from: a witness where none was kept.
+
+    A killed command leaves a manifest that is behind the history, never one that is ahead of it or
+    that knows another event of the same number.
+    """
+    try:
+        book = journal.read(workspace.root / HISTORY)
+        found = manifest.parse(files.read(workspace.root / manifest.MANIFEST))
+    except (KtError, FileNotFoundError):
+        return []  # reported by whoever reads them
+    if found.seq > book.seq:
+        where, what = (
+            HISTORY,
+            f"ends at event {book.seq}, {manifest.MANIFEST} was made at {found.seq}",
+        )
+    elif book.head_to(found.seq).head != found.head:
+        where = journal.at(Path(HISTORY), found.seq)
+        what = f"event {found.seq} is not the one that {manifest.MANIFEST} was made from"
+    else:
+        return []
+    return [
+        Finding(
+            where,
+            what,
+            "see which is right: git diff HEAD -- deployments; then, if the history is: kt verify --accept",
+        )
+    ]
+
+
+def forget(workspace: Workspace) -> None:
+    """What speaks against the history on disk: a person has decided that it stands. Under the lock."""
+    read(workspace)  # it must be sound
+    for path in (workspace.local / KEPT, workspace.root / manifest.MANIFEST):
+        with files.named("remove", path):
+            path.unlink(missing_ok=True)
 
 
 def verify_manifest(workspace: Workspace, state: State) -> list[Finding]:
     path = workspace.root / manifest.MANIFEST
     due = manifest.dump(manifest.manifest(state))
     try:
-        found = None if path.is_symlink() else path.read_bytes()
-    except OSError:
+        found = files.read(path)
+    except (FileNotFoundError, Corrupt):
         found = None
     if found == due or (found is None and state.seq == 0):
         return []

@@ -4,24 +4,23 @@ Each verb holds the lock, finishes what a killed command left, folds the history
 and applies one change: history.json, whose rename makes it a fact, then active.json, then one commit.
 """
 
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kt import change, files, git, journal
 from kt.change import Adopt, Change, Lock, Write
-from kt.deployments import audit, events, manifest, need, plan
+from kt.deployments import audit, events, manifest, plan
 from kt.deployments.events import HISTORY, AnyEvent
 from kt.deployments.history import State, fold
 from kt.deployments.manifest import MANIFEST, Manifest
 from kt.deployments.plan import Candidate, Stamp
-from kt.errors import Refused
-from kt.registry import absence, record
+from kt.errors import Corrupt, Refused
+from kt.registry import absence, load, record
 from kt.registry.register import Prepared
 from kt.workspace import Workspace
 
-Planner = Callable[[State], list[AnyEvent]]
+Planner = Callable[[State, Prepared | None], list[AnyEvent]]
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class Done:
     """What a command did, or with --dry-run would do.
 
     event: as appended, None where there was nothing to do. before, after: the manifests around it.
+    version: the name of a file's version.
     record: the event's digest. commit: git's, empty where it is pending or git is off.
     """
 
@@ -36,6 +36,7 @@ class Done:
     before: Manifest
     after: Manifest
     record: str = ""
+    version: str = ""
     commit: str = ""
     notes: Sequence[str] = field(default_factory=tuple)
     warnings: Sequence[str] = field(default_factory=tuple)
@@ -54,34 +55,33 @@ def deploy(
 
     A Prepared version that is new becomes part of the registry in the same change.
     """
-    prepared = candidate if isinstance(candidate, Prepared) else None
 
-    def planned(state: State, version: Candidate) -> list[AnyEvent]:
+    def planned(state: State, ready: Prepared | None) -> list[AnyEvent]:
+        version = candidate if ready is None else named(workspace, state, ready)
+        assert isinstance(version, Candidate)
         if traffic is None:
             return plan.deploy(state, version, stamp)
         return plan.experiment(state, version, experiment or version.version, traffic, stamp)
 
-    if prepared is None:
-        assert isinstance(candidate, Candidate)
-        return act(workspace, "deploy", lambda state: planned(state, candidate), dry_run=dry_run)
+    prepared = candidate if isinstance(candidate, Prepared) else None
+    return act(workspace, "deploy", planned, prepared=prepared, dry_run=dry_run)
 
-    def with_version(state: State) -> list[AnyEvent]:
-        active = state.serving(prepared.model).active
-        if (active.version if active else None) != prepared.parent:
-            raise Refused(
-                "the active version changed while the gates ran", do="run the same command again"
-            )
-        version = prepared.version(workspace)
-        return planned(state, Candidate(prepared.model, version, prepared.sha256, prepared.forced))
 
-    return act(workspace, "deploy", with_version, prepared=prepared, dry_run=dry_run)
+def named(workspace: Workspace, state: State, ready: Prepared) -> Candidate:
+    """A prepared version as a candidate. Refused where its gates compared with what is no longer active."""
+    active = state.serving(ready.model).active
+    if not ready.existing and (active.version if active else None) != ready.parent:
+        raise Refused(
+            "the active version changed while the gates ran", do="run the same command again"
+        )
+    return Candidate(ready.model, ready.version(workspace), ready.sha256, ready.forced)
 
 
 def ramp(
     workspace: Workspace, name: str, traffic: float, stamp: Stamp, *, dry_run: bool = False
 ) -> Done:
     return act(
-        workspace, "ramp", lambda state: plan.ramp(state, name, traffic, stamp), dry_run=dry_run
+        workspace, "ramp", lambda state, _: plan.ramp(state, name, traffic, stamp), dry_run=dry_run
     )
 
 
@@ -97,13 +97,13 @@ def promote(
     return act(
         workspace,
         "promote",
-        lambda state: plan.promote(state, name, stamp, evidence=evidence, force=force),
+        lambda state, _: plan.promote(state, name, stamp, evidence=evidence, force=force),
         dry_run=dry_run,
     )
 
 
 def end(workspace: Workspace, name: str, stamp: Stamp, *, dry_run: bool = False) -> Done:
-    return act(workspace, "end", lambda state: plan.end(state, name, stamp), dry_run=dry_run)
+    return act(workspace, "end", lambda state, _: plan.end(state, name, stamp), dry_run=dry_run)
 
 
 def roll_back(
@@ -119,7 +119,7 @@ def roll_back(
     return act(
         workspace,
         "rollback",
-        lambda state: plan.roll_back(state, choose(state), stamp, version=version, bad=bad),
+        lambda state, _: plan.roll_back(state, choose(state), stamp, version=version, bad=bad),
         dry_run=dry_run,
     )
 
@@ -134,27 +134,23 @@ def act(
 ) -> Done:
     """One command: lock, recover, fold, plan, apply. --dry-run holds no lock and writes nothing."""
     if dry_run:
+        change.refuse_if_busy(workspace)
         refuse_taken_back(workspace)
         book, state = audit.read(workspace)
         return decide(workspace, book, state, planner, prepared)[0]
     with change.locked(workspace, verb) as lock:
         book, state = recover(lock)
+        if prepared is not None:
+            prepared = prepared.settled(workspace)
         done, what = decide(workspace, book, state, planner, prepared)
         if what is None:
-            return Done(done.event, done.before, done.after, notes=lock.notes)
-        committed = change.apply(what, lock)
-        if prepared is not None and prepared.existing:
-            absence.clear(workspace, prepared.model, prepared.existing)  # its weights are here
-        keep(workspace)
-        return Done(
-            done.event,
-            done.before,
-            done.after,
-            done.record,
-            committed.commit,
-            lock.notes,
-            pending(committed),
-        )
+            return replace(done, notes=lock.notes)
+        with change.uninterrupted():
+            committed = change.apply(what, lock)
+            if prepared is not None and prepared.existing:
+                absence.clear(workspace, prepared.model, prepared.existing)  # its weights are here
+            keep(workspace)
+        return replace(done, commit=committed.commit, notes=lock.notes, warnings=pending(committed))
 
 
 def decide(
@@ -165,45 +161,59 @@ def decide(
     prepared: Prepared | None,
 ) -> tuple[Done, Change | None]:
     """What would be done, and the change that does it; no change where there is nothing to do."""
-    planned = planner(state)
+    planned = planner(state, prepared)
     before = manifest.manifest(state)
     new = [] if prepared is None else prepared.adopt(workspace)
+    version = "" if prepared is None else prepared.version(workspace)
     if not planned and not new:
-        return Done(None, before, before), None
+        return Done(None, before, before, version=version), None
+    if not planned:
+        assert prepared is not None
+        return Done(None, before, before, version=version), Change(
+            f"{prepared.model}: register {version}", new
+        )
     after = book.append([events.body(event) for event in planned])
-    then = manifest.manifest(with_head(fold(planned, state), after.head))
-    if prepared is None:
-        refuse_absent(workspace, before, then)
-    written: list[Write | Adopt] = [*new]
-    if planned:
-        written += [Write(HISTORY, after.text), Write(MANIFEST, manifest.dump(then))]
-    event = after.events[-1] if planned else None
-    message = (
-        f"{event['model']}: {events.describe(event)}" if event else f"register {written[0].path}"
-    )
-    done = Done(event, before, then, after.head if planned else "")
-    return done, Change(message, written)
+    then = manifest.manifest(replace(fold(planned, state), head=after.head))
+    if not new:
+        refuse_unsound(workspace, before, then)
+    event = after.events[-1]
+    message = f"{event['model']}: {events.describe(event)}"
+    written: list[Write | Adopt] = [
+        *new,
+        Write(HISTORY, after.text),
+        Write(MANIFEST, manifest.dump(then)),
+    ]
+    return Done(event, before, then, after.head, version), Change(message, written)
 
 
-def refuse_absent(workspace: Workspace, before: Manifest, after: Manifest) -> None:
-    """No traffic for a version whose weights are not on this machine."""
-    for model, version in need.named(after).keys() - need.named(before).keys():
-        if record.weights(workspace.root, model, version).exists():
-            continue
+def refuse_unsound(workspace: Workspace, before: Manifest, after: Manifest) -> None:
+    """No traffic for a version whose weights are not on this machine, or not what they were."""
+    for model, route in after.models.items():
+        served = route.active, *(route.experiment.treatments if route.experiment else ())
+        was = before.models.get(model)
+        already = {was.active.version} if was else set()
+        if was and was.experiment and route.experiment:
+            already |= {treatment.version for treatment in was.experiment.treatments}
+        for one in served:
+            if one.version not in already:
+                sound(workspace, model, one.version, one.sha256)
+
+
+def sound(workspace: Workspace, model: str, version: str, sha256: str) -> None:
+    """Raises Refused where weights are away, Corrupt where their digest is not what was deployed."""
+    path = record.weights(workspace.root, model, version)
+    if not path.exists():
         away = absence.of(workspace, model, version)
         raise Refused(
             f"the weights of {model}@{version} are not here: {away.sentence if away else 'they are missing'}",
             do=f"get them: kt pull {model}@{version}, or register the same file again: kt register FILE",
         )
-
-
-def with_head(state: State, head: str) -> State:
-    return State(state.seq, head, state.models)
+    load.check(path, sha256)
 
 
 def register(workspace: Workspace, prepared: Prepared, *, dry_run: bool) -> Done:
     """A version without traffic: known, gated, not served."""
-    return act(workspace, "register", lambda state: [], prepared=prepared, dry_run=dry_run)
+    return act(workspace, "register", lambda state, _: [], prepared=prepared, dry_run=dry_run)
 
 
 def recover(lock: Lock) -> tuple[journal.Journal, State]:
@@ -225,21 +235,23 @@ def refuse_taken_back(workspace: Workspace) -> None:
     """Nothing is built on a history that git or a hand took back: its numbers would be used twice."""
     change.must_be_workspace(workspace.root)
     for finding in audit.taken_back(workspace):
-        raise Refused(f"{finding.where} {finding.what}", do=finding.do)
+        raise Corrupt(finding.what, where=finding.where, do=finding.do)
 
 
 def keep(workspace: Workspace) -> None:
-    """Remember the history as written: a link, so that replacing the file leaves the kept one alone."""
+    """Remember the history as written, in a file of its own: an edit in place changes one of the two.
+
+    A witness, not a promise: not synced, and where it cannot be written the older one goes on.
+    """
     path, kept = workspace.root / HISTORY, workspace.local / audit.KEPT
-    if not path.exists() or (kept.exists() and kept.samefile(path)):
-        return
     aside = workspace.local / f"{files.ASIDE}{audit.KEPT}"
     try:
+        text = path.read_bytes()
+        if not kept.exists() or kept.read_bytes() != text:
+            aside.write_bytes(text)
+            aside.replace(kept)
+    except OSError:
         files.discard(aside)
-        os.link(path, aside)
-        aside.replace(kept)
-    except OSError:  # a file system without links: a copy does
-        files.write_whole(kept, path.read_bytes())
 
 
 def pending(committed: git.Committed) -> list[str]:
@@ -248,6 +260,14 @@ def pending(committed: git.Committed) -> list[str]:
     return [
         f"done, but not committed to git: {committed.problem}; the next kt command will commit it"
     ]
+
+
+def accept(workspace: Workspace) -> list[str]:
+    """What the history on disk says stands, though this machine wrote another: a person has decided so."""
+    with change.locked(workspace, "verify") as lock:
+        audit.forget(workspace)
+        recover(lock)
+        return [*lock.notes, f"{HISTORY} stands as it is on disk"]
 
 
 def fix(workspace: Workspace) -> list[str]:
@@ -261,4 +281,6 @@ def fix(workspace: Workspace) -> list[str]:
 
 def version_of(workspace: Workspace, model: str, version: str) -> Candidate:
     """A registered version as a candidate."""
-    return Candidate(model, version, record.read(workspace, model, version).sha256)
+    known = record.read(workspace, model, version)
+    forced = any(not verdict.passed for verdict in known.gates)
+    return Candidate(model, version, known.sha256, forced)

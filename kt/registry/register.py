@@ -8,7 +8,7 @@ version.
 
 import importlib.metadata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,14 @@ class Prepared:
     @property
     def sha256(self) -> str:
         return self.draft.sha256
+
+    def settled(self, workspace: Workspace) -> "Prepared":
+        """As it stands under the lock: another command may have registered these weights meanwhile."""
+        known = None if self.existing else same(workspace, self.draft)
+        if known is None:
+            return self
+        refuse_other_name(self.wanted, known)
+        return replace(self, existing=known.version, draft=known)
 
     def version(self, workspace: Workspace) -> str:
         """The version's name; for a new one decided under the lock."""
@@ -132,10 +140,7 @@ def judged(
 ) -> Prepared:
     """The draft with its gates' verdicts, or the version that it already is."""
     if known := same(workspace, draft):
-        if request.version and request.version != known.version:
-            raise Refused(
-                f"these weights are {draft.model}@{known.version} already", do="leave --version out"
-            )
+        refuse_other_name(request.version, known)
         heals = not intact(workspace, known)
         progress(
             "known",
@@ -147,6 +152,13 @@ def judged(
     forced = any(not verdict.passed for verdict in verdicts)
     judged_draft = draft.model_copy(update={"gates": verdicts})
     return Prepared(draft.model, request.version, "", draft.parent, forced, judged_draft, staged)
+
+
+def refuse_other_name(wanted: str, known: VersionRecord) -> None:
+    if wanted not in ("", known.version):
+        raise Refused(
+            f"these weights are {known.model}@{known.version} already", do="leave --version out"
+        )
 
 
 def choose_model(workspace: Workspace, request: Request, opened: Opened) -> str:
