@@ -310,9 +310,10 @@ def read(path: Path) -> Manifest:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
                 raise Corrupt("is no file", where=MANIFEST)
-            data = os.read(descriptor, LARGEST)
+            data = os.read(descriptor, min(found.st_size, LARGEST))
         finally:
             os.close(descriptor)
     except FileNotFoundError:
