@@ -55,10 +55,14 @@ class Adopt:
 
 @dataclass(frozen=True)
 class Change:
-    """Files in writing order, what nothing names yet first, and the message of the one commit."""
+    """Files in writing order, what nothing names yet first, and the message of the one commit.
+
+    to: the files are those of this fetched commit, and git moves to it in place of a new one.
+    """
 
     message: str
     files: Sequence[Write | Adopt]
+    to: str = ""
 
     @property
     def paths(self) -> list[str]:
@@ -151,7 +155,7 @@ def apply(change: Change, lock: Lock) -> git.Committed:
         note(workspace, change)
         with uninterrupted():
             doubt = publish(change, asides, workspace)
-            done = record(lock, change.paths, change.message)
+            done = record(lock, change.paths, change.message, change.to)
     finally:
         for aside in asides.values():
             files.discard(aside)  # those that were not renamed
@@ -231,13 +235,16 @@ def uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def record(lock: Lock, paths: Sequence[str], message: str) -> git.Committed:
+def record(lock: Lock, paths: Sequence[str], message: str, to: str = "") -> git.Committed:
     """The git commit of a change that has happened, and the end of its note."""
     workspace = lock.workspace
     if workspace.settings.git == "off":
         clear(workspace)
         return git.Committed()
-    done = git.commit(workspace.root, paths, message, lock.descriptor)
+    if to:
+        done = git.fast_forward(workspace.root, to, lock.descriptor)
+    else:
+        done = git.commit(workspace.root, paths, message, lock.descriptor)
     if not done.problem:
         clear(workspace)
     return done
@@ -251,7 +258,8 @@ def note(workspace: Workspace, change: Change) -> None:
     left = pending(workspace)
     paths = sorted({*left.get("paths", []), *change.paths})
     since = min(left.get("git_since", math.inf), time_of_day())
-    text = json.dumps({"message": change.message, "paths": paths, "git_since": since})
+    said = {"message": change.message, "paths": paths, "git_since": since, "to": change.to}
+    text = json.dumps(said)
     aside = files.stage(workspace.local / PENDING, text.encode())
     with files.named("write", workspace.local / PENDING):
         aside.replace(workspace.local / PENDING)
@@ -299,7 +307,11 @@ def catch_up(lock: Lock) -> None:
     if git.clear_own_locks(workspace.root, left.get("git_since", 0.0)):
         lock.notes.append("removed the lock of a git command that was killed with its kt command")
     paths = [path for path in map(str, left["paths"]) if (workspace.root / path).exists()]
-    done = record(lock, paths, f"recover: {left.get('message', '')}"[:200])
+    to = str(left.get("to", ""))
+    if to and not git.arrived(workspace.root, to, left["paths"]):
+        clear(workspace)  # the pull was killed before it became a fact
+        return
+    done = record(lock, paths, f"recover: {left.get('message', '')}"[:200], to)
     if done.commit:
         lock.notes.append(
             f"committed what an interrupted command had left: {left.get('message', '')}"

@@ -272,7 +272,7 @@ def identity() -> str:
 
 # What other machines share: a branch of a remote
 
-PROTOCOLS = "file:git:https:ssh"  # no ext::, which runs a command, and nothing that is not encrypted by itself but git's own
+PROTOCOLS = "file:git:https:ssh"  # not ext, which runs a command
 # What comes is checked object by object, a connection that stands still is given up, nothing recurses.
 OUTSIDE = (
     "-c", "transfer.fsckObjects=true",
@@ -328,7 +328,7 @@ def ask(root: Path, *arguments: str, stdin: bytes | None = None, lock: int | Non
             given.seek(0)
             out = repo.git.execute(
                 command,
-                istream=given,  # type: ignore[arg-type]  # a file, as Popen takes it
+                istream=given,
                 env=environment,
                 stdout_as_string=False,
                 strip_newline_in_stdout=False,
@@ -438,47 +438,66 @@ def contents(root: Path, entries: Sequence[Entry]) -> list[bytes]:
     return out
 
 
-def in_the_way(root: Path, commit: str) -> list[str]:
-    """The files that moving to `commit` would overwrite: changed here, and not as they are there.
+def differing(root: Path, commit: str) -> dict[str, str]:
+    """What moving to `commit` would overwrite: the files that it changes and that are changed here.
 
-    Paths in the repository's folder, which may be above the workspace's.
+    Each by its path in the repository's folder (which may be above the workspace's), and how it stands:
+    "there" as in that commit already, "begun" as a beginning of it, or "other".
     """
     top = top_of(root)
     assert top is not None
     listed = ask(top, "diff", "--name-only", "--no-renames", "-z", "HEAD", commit).split(b"\0")
     moving = {os.fsdecode(path) for path in listed if path}
-    status = ask(top, "status", "--porcelain", "--no-renames", "-z", "--untracked-files=all").split(
-        b"\0"
-    )
-    dirty = sorted(moving & {os.fsdecode(line[3:]) for line in status if line})
+    status = ask(top, "status", "--porcelain", "--no-renames", "-z", "--untracked-files=all")
+    dirty = sorted(moving & {os.fsdecode(line[3:]) for line in status.split(b"\0") if line})
     there = tree(top, commit, *dirty) if dirty else {}
-    return [path for path in dirty if not same(top, path, there.get(path))]
+    return {path: standing(top, path, there.get(path)) for path in dirty}
 
 
-def same(top: Path, path: str, entry: Entry | None) -> bool:
-    if entry is None:
-        return not (top / path).exists()
-    if not (top / path).is_file() or (top / path).is_symlink():
-        return False
-    return text(top, "hash-object", "--", path) == entry.blob
+def standing(top: Path, path: str, entry: Entry | None) -> str:
+    """How a file here compares with one in a commit, None where the commit lacks it."""
+    file = top / path
+    if entry is None or not file.is_file() or file.is_symlink():
+        return "there" if entry is None and not os.path.lexists(file) else "other"
+    if text(top, "hash-object", "--", path) == entry.blob:
+        return "there"
+    return "begun" if contents(top, [entry])[0].startswith(file.read_bytes()) else "other"
 
 
-def fast_forward(
-    root: Path, commit: str, paths: Sequence[str], lock: int | None = None
-) -> Committed:
-    """Move to a later commit. Never raises. paths: the files of it that are written already."""
-    folder = folder_of(root)
-    if folder is not None and not wait_for(folder / "index.lock"):
-        return Committed(
-            problem=f"{folder / 'index.lock'} exists: another git command runs, or one was killed"
-        )
+def arrived(root: Path, commit: str, paths: Sequence[str]) -> bool:
+    """Whether these files of the workspace stand as in a commit."""
     try:
-        if paths:
-            ask(root, "add", "--force", "--", *paths, lock=lock)
-        ask(root, "merge", "--quiet", "--ff-only", "--no-autostash", commit, lock=lock)
-    except KtError as error:
-        return Committed(problem=error.what)
+        there = tree(root, commit, *paths)
+        return all(standing(root, path, there.get(path)) == "there" for path in paths)
+    except (KtError, OSError):
+        return False
+
+
+def fast_forward(root: Path, commit: str, lock: int | None = None) -> Committed:
+    """Move to a later commit. Never raises; what fails is tried again by the next command.
+
+    Files that are written already are taken as they are; one that a killed git had begun is written anew.
+    """
+    folder, top = folder_of(root), top_of(root)
+    if folder is None or top is None or not wait_for(folder / "index.lock"):
+        return Committed(problem="another git command runs, or one was killed: index.lock exists")
+    try:
+        found = differing(root, commit)
+        if written := [path for path, how in found.items() if how == "there"]:
+            ask(top, "add", "--force", "--all", "--", *written, lock=lock)
+        for path in (path for path, how in found.items() if how == "begun"):
+            (top / path).unlink()
+        before = head(root)
+        ask(top, "read-tree", "-m", "-u", before, commit, lock=lock)
+        ask(top, "update-ref", "-m", "kt pull", "HEAD", commit, before, lock=lock)
+    except (KtError, OSError) as error:
+        return Committed(problem=getattr(error, "what", "") or str(error))
     return Committed(commit)
+
+
+def track(root: Path, of: Upstream, commit: str) -> None:
+    """Let `git status` know where the remote's branch is, as `git fetch` would. No harm where it cannot."""
+    holds(root, "update-ref", f"refs/remotes/{of}", commit)
 
 
 def push(root: Path, to: Upstream, commit: str) -> None:
@@ -512,4 +531,4 @@ def push(root: Path, to: Upstream, commit: str) -> None:
 
 def is_folder(url: str) -> bool:
     """Whether git reaches this URL through the file system."""
-    return url.startswith("file://") or "://" not in url and ":" not in url.partition("/")[0]
+    return url.startswith("file://") or ("://" not in url and ":" not in url.partition("/")[0])
