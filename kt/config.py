@@ -5,6 +5,7 @@ table (`[[gate]]`) is kept as it stands and checked by the plugin's `Settings`.
 """
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -267,5 +268,5 @@ def toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return f'"{value}"'
+        return json.dumps(value, ensure_ascii=False)
     return str(value)

@@ -33,9 +33,14 @@ def load(folder: str, name: str, root: Path, holds: tuple[str, ...]) -> ModuleTy
         sys.path.insert(0, str(root))
     try:
         module = importlib.import_module(name if own else f"kt.{folder}.{name}")
-    except ImportError as error:
+    except Exception as error:
+        if not own:
+            raise
+        reason = (
+            str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+        )
         raise Invalid(
-            f"{name} cannot be imported: {error}", do=f"a dotted path is looked for in {root}"
+            f"{name} cannot be imported: {reason}", do=f"a dotted path is looked for in {root}"
         ) from error
     missing = [wanted for wanted in holds if not hasattr(module, wanted)]
     if missing:

@@ -5,7 +5,7 @@ Only Typer is imported here; each verb imports its room when it runs, so that `k
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +14,7 @@ from kt import __version__
 from kt.cli import demo, deployments, diff, models, output, registry, serve, storage
 from kt.cli import workspace as workspaces
 from kt.cli.options import Json
-from kt.errors import EXIT_CODES, INTERRUPTED, KtError
+from kt.errors import EXIT_CODES, INTERRUPTED, Invalid, KtError, Unavailable
 
 app = typer.Typer(
     name="kt",
@@ -23,12 +23,12 @@ app = typer.Typer(
     add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 def help_on(
+    context: typer.Context,
     topic: Annotated[str, typer.Argument(metavar="TOPIC", help="exit-codes, or a verb.")] = "",
     json: Json = False,
 ) -> None:
@@ -40,7 +40,19 @@ def help_on(
         rows = [{"code": code, "meaning": meaning} for code, meaning in EXIT_CODES]
         output.emit({"exit_codes": rows}, output.table(("CODE", "MEANING"), EXIT_CODES))
         return
-    app([topic, "--help"] if topic else ["--help"], standalone_mode=False)
+    root = context.find_root()
+    verb = app_command(topic) if topic else root.command
+    if verb is None:
+        known = ", ".join(name for name, _ in VERBS)
+        raise Invalid(f"there is no help on {topic[:64]!r}", do=f"there is on: exit-codes, {known}")
+    about = root if verb is root.command else typer.Context(verb, parent=root, info_name=topic)
+    text = verb.get_help(about)
+    output.emit({"topic": topic, "text": text}, text)
+
+
+def app_command(name: str) -> Any:
+    """A verb as Typer holds it; None where there is none of this name."""
+    return getattr(typer.main.get_command(app), "commands", {}).get(name)
 
 
 # In the order in which a model meets them.
@@ -78,7 +90,7 @@ def version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def shared(
     context: typer.Context,
     workspace: Annotated[
@@ -96,28 +108,50 @@ def shared(
 ) -> None:
     output.run.workspace = workspace
     output.run.command = context.invoked_subcommand or ""
+    if context.invoked_subcommand is None:
+        output.write(context.get_help())
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """The console script. Never shows a traceback for what a person can mend."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    output.run.json = "--json" in given  # also where the command line is wrong
+    output.any_text()
     try:
-        code = app(standalone_mode=False)
-    except KtError as error:
-        output.fail(error)
-        code = error.code
-    except typer.Exit as done:
-        code = done.exit_code
+        code = app(given, prog_name="kt", standalone_mode=False)
+    except (KtError, OSError) as error:
+        code = fail(error)
     except (KeyboardInterrupt, typer.Abort):
         output.say("kt: interrupted")
         code = INTERRUPTED
-    except BrokenPipeError:
-        code = 0  # whoever read us has read enough
-        sys.stdout = None  # nothing more can be flushed
     except Exception as error:
-        if not hasattr(error, "exit_code"):
+        problem = usage(error)
+        if problem is None:
+            output.bug(error)
             raise
-        show = getattr(error, "show", None)  # a wrong command line, as Typer words it
-        if show:
-            show()
-        code = error.exit_code
+        output.fail(problem)
+        code = problem.code
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def fail(error: KtError | OSError) -> int:
+    if isinstance(error, BrokenPipeError):
+        sys.stdout = None  # whoever read us has read enough; nothing more can be flushed
+        return 0
+    if isinstance(error, OSError):  # of a file that nobody expected to fail
+        named = f"{error.filename}: " if error.filename else ""
+        error = Unavailable(
+            f"{named}{error.strerror or type(error).__name__}",
+            do="mend it, then see what is so: kt status",
+        )
+    output.fail(error)
+    return error.code
+
+
+def usage(error: Exception) -> Invalid | None:
+    """A wrong command line, which Typer words; None for any other exception."""
+    words = getattr(error, "format_message", None)
+    if words is None:
+        return None
+    verb = f" {output.run.command}" if output.run.command else ""
+    return Invalid(str(words()).rstrip("."), do=f"see: kt{verb} --help")

@@ -1,5 +1,6 @@
 """deploy, ramp, promote, end, rollback; status and history."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -131,7 +132,7 @@ def version_named(workspace: "Workspace", what: str, model: str) -> "Candidate |
     from kt.deployments.deploy import version_of
     from kt.errors import Invalid
 
-    if Path(what).exists() or "@" not in what:
+    if "@" not in what or os.path.lexists(what):
         return None
     name, _, version = what.partition("@")
     if model and model != name:
@@ -417,16 +418,17 @@ def history(
     from kt.deployments import audit
     from kt.deployments.events import describe
 
-    book, _ = audit.read(options.workspace())
+    workspace = options.workspace()
+    book, state = audit.read(workspace)
+    if model:
+        choose(workspace, state, model)
     if at:
         book = audit.at_time(book, at)
     events = [event for event in book.events if not model or event["model"] == model]
     shown = events[-last:] if last else events
     if jsonl:
-        import json as json_module
-
         for event in shown:
-            output.write(json_module.dumps(event, ensure_ascii=False))
+            output.write_json(event)
         return
     rows = [
         (
@@ -489,7 +491,7 @@ def status(
         result, text = look(workspace, model, at)
         if not watch:
             break
-        redraw(text)
+        redraw(result, text)
         import time
 
         time.sleep(every)
@@ -498,14 +500,13 @@ def status(
         raise typer.Exit(WARNING)
 
 
-def redraw(lines: list[str]) -> None:
-    """The same screen anew on a terminal; elsewhere one block after the other."""
+def redraw(result: dict[str, Any], lines: list[str]) -> None:
+    """The same screen anew on a terminal; elsewhere one block, or one JSON document, after the other."""
     import sys
 
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() and not output.run.json:
         sys.stdout.write("\x1b[H\x1b[2J")
-    for line in lines:
-        output.write(line)
+    output.emit(result, lines)
     sys.stdout.flush()
 
 
@@ -535,7 +536,7 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
         []
         if at
         else [
-            f"{finding.where} {finding.what}; {finding.do}"
+            f"{finding.where}: {finding.what}; {finding.do}"
             for finding in audit.taken_back(workspace)
         ]
     )

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from kt.workspace import Workspace
 
 
+LONGEST = 2_000  # characters of a reason
+
+
 def set_json(asked: bool) -> bool:
     output.run.json = output.run.json or asked
     return asked
@@ -73,8 +76,18 @@ def stamp(reason: str) -> "Stamp":
     """Who, when, why."""
     from kt import clock, git
     from kt.deployments.plan import Stamp
+    from kt.errors import Invalid
 
-    return Stamp(git.identity(), output.iso(clock.now()), reason)
+    if len(reason) > LONGEST:
+        raise Invalid(
+            f"it has {len(reason)} characters, at most {LONGEST} are kept", where="--reason"
+        )
+    return Stamp(text(git.identity()), output.iso(clock.now()), text(reason))
+
+
+def text(given: str) -> str:
+    """What a terminal hands over as Unicode: bytes that are none are replaced."""
+    return given.encode("utf-8", "replace").decode()
 
 
 def must_agree(yes: bool) -> None:

@@ -4,6 +4,7 @@ The same rows make the table and the JSON. Names and reasons come from other peo
 characters are shown as escapes, so that nobody's text moves the cursor.
 """
 
+import io
 import json
 import os
 import sys
@@ -42,7 +43,7 @@ def emit(result: Mapping[str, Any], text: str | Iterable[str]) -> None:
             "result": result,
             "warnings": run.warnings,
         }
-        write(json.dumps(document, default=plain, ensure_ascii=False))
+        write_json(document)
         return
     lines = [text] if isinstance(text, str) else list(text)
     if not run.quiet:
@@ -52,28 +53,40 @@ def emit(result: Mapping[str, Any], text: str | Iterable[str]) -> None:
 
 def fail(error: KtError) -> None:
     """An error: two lines on stderr, and with --json the same as a document on stdout."""
-    if run.json:
-        problem = {
-            "code": error.code,
-            "kind": error.kind,
-            "message": str(error),
-            "hint": error.do or None,
-        }
-        write(
-            json.dumps(
-                {
-                    "kt": SCHEMA,
-                    "command": run.command,
-                    "ok": False,
-                    "error": problem,
-                    "warnings": run.warnings,
-                },
-                ensure_ascii=False,
-            )
-        )
+    fail_json(error.code, error.kind, str(error), error.do)
     say(f"kt: {error}")
     if error.do:
         say(f"    {error.do}")
+
+
+def bug(error: Exception) -> None:
+    """What nobody expected: with --json a document too; its traceback follows on stderr."""
+    fail_json(KtError.code, KtError.kind, f"{type(error).__name__}: {error}", "")
+
+
+def fail_json(code: int, kind: str, message: str, hint: str) -> None:
+    if run.json:
+        write_json(
+            {
+                "kt": SCHEMA,
+                "command": run.command,
+                "ok": False,
+                "error": {"code": code, "kind": kind, "message": message, "hint": hint or None},
+                "warnings": run.warnings,
+            }
+        )
+
+
+def write_json(document: Mapping[str, Any]) -> None:
+    """One document in one line; in ASCII, so that no text in it can move a cursor."""
+    print(json.dumps(document, default=plain))
+
+
+def any_text() -> None:
+    """A terminal or a pipe of any encoding is written to: what it has no character for is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def write(line: str) -> None:

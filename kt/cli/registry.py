@@ -82,8 +82,8 @@ def register(
     workspace = options.workspace()
     stamp = options.stamp(reason)
     with prepared(workspace, path, stamp, model, version, family, config, force=force) as ready:
-        name = ready.version(workspace)
         done = room.register(workspace, ready, dry_run=dry_run)
+    name = done.version
     for text in (*done.notes, *done.warnings):
         output.warn(text)
     result = {
@@ -126,6 +126,7 @@ def models(
 
     Example: kt models sakt
     """
+    from kt.config import check_name
     from kt.deployments import audit
     from kt.registry import absence, record
 
@@ -147,7 +148,7 @@ def models(
         )
         output.emit({"models": found}, text)
         return
-    names = record.versions(workspace, model)
+    names = record.versions(workspace, check_name(model, "a model"))
     if not names:
         raise record.unknown(workspace, model, "")
     serving = state.serving(model)

@@ -54,6 +54,12 @@ def verify(
     fix: Annotated[
         bool, typer.Option("--fix", help="Mend what can be mended without losing anything.")
     ] = False,
+    accept: Annotated[
+        bool,
+        typer.Option(
+            "--accept", help="Let the history on disk stand, though this machine wrote another."
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Whether everything is as kt wrote it: history, manifest, records, weights, git. Exits 4 if not.
@@ -67,8 +73,8 @@ def verify(
 
     workspace = options.workspace()
     _ = workspace.settings  # a broken kt.toml is an error of its own
-    if fix:
-        for note in room.fix(workspace):
+    if fix or accept:
+        for note in room.accept(workspace) if accept else room.fix(workspace):
             output.warn(note)
     findings = audit.verify(workspace)
     book = len(findings)

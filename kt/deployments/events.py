@@ -6,16 +6,24 @@ the event is appended.
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 HISTORY = "deployments/history.json"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Traffic = Annotated[float, Field(ge=0, le=100)]  # percent of the units
+
+
+def check_time(at: str) -> str:
+    datetime.fromisoformat(at)  # raises ValueError: a 31st of February
+    return at
+
+
 Time = Annotated[
-    str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T\d\d:\d\d:\d\dZ$")
+    str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"), AfterValidator(check_time)
 ]
 
 

@@ -130,7 +130,7 @@ def fill(
         with unfilled():
             module = code.Model(config)
         module.load_state_dict(tensors, strict=True, assign=True)
-    except (RuntimeError, TypeError) as error:
+    except Exception as error:  # a family refuses a configuration in its own way
         raise Invalid(
             misfit(error), where=str(path), do="check the family and its configuration"
         ) from error
