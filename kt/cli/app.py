@@ -66,6 +66,7 @@ VERBS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("deploy", deployments.deploy),
     ("status", deployments.status),
     ("ramp", deployments.ramp),
+    ("canary", deployments.canary),
     ("promote", deployments.promote),
     ("end", deployments.end),
     ("rollback", deployments.rollback),
@@ -77,6 +78,8 @@ VERBS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("predict", serve.predict),
     ("verify", workspaces.verify),
     ("gc", storage.gc),
+    ("push", storage.push),
+    ("pull", storage.pull),
     ("config", workspaces.config),
     ("help", help_on),
 )

@@ -10,7 +10,9 @@ from kt.cli import complete, options, output
 from kt.cli.options import DryRun, ExitCode, Json, Model, Quiet, Reason
 
 if TYPE_CHECKING:
+    from kt.deployments import history as states
     from kt.deployments.deploy import Done
+    from kt.deployments.events import Canary
     from kt.deployments.history import Serving, State
     from kt.deployments.plan import Candidate
     from kt.predictor.presence import Presence
@@ -69,6 +71,24 @@ def deploy(
             "--config", metavar="FILE", help="The configuration of bare weights, as JSON."
         ),
     ] = None,
+    canary: Annotated[
+        str,
+        typer.Option(
+            "--canary", metavar="P,P,…", help="Shares to take one after the other: 10,25,50,100."
+        ),
+    ] = "",
+    every: Annotated[
+        str, typer.Option("--every", metavar="T", help="How long each lasts: 30s, 10m, 1h, 2d.")
+    ] = "1h",
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait", help="Until every running predictor serves it; undone if one cannot."
+        ),
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="S", min=1, help="With --wait: seconds at most.")
+    ] = 60.0,
     force: Annotated[
         bool,
         typer.Option("--force", help="Past the judging gates, never the safety ones; recorded."),
@@ -88,6 +108,7 @@ def deploy(
     workspace = options.workspace()
     stamp = options.stamp(reason)
     experiment = name_of_experiment(ab_test, traffic)
+    plan = canary_of(canary, every, traffic)
     share = 10.0 if traffic is None and ab_test else traffic
     if share == 100 and not ab_test:
         share = None  # all the traffic is a deployment, not an experiment
@@ -102,7 +123,13 @@ def deploy(
 
     def run(candidate: Any) -> "Done":
         return room.deploy(
-            workspace, candidate, stamp, traffic=share, experiment=experiment, dry_run=dry_run
+            workspace,
+            candidate,
+            stamp,
+            traffic=share,
+            experiment=experiment,
+            canary=plan,
+            dry_run=dry_run,
         )
 
     if reference := version_named(workspace, what, model):
@@ -114,7 +141,58 @@ def deploy(
             workspace, Path(what), stamp, model, version, family, config, force=force
         ) as candidate:
             done = run(candidate)
+    if wait and done.event and not dry_run:
+        wait_for_predictors(workspace, done, timeout)
     report(done, dry_run=dry_run, exit_code=exit_code, nothing=f"{what} has that traffic already")
+
+
+def canary_of(steps: str, every: str, traffic: float | None) -> "Canary | None":
+    """A canary's plan, as it is written on the command line."""
+    from pydantic import ValidationError
+
+    from kt.deployments.events import Canary
+    from kt.errors import Invalid
+
+    if not steps:
+        return None
+    if traffic is not None:
+        raise Invalid("the steps of a canary set the traffic", where="--traffic", do="leave it out")
+    try:
+        shares = [float(step) for step in steps.split(",")]
+        return Canary(steps=shares, every=seconds(every))
+    except (ValueError, ValidationError) as error:
+        raise Invalid(
+            f"{steps[:60]!r} are no shares", where="--canary", do="write them as 10,25,50,100"
+        ) from error
+
+
+def seconds(text: str) -> int:
+    """A duration as people write it: 30s, 10m, 1h, 2d."""
+    from kt.errors import Invalid
+
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    if not text[:-1].isdecimal() or text[-1:] not in units or len(text) > 9:
+        raise Invalid(
+            f"{text[:20]!r} is no duration", where="--every", do="write it as 30s, 10m, 1h or 2d"
+        )
+    return int(text[:-1]) * units[text[-1]]
+
+
+def wait_for_predictors(workspace: "Workspace", done: "Done", timeout: float) -> None:
+    """Return when all serve it. Raises Refused, the change undone, where one cannot."""
+    from kt.deployments import deploy as room
+    from kt.errors import Refused
+    from kt.predictor import presence
+
+    problem = presence.wait(workspace, done.after.seq, timeout)
+    if not problem:
+        return
+    undone = room.undo(workspace, done, options.stamp(f"undone: {problem}"[:200]))
+    raise Refused(
+        f"{problem}; the deployment is undone"
+        + (f" (event {undone.event['seq']})" if undone.event else ""),
+        do="see what the predictor says: kt status",
+    )
 
 
 def name_of_experiment(ab_test: str, traffic: float | None) -> str:
@@ -164,6 +242,58 @@ def ramp(
         exit_code=exit_code,
         nothing=f"{experiment} has {traffic:g} % already",
     )
+
+
+def canary(
+    action: Annotated[
+        str, typer.Argument(metavar="step", help="step: take the next step of what is due.")
+    ],
+    experiment: Annotated[
+        str,
+        typer.Argument(
+            metavar="[EXPERIMENT]",
+            help="One canary; all that run without.",
+            autocompletion=complete.experiments,
+        ),
+    ] = "",
+    now: Annotated[
+        bool, typer.Option("--now", help="Also before the step has lasted its time.")
+    ] = False,
+    reason: Reason = "",
+    dry_run: DryRun = False,
+    exit_code: ExitCode = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Advance canaries by the plans that `kt deploy --canary` stored: by hand, or every minute from cron.
+
+    Example: kt canary step
+    """
+    from kt.deployments import audit
+    from kt.deployments import deploy as room
+    from kt.errors import Invalid
+
+    if action != "step":
+        raise Invalid(f"there is no kt canary {action[:40]}", do="kt canary step")
+    workspace = options.workspace()
+    _, state = audit.read(workspace)
+    running = [
+        serving.experiment.name
+        for serving in state.models.values()
+        if serving.experiment and serving.experiment.canary
+    ]
+    stamp = options.stamp(reason or "canary")
+    taken = [
+        room.step(workspace, name, stamp, early=now, dry_run=dry_run)
+        for name in ([experiment] if experiment else running)
+    ]
+    advanced = [done for done in taken if done.event]
+    if len(advanced) == 1:
+        report(advanced[0], dry_run=dry_run, exit_code=exit_code, nothing="")
+        return
+    lines = [tell(done.event, done)[0] for done in advanced if done.event]
+    result = {"events": [done.event for done in advanced], "running": running, "dry_run": dry_run}
+    output.emit(result, lines or "nothing to do: no step of a canary is due")
 
 
 def promote(
@@ -583,9 +713,7 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
     lines = [output.table(("MODEL", "VARIANT", "VERSION", "TRAFFIC", "SINCE", "LABELS"), cells), ""]
     for name, serving in shown.items():
         if serving.experiment:
-            lines.append(
-                f"experiment  {serving.experiment.name} on {name}: undecided, no outcomes are recorded yet"
-            )
+            lines.append(f"experiment  {plan_of(name, serving.experiment)}")
     if not at:
         lines.append(f"predictor   {who_serves(predictors)}")
     if last:
@@ -594,6 +722,20 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
         )
     lines += [f"ATTENTION   {text}" for text in attention]
     return result, lines
+
+
+def plan_of(model: str, experiment: "states.Experiment") -> str:
+    """How an experiment stands, and what a canary's plan does next."""
+    from kt.deployments.plan import due_at
+
+    if experiment.canary is None:
+        return f"{experiment.name} on {model}: undecided, no outcomes are recorded yet"
+    steps = experiment.canary.steps
+    later = [share for share in steps if share > experiment.traffic]
+    after = (
+        f"{later[0]:g} % after {due_at(experiment)}: kt canary step" if later else "no step is left"
+    )
+    return f"{experiment.name} on {model}: canary at {experiment.traffic:g} %, {after}"
 
 
 def who_serves(predictors: "list[Presence]") -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from kt import change, files, git, journal
 from kt.change import Adopt, Change, Lock, Write
 from kt.deployments import audit, events, manifest, plan
-from kt.deployments.events import HISTORY, AnyEvent
+from kt.deployments.events import HISTORY, AnyEvent, Canary
 from kt.deployments.history import State, fold
 from kt.deployments.manifest import MANIFEST, Manifest
 from kt.deployments.plan import Candidate, Stamp
@@ -49,9 +49,10 @@ def deploy(
     *,
     traffic: float | None,
     experiment: str,
+    canary: Canary | None = None,
     dry_run: bool,
 ) -> Done:
-    """Give a version traffic: all of it, or a share in an experiment.
+    """Give a version traffic: all of it, a share in an experiment, or the shares of a canary's plan.
 
     A Prepared version that is new becomes part of the registry in the same change.
     """
@@ -59,6 +60,9 @@ def deploy(
     def planned(state: State, ready: Prepared | None) -> list[AnyEvent]:
         version = candidate if ready is None else named(workspace, state, ready)
         assert isinstance(version, Candidate)
+        if canary is not None:
+            name = experiment or version.version
+            return plan.canary(state, version, name, canary, stamp)
         if traffic is None:
             return plan.deploy(state, version, stamp)
         return plan.experiment(state, version, experiment or version.version, traffic, stamp)
@@ -75,6 +79,35 @@ def named(workspace: Workspace, state: State, ready: Prepared) -> Candidate:
             "the active version changed while the gates ran", do="run the same command again"
         )
     return Candidate(ready.model, ready.version(workspace), ready.sha256, ready.forced)
+
+
+def step(
+    workspace: Workspace, name: str, stamp: Stamp, *, early: bool, dry_run: bool = False
+) -> Done:
+    """The next step of a canary, if it is due."""
+    return act(
+        workspace,
+        "canary step",
+        lambda state, _: plan.step(state, name, stamp, early=early),
+        dry_run=dry_run,
+    )
+
+
+def undo(workspace: Workspace, done: Done, stamp: Stamp) -> Done:
+    """Take a change of traffic back that no predictor could follow. Raises Refused if more has happened."""
+    assert done.event is not None
+    event, model = done.event, str(done.event["model"])
+
+    def planned(state: State, _: Prepared | None) -> list[AnyEvent]:
+        if state.head != done.record:
+            raise Refused("something else was deployed meanwhile", do="look: kt status")
+        if event["kind"] == "traffic_changed":
+            trial = done.before.models[model].experiment
+            assert trial is not None
+            return plan.ramp(state, trial.name, trial.treatments[0].traffic, stamp)
+        return plan.roll_back(state, model, stamp)
+
+    return act(workspace, "deploy", planned, dry_run=False)
 
 
 def ramp(

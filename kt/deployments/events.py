@@ -47,6 +47,15 @@ class Deployed(Event):
     forced: bool = False
 
 
+class Canary(BaseModel):
+    """A plan for an experiment's traffic: the shares that it takes one after the other."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+
+    steps: list[Traffic] = Field(min_length=1)  # percent, rising; 100 promotes
+    every: int = Field(ge=0)  # seconds that each step lasts at least
+
+
 class ExperimentStarted(Event):
     """A version takes a share of the units, beside the active one."""
 
@@ -56,6 +65,7 @@ class ExperimentStarted(Event):
     sha256: Sha256
     traffic: Traffic
     forced: bool = False
+    canary: Canary | None = None
 
 
 class TrafficChanged(Event):
@@ -101,7 +111,8 @@ one = TypeAdapter[AnyEvent](Annotated[AnyEvent, Field(discriminator="kind")])
 
 def body(event: AnyEvent) -> dict[str, Any]:
     """An event as it is appended, in reading order; number and chain are the journal's."""
-    values = event.model_dump(mode="json")
+    without = isinstance(event, ExperimentStarted) and event.canary is None
+    values = event.model_dump(mode="json", exclude={"canary"} if without else None)
     first = {key: values.pop(key) for key in ("at", "by", "model", "kind")}
     return first | {key: value for key, value in values.items() if key not in ("seq", "prev")}
 
@@ -113,9 +124,9 @@ def describe(event: Mapping[str, Any]) -> str:
         case "deployed":
             return f"deploy {event['version']}{forced}"
         case "experiment_started":
-            return (
-                f"start {event['experiment']}: {event['version']} at {event['traffic']:g} %{forced}"
-            )
+            canary = " as a canary" if event.get("canary") else ""
+            what = f"{event['version']} at {event['traffic']:g} %{canary}{forced}"
+            return f"start {event['experiment']}: {what}"
         case "traffic_changed":
             return f"ramp {event['experiment']} to {event['traffic']:g} %"
         case "promoted":

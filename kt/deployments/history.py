@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 
 from kt.deployments.events import (
     AnyEvent,
+    Canary,
     Deployed,
     ExperimentEnded,
     ExperimentStarted,
@@ -44,6 +45,8 @@ class Experiment:
     traffic: float  # percent
     since: str
     phase: int  # seq of the event that last set the traffic
+    changed: str  # when that was, ISO 8601
+    canary: Canary | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +104,8 @@ def apply(serving: Serving, event: AnyEvent) -> Serving:
             return started(serving, event)
         case TrafficChanged():
             experiment = running(serving, event.experiment)
-            return replace(
-                serving, experiment=replace(experiment, traffic=event.traffic, phase=event.seq)
-            )
+            changed = replace(experiment, traffic=event.traffic, phase=event.seq, changed=event.at)
+            return replace(serving, experiment=changed)
         case Promoted():
             return promoted(serving, event)
         case ExperimentEnded():
@@ -151,7 +153,14 @@ def started(serving: Serving, event: ExperimentStarted) -> Serving:
         raise Impossible(f"{event.version} is active already")
     forced = serving.forced | {event.version} if event.forced else serving.forced - {event.version}
     experiment = Experiment(
-        event.experiment, event.version, event.sha256, event.traffic, event.at, event.seq
+        name=event.experiment,
+        version=event.version,
+        sha256=event.sha256,
+        traffic=event.traffic,
+        since=event.at,
+        phase=event.seq,
+        changed=event.at,
+        canary=event.canary,
     )
     return replace(serving, experiment=experiment, forced=forced)
 

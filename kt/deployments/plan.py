@@ -5,10 +5,13 @@ transition table; what is added here is the way out that a refusal names.
 """
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from kt.deployments.events import (
     AnyEvent,
+    Canary,
     Deployed,
     ExperimentEnded,
     ExperimentStarted,
@@ -96,6 +99,56 @@ def experiment(
             forced=candidate.forced,
         )
     ]
+
+
+def canary(
+    state: State, candidate: Candidate, name: str, plan: Canary, stamp: Stamp
+) -> list[AnyEvent]:
+    """An experiment that begins at the plan's first step and is advanced by `step`."""
+    rising = all(one < next_one for one, next_one in pairwise(plan.steps))
+    if not rising:
+        raise Invalid(
+            "the steps of a canary must rise", where="--canary", do="write them as 10,25,50,100"
+        )
+    refuse_experiment(candidate.model, state.serving(candidate.model))
+    return [
+        event.model_copy(update={"canary": plan})
+        for event in experiment(state, candidate, name, plan.steps[0], stamp)
+    ]
+
+
+def step(state: State, name: str, stamp: Stamp, *, early: bool = False) -> list[AnyEvent]:
+    """The next step of a canary, once this one has lasted; nothing before. early: at once."""
+    model, running = find(state, name)
+    if running.canary is None:
+        raise Refused(f"{name} is no canary", do=f"change its traffic by hand: kt ramp {name} P")
+    if not early and stamp.at < due_at(running):
+        return []
+    later = [share for share in running.canary.steps if share > running.traffic]
+    if later and later[0] < 100:
+        return [TrafficChanged(**common(state, model, stamp), experiment=name, traffic=later[0])]
+    if not later and running.canary.steps[-1] < 100:
+        return []  # a plan that ends below 100 leaves the promotion to a person
+    return [
+        Promoted(
+            **common(state, model, stamp),
+            experiment=name,
+            version=running.version,
+            label=f"canary-{name}",
+            evidence={
+                "verdict": "canary",
+                "steps": running.canary.steps,
+                "every": running.canary.every,
+            },
+        )
+    ]
+
+
+def due_at(running: Experiment) -> str:
+    """When a canary's present step has lasted, ISO 8601."""
+    assert running.canary is not None
+    began = datetime.fromisoformat(running.changed)
+    return (began + timedelta(seconds=running.canary.every)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def ramp(state: State, name: str, traffic: float, stamp: Stamp) -> list[AnyEvent]:

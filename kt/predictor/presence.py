@@ -7,6 +7,7 @@ lock is free belongs to a process that has ended, however it ended.
 import fcntl
 import json
 import os
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -88,3 +89,18 @@ def is_held(descriptor: int) -> bool:
     except BlockingIOError:
         return True
     return False
+
+
+def wait(workspace: Workspace, seq: int, timeout: float) -> str:
+    """Wait until every running predictor serves event `seq` or a later one.
+
+    Returns why one does not, or nothing: also where none is running.
+    """
+    deadline = time.monotonic() + timeout
+    while behind := [found for found in alive(workspace) if found.seq < seq]:
+        if cannot := next((found for found in behind if f"seq {seq} " in found.reason), None):
+            return f"predictor {cannot.pid}: {cannot.reason}"
+        if time.monotonic() > deadline:
+            return f"predictor {behind[0].pid} has not followed within {timeout:g} s"
+        time.sleep(0.05)
+    return ""
