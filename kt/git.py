@@ -488,6 +488,8 @@ def fast_forward(root: Path, commit: str, lock: int | None = None) -> Committed:
         for path in (path for path, how in found.items() if how == "begun"):
             (top / path).unlink()
         before = head(root)
+        if not descends(root, commit, before):
+            return Committed(problem=f"this branch has gone on since {commit[:7]} was fetched")
         ask(top, "read-tree", "-m", "-u", before, commit, lock=lock)
         ask(top, "update-ref", "-m", "kt pull", "HEAD", commit, before, lock=lock)
     except (KtError, OSError) as error:

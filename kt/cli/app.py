@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from kt import __version__
-from kt.cli import demo, deployments, diff, models, output, registry, serve, storage
+from kt.cli import demo, deployments, diff, keys, models, output, registry, serve, storage
 from kt.cli import workspace as workspaces
 from kt.cli.options import Json
 from kt.errors import EXIT_CODES, INTERRUPTED, Invalid, KtError, Unavailable
@@ -75,6 +75,7 @@ VERBS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("show", registry.show),
     ("diff", diff.diff),
     ("serve", serve.serve),
+    ("key", keys.key),
     ("predict", serve.predict),
     ("verify", workspaces.verify),
     ("gc", storage.gc),

@@ -1,14 +1,18 @@
 """gc, push, pull: which weights lie on this machine."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kt.cli import options, output
+from kt.cli import complete, options, output
 from kt.cli.options import DryRun, ExitCode, Json, Quiet
 
 if TYPE_CHECKING:
-    from kt.deployments.need import Stored
+    from kt.deployments.need import Key, Stored
+    from kt.deployments.sync import Watch, Weights
+    from kt.registry.remote import Moved
 
 
 def gc(
@@ -95,3 +99,225 @@ def listing(remove: "list[Stored] | Any") -> list[str]:
 
 def count(of: Any) -> str:
     return "1 version" if len(of) == 1 else f"{len(of)} versions"
+
+
+def push(
+    name: Annotated[
+        str, typer.Argument(metavar="[REMOTE]", help="A git remote, if not the one in kt.toml.")
+    ] = "",
+    dry_run: DryRun = False,
+    exit_code: ExitCode = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Give other machines what is here: weights to the store of kt.toml, then the branch to git.
+
+    The store is a folder or any URL of fsspec ([remote] url); weights lie in it by their sha256. The
+    branch only ever goes forward: where another machine has pushed meanwhile, this is refused.
+
+    Example: kt push
+    """
+    from kt.deployments import sync
+    from kt.errors import ACTION_NEEDED
+
+    with watching() as watch:
+        done = sync.push(options.workspace(), name, dry_run=dry_run, tell=output.step, watch=watch)
+    for note in done.notes:
+        output.warn(note)
+    result = {
+        "dry_run": dry_run,
+        "sent": [moved(one) for one in done.sent],
+        "absent": [named(key) for key in done.absent],
+        "branch": done.branch or None,
+        "commit": done.commit or None,
+        "moved": done.moved,
+    }
+    would = "would be " if dry_run else ""
+    size = output.bytes_of(sum(one.size for one in done.sent))
+    lines = [f"  {one.name}  {output.bytes_of(one.size)}" for one in done.sent if dry_run]
+    text = []
+    if done.sent:
+        text.append(f"the weights of {count(done.sent)}, {size}, {would or 'are '}sent")
+    if done.moved:
+        text.append(f"{done.branch} {would or 'is '}moved to {done.commit[:7]}")
+    output.emit(result, [*lines, "; ".join(text) or "nothing to push: all of it is there"])
+    if dry_run and exit_code and (done.sent or done.moved):
+        raise typer.Exit(ACTION_NEEDED)
+
+
+def pull(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="[REMOTE|MODEL@VERSION]",
+            help="A git remote, if not the one in kt.toml; or one version, for its weights alone.",
+            autocompletion=complete.versions,
+        ),
+    ] = "",
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Again and again, until interrupted.")
+    ] = False,
+    every: Annotated[
+        float,
+        typer.Option("--every", metavar="S", min=0.2, help="With --follow: seconds in between."),
+    ] = 10.0,
+    keep: Annotated[
+        int,
+        typer.Option(
+            "--keep",
+            metavar="N",
+            min=1,
+            help="Of each model fetch the N newest versions and N steps of rollback.",
+        ),
+    ] = 3,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Fetch the weights of every version.")
+    ] = False,
+    dry_run: DryRun = False,
+    exit_code: ExitCode = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Take over what other machines have pushed: the weights that their manifest names, then the rest.
+
+    Weights are hashed on arrival, their history is checked against the one here, and predictors follow
+    once all is there. Only a fast-forward is followed: where two machines have deployed, both sides
+    are shown and a person decides. A pull that was interrupted goes on where it stopped.
+
+    Example: kt pull --follow --every 30
+    """
+    from kt.errors import ACTION_NEEDED, KtError
+
+    if "@" in what:
+        pull_one(what)
+        return
+    said = ""
+    while True:
+        try:
+            changed = pull_once(what, keep, everything=everything, dry_run=dry_run, silent=follow)
+            said = ""
+        except KtError as error:
+            if not follow:
+                raise
+            if str(error) != said:  # not again at every look
+                output.say(f"kt: {error}")
+                output.say(f"    {error.do}")
+            said = str(error)
+        if not follow:
+            break
+        import time
+
+        time.sleep(every)
+    if dry_run and exit_code and changed:
+        raise typer.Exit(ACTION_NEEDED)
+
+
+def pull_once(name: str, keep: int, *, everything: bool, dry_run: bool, silent: bool) -> bool:
+    """One pull and what it prints; with `silent` nothing where nothing has changed."""
+    from kt.deployments import sync
+    from kt.deployments.events import describe
+
+    with watching() as watch:
+        done = sync.pull(
+            options.workspace(),
+            name,
+            options.stamp(""),
+            keep=keep,
+            everything=everything,
+            dry_run=dry_run,
+            tell=output.step,
+            watch=watch,
+        )
+    for note in done.notes:
+        output.warn(note)
+    for key in done.absent:
+        output.warn(f"the weights of {'@'.join(key)} are not in the store")
+    if done.problem:
+        output.warn(
+            f"done, but git does not follow yet: {done.problem}; the next kt command tries again"
+        )
+    changed = bool(done.got or done.moved)
+    if silent and not changed:
+        return False
+    result = {
+        "dry_run": dry_run,
+        "got": [moved(one) for one in done.got],
+        "absent": [named(key) for key in done.absent],
+        "events": done.events,
+        "commit": done.commit or None,
+        "moved": done.moved,
+    }
+    told = [f"  event {e['seq']}  {e['at']}  {e['model']}: {describe(e)}" for e in done.events]
+    size = output.bytes_of(sum(one.size for one in done.got))
+    would = "would be " if dry_run else ""
+    text = []
+    if done.got:
+        text.append(f"the weights of {count(done.got)}, {size}, {would or 'are '}fetched")
+    if done.moved:
+        text.append(f"this branch {would or 'is '}moved to {done.commit[:7]}")
+    output.emit(result, [*told, "; ".join(text) or "nothing to pull: all of it is here"])
+    return changed
+
+
+def pull_one(what: str) -> None:
+    """The weights of one version."""
+    from kt.deployments import sync
+
+    key = options.version_of(what)
+    with watching() as watch:
+        one = sync.fetch_one(options.workspace(), key, watch=watch)
+    got = [moved(one)] if one else []
+    result = {
+        "dry_run": False,
+        "got": got,
+        "absent": [],
+        "events": [],
+        "commit": None,
+        "moved": False,
+    }
+    text = f"the weights of {what} are here" + ("" if one else " already")
+    output.emit(result, f"{text}.  Next: kt deploy {what}")
+
+
+def moved(one: "Weights") -> dict[str, Any]:
+    return {
+        "model": one.key[0],
+        "version": one.key[1],
+        "sha256": one.sha256,
+        "size": one.size,
+    }
+
+
+def named(key: "Key") -> dict[str, str]:
+    return {"model": key[0], "version": key[1]}
+
+
+@contextmanager
+def watching() -> "Iterator[Watch]":
+    """A progress bar for what moves, where a person watches."""
+    if not output.interactive() or output.run.quiet:
+        yield lambda _name, _size: lambda _bytes: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        "{task.description}",
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+
+        def watch(name: str, size: int) -> "Moved":
+            task = bars.add_task(name, total=size)
+            return lambda more: bars.advance(task, more)
+
+        yield watch

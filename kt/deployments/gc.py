@@ -14,7 +14,7 @@ from kt.deployments.deploy import recover
 from kt.deployments.need import Key, Stored
 from kt.deployments.plan import Stamp
 from kt.errors import KtError, Unavailable, Unconfirmed
-from kt.registry import absence, record
+from kt.registry import absence, record, remote
 from kt.registry.absence import Absence
 from kt.workspace import Workspace
 
@@ -45,14 +45,15 @@ def look(workspace: Workspace, served: Served, keep: int) -> Plan:
     _, state = audit.read(workspace)
     found = stored(workspace)
     reasons = need.needed(state, found, served(), keep)
-    return Plan(need.unneeded(found, reasons), reasons, weigh(change.leftovers(workspace)))
+    return Plan(need.unneeded(found, reasons), reasons, weigh(leftovers(workspace)))
 
 
 def collect(
     workspace: Workspace, served: Served, keep: int, agreed: Collection[Key], stamp: Stamp
 ) -> Collected:
     """Remove what was agreed to, and is still not needed. Raises Unavailable where a command needs more."""
-    left = weigh(change.leftovers(workspace))
+    left = leftovers(workspace)
+    weight = weigh(left)
     with change.locked(workspace, "gc") as lock:
         recover(lock)
         if change.preparing(workspace):
@@ -72,7 +73,14 @@ def collect(
         for one in stored(workspace):
             if one.size:
                 absence.clear(workspace, *one.key)  # of weights that have come back
-    return Collected(removed, sum(one.size for one in removed) + left, failed, lock.notes)
+        for path in left:
+            files.discard(path)  # the lock has swept the rest
+    return Collected(removed, sum(one.size for one in removed) + weight, failed, lock.notes)
+
+
+def leftovers(workspace: Workspace) -> list[Path]:
+    """Of killed commands: what they left half written, and what a pull had fetched and not used."""
+    return [*change.leftovers(workspace), *remote.partial(workspace)]
 
 
 def remove(workspace: Workspace, one: Stored, why: Absence) -> None:

@@ -48,8 +48,12 @@ def of(workspace: Workspace, model: str, version: str) -> Absence | None:
 
 def mark(workspace: Workspace, model: str, version: str, absence: Absence) -> None:
     """Say so before the weights go: killed in between, they are there and the mark means nothing."""
-    data = json.dumps(asdict(absence)).encode() + b"\n"
-    files.write_whole(record.folder(workspace, model, version) / MARK, data)
+    files.write_whole(record.folder(workspace, model, version) / MARK, dump(absence))
+
+
+def dump(absence: Absence) -> bytes:
+    """What a mark holds."""
+    return json.dumps(asdict(absence)).encode() + b"\n"
 
 
 def clear(workspace: Workspace, model: str, version: str) -> None:

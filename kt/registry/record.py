@@ -111,13 +111,18 @@ def read(workspace: Workspace, model: str, version: str) -> VersionRecord:
         raise unknown(workspace, model, version) from None
     except OSError as error:
         raise Corrupt(f"cannot be read: {error.strerror}", where=str(path)) from error
+    return parse(data, path)
+
+
+def parse(data: bytes, path: Path) -> VersionRecord:
+    """A record's bytes; its path, which need not be on disk, names model and version. Raises Corrupt."""
     try:
         record = VersionRecord.model_validate_json(data)
     except ValidationError as error:
         raise Corrupt(
             f"is not a record: {error.errors()[0]['msg']}", where=str(path), do=RESTORE
         ) from error
-    if record.digest != digest(record) or (record.model, record.version) != (model, version):
+    if record.digest != digest(record) or (record.model, record.version) != path.parts[-3:-1]:
         raise Corrupt("is not what kt wrote", where=str(path), do=RESTORE)
     return record
 

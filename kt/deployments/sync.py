@@ -1,0 +1,509 @@
+"""kt push and kt pull: what machines share. Weights first and git second, so that whoever has a manifest
+can have what it names.
+
+    push   weights that the store lacks, by digest; then the branch, if it comes after what is there
+    pull   fetch; read their history and records as data and check them; fetch the weights that their
+           manifest names; then write records, history and manifest as any change is written; then
+           move the branch
+
+Only a fast-forward is followed. Two machines that have both deployed are shown to a person: kt never
+merges histories. What comes from a remote is believed when it holds together: their history is a chain
+that goes on where ours ends, their manifest is what it says, versions that are here have not changed,
+and nothing in kt's folders is a link or has a name that kt would not give.
+"""
+
+import os
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kt import change, config, files, git, journal
+from kt.change import Adopt, Change, Lock, Write
+from kt.deployments import audit, gc, manifest, need
+from kt.deployments.deploy import keep as remember
+from kt.deployments.deploy import recover, refuse_taken_back
+from kt.deployments.events import HISTORY, describe
+from kt.deployments.history import State
+from kt.deployments.manifest import MANIFEST
+from kt.deployments.need import Key, Stored
+from kt.deployments.plan import Stamp
+from kt.errors import Corrupt, Refused, Unavailable
+from kt.git import Entry, Upstream
+from kt.journal import Journal
+from kt.registry import absence, record, remote
+from kt.registry.absence import Absence
+from kt.registry.remote import Store
+from kt.workspace import ROOMS, Workspace
+
+SERVED = (
+    "active",
+    "experiment",
+)  # of the reasons in need.py, those that a predictor cannot do without
+LARGEST = 100 << 20  # bytes of a file of kt's that comes from a remote
+Tell = Callable[[str, str], None]  # a step and what came of it
+Watch = Callable[[str, int], remote.Moved]  # what moves and its bytes -> told of each part
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A version's weights, wherever they are."""
+
+    key: Key
+    sha256: str
+    size: int  # bytes
+
+    @property
+    def name(self) -> str:
+        return "@".join(self.key)
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """sent: what the store lacked. absent: versions whose weights are neither here nor there."""
+
+    sent: Sequence[Weights]
+    absent: Sequence[Key]
+    branch: str  # remote/branch, empty with git off
+    commit: str  # that the branch is at now
+    moved: bool  # the branch has moved
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """got: weights that came. absent: wanted ones that the store lacks. events: those that are new here."""
+
+    got: Sequence[Weights]
+    absent: Sequence[Key]
+    events: Sequence[Mapping[str, object]]
+    commit: str  # that the branch is at now, empty with git off
+    moved: bool
+    notes: Sequence[str] = field(default_factory=tuple)
+    problem: str = ""  # why git does not follow yet
+
+
+@dataclass(frozen=True)
+class Theirs:
+    """A fetched commit, checked. fresh: the records that are not here; files: what kt writes, in order."""
+
+    commit: str
+    book: Journal
+    state: State
+    known: Mapping[Key, record.VersionRecord]
+    fresh: Mapping[Key, bytes]
+    files: Sequence[Write]
+
+
+def push(workspace: Workspace, name: str, *, dry_run: bool, tell: Tell, watch: Watch) -> Pushed:
+    """Give other machines what is here. Raises Refused where they have deployed meanwhile."""
+    store = remote.open_store(workspace)
+    with change.locked(workspace, "push") as lock:
+        _, state = recover(lock)
+        notes = tuple(lock.notes)
+    to, here = None, ""
+    if workspace.settings.git == "on":
+        to = git.upstream(workspace.root, name or workspace.settings.remote.git)
+        here = standing(workspace)
+        there = git.tip(workspace.root, to)
+        if there:
+            git.fetch(workspace.root, to, there)
+        if not git.descends(workspace.root, here, there):
+            raise behind(workspace, to, here, there)
+    sent, absent = send(workspace, store, state, dry_run=dry_run, tell=tell, watch=watch)
+    if to is None:
+        return Pushed(sent, absent, "", "", False, notes)
+    moved = there != here
+    if moved and not dry_run:
+        git.push(workspace.root, to, here)
+        tell("pushed", f"{to} {here[:7]}")
+    return Pushed(sent, absent, str(to), here, moved, notes)
+
+
+def standing(workspace: Workspace) -> str:
+    """The commit that holds the history as it stands on disk. Raises Unavailable where none does."""
+    text = git.committed(workspace.root, HISTORY)
+    path = workspace.root / HISTORY
+    if (text or b"") != (path.read_bytes() if path.exists() else b"") or change.pending(workspace):
+        raise Unavailable(
+            "the last change is not committed to git yet",
+            do="see why: kt doctor; then run this again",
+        )
+    return git.head(workspace.root)
+
+
+def send(
+    workspace: Workspace, store: Store, state: State, *, dry_run: bool, tell: Tell, watch: Watch
+) -> tuple[list[Weights], list[Key]]:
+    """Upload what the store lacks, what is served first. A file of another size there is replaced."""
+    held = store.held()
+    due = need.named(manifest.manifest(state))
+    sent, absent = [], []
+    for one in sorted(all_weights(workspace), key=lambda one: one.key not in due):
+        if held.get(one.sha256) == one.size:
+            continue
+        path = record.weights(workspace.root, *one.key)
+        if path.is_file():
+            if not dry_run:
+                store.put(path, one.sha256, watch(one.name, one.size))
+                tell("sent", f"{one.name}  {one.size:,} bytes")
+            held[one.sha256] = one.size
+            sent.append(one)
+        elif due.get(one.key) in SERVED:
+            raise Refused(
+                f"{one.name} is served, and its weights are neither here nor in the store",
+                do=f"push from the machine that has them, or register the file again: kt register FILE --model {one.key[0]}",
+            )
+        else:
+            absent.append(one.key)
+    return sent, absent
+
+
+def all_weights(workspace: Workspace) -> Iterator[Weights]:
+    for one in gc.stored(workspace):
+        known = record.read(workspace, *one.key)
+        yield Weights(one.key, known.sha256, known.size)
+
+
+def pull(
+    workspace: Workspace,
+    name: str,
+    stamp: Stamp,
+    *,
+    keep: int,
+    everything: bool,
+    dry_run: bool,
+    tell: Tell,
+    watch: Watch,
+) -> Pulled:
+    """Take over what other machines have pushed, and the weights that are needed here.
+
+    keep: as in `need.py`. everything: the weights of all versions. Raises Refused where both sides
+    have deployed, Corrupt where theirs does not hold together; nothing is changed then.
+    """
+    store = remote.open_store(workspace)
+    change.refuse_if_busy(workspace)
+    refuse_taken_back(workspace)
+    book, state = audit.read(workspace)
+    source, theirs = look(workspace, name, book)
+    known = {one.key: record.read(workspace, *one.key) for one in gc.stored(workspace)}
+    if theirs is not None:
+        known, state = {**known, **theirs.known}, theirs.state
+    reasons = need.needed(
+        state, [Stored(*key, held.created_at) for key, held in known.items()], keep=keep
+    )
+    if everything:
+        reasons = {**dict.fromkeys(known, "asked for"), **reasons}
+    wanted, absent = choose(workspace, store, known, reasons)
+    events = theirs.book.events[book.seq :] if theirs else []
+    here = theirs.commit if theirs else git.head(workspace.root) if source else ""
+    if dry_run:
+        return Pulled(wanted, absent, events, here, theirs is not None)
+    if not wanted and theirs is None:
+        mark_absent(workspace, reasons, stamp)
+        return Pulled((), absent, (), here, False)
+    with remote.incoming(workspace) as folder:
+        for one in wanted:
+            store.fetch(one.sha256, one.size, folder / one.sha256, watch(one.name, one.size))
+            tell("got", f"{one.name}  {one.size:,} bytes")
+        with change.locked(workspace, "pull") as lock:
+            if recover(lock)[0].events != book.events:
+                raise Refused("another command has deployed meanwhile", do="run this again")
+            done = take(lock, folder, wanted, theirs, stamp)
+            mark_absent(workspace, reasons, stamp)
+            remember(workspace)
+        for one in wanted:
+            files.discard(folder / one.sha256)
+    if source and theirs and not done.problem:
+        git.track(workspace.root, source, theirs.commit)
+    return Pulled(wanted, absent, events, here, theirs is not None, tuple(lock.notes), done.problem)
+
+
+def fetch_one(workspace: Workspace, key: Key, *, watch: Watch) -> Weights | None:
+    """One version's weights; None where they are here. Raises Invalid for an unknown version."""
+    store = remote.open_store(workspace)
+    known = record.read(workspace, *key)
+    one = Weights(key, known.sha256, known.size)
+    if record.weights(workspace.root, *key).exists():
+        return None
+    if one.sha256 not in store.held():
+        raise lacking(one)
+    with remote.incoming(workspace) as folder:
+        store.fetch(one.sha256, one.size, folder / one.sha256, watch(one.name, one.size))
+        with change.locked(workspace, "pull") as lock:
+            recover(lock)
+            put_in_place(lock, folder, [one])
+        files.discard(folder / one.sha256)
+    return one
+
+
+def look(workspace: Workspace, name: str, book: Journal) -> tuple[Upstream | None, Theirs | None]:
+    """The remote's branch, and what is new there: None where it has nothing that is not here."""
+    if workspace.settings.git == "off":
+        return None, None
+    source = git.upstream(workspace.root, name or workspace.settings.remote.git)
+    there, here = git.tip(workspace.root, source), git.head(workspace.root)
+    if not there:
+        raise Refused(f"there is no {source} yet", do="give it what is here: kt push")
+    git.fetch(workspace.root, source, there)
+    if git.descends(workspace.root, here, there):
+        return source, None
+    if not git.descends(workspace.root, there, here):
+        raise parted(workspace, source, there, book)
+    return source, read_theirs(workspace, there, book)
+
+
+def read_theirs(workspace: Workspace, commit: str, book: Journal) -> Theirs:
+    """A fetched commit as data, checked against itself and against what is here."""
+    root = workspace.root
+    found = git.tree(root, commit, *ROOMS, "kt.toml", ".kt")
+    for path, entry in found.items():
+        refuse_entry(path, entry)
+    names = [path for path in found if written_by_kt(path)]
+    data = dict(zip(names, git.contents(root, [found[name] for name in names]), strict=True))
+    if "kt.toml" in data:
+        config.parse(data.pop("kt.toml"), Path(f"{commit[:7]}:kt.toml"))
+    theirs = read_book(data.get(HISTORY, b""), commit)
+    if theirs.events[: book.seq] != book.events:
+        raise Refused(
+            f"their history does not go on where ours ends (event {book.seq})",
+            where=f"{commit[:7]}:{HISTORY}",
+            do="somebody rewrote it; see both: git log -p -- deployments",
+        )
+    state = audit.fold(theirs)
+    due = manifest.manifest(state)
+    if state.seq and manifest.parse(data.get(MANIFEST, b"")) != due:
+        raise Corrupt("is not what their history says", where=f"{commit[:7]}:{MANIFEST}", do=ASK)
+    known = {}
+    for path in [name for name in names if name.endswith(f"/{record.RECORD}")]:
+        held = record.parse(data[path], Path(path))
+        known[held.model, held.version] = held
+    fresh = new_records(workspace, known, data)
+    check_served(state, known, commit)
+    writes = [
+        Write(path, text)
+        for path, text in sorted(
+            data.items(), key=lambda item: (item[0] in (HISTORY, MANIFEST), item[0] == MANIFEST)
+        )
+        if not path.startswith(f"{record.FOLDER}/") and text != on_disk(root / path)
+    ]
+    return Theirs(commit, theirs, state, known, fresh, writes)
+
+
+ASK = "ask whoever pushed it; nothing was changed here"
+
+
+def refuse_entry(path: str, entry: Entry) -> None:
+    """Nothing in kt's folders but plain files with names that kt gives."""
+    if path.partition("/")[0] == ".kt" or re.search(r"(^|/)model\.[^/]*$", path):
+        raise Refused(f"their commit holds {path[:200]}, which is this machine's own", do=ASK)
+    if entry.mode not in ("100644", "100755"):
+        raise Refused(f"{path[:200]} is a link in their commit", do=ASK)
+    if written_by_kt(path) and entry.size > LARGEST:
+        raise Refused(f"{path[:200]} has {entry.size:,} bytes in their commit", do=ASK)
+    folder, _, rest = path.partition("/")
+    parts = rest.split("/")
+    if folder == record.FOLDER and parts[-1] == record.RECORD:
+        if len(parts) != 3:
+            raise Refused(f"{path[:200]} is no place for a record", do=ASK)
+        config.check_name(parts[0], "a model")
+        config.check_name(parts[1], "a version")
+
+
+def written_by_kt(path: str) -> bool:
+    """kt.toml is read too: a pull must not bring one that no command can read."""
+    named = path in (HISTORY, MANIFEST, "kt.toml") or path.endswith("/history.json")
+    return named or (path.startswith(f"{record.FOLDER}/") and path.endswith(f"/{record.RECORD}"))
+
+
+def read_book(text: bytes, commit: str) -> Journal:
+    path = Path(f"{commit[:7]}:{HISTORY}")
+    events = journal.parse(text, path) if text else []
+    journal.check(events, path)
+    return Journal(path, events, text)
+
+
+def on_disk(path: Path) -> bytes | None:
+    try:
+        return files.read(path)
+    except FileNotFoundError:
+        return None
+
+
+def new_records(
+    workspace: Workspace, known: Mapping[Key, record.VersionRecord], data: Mapping[str, bytes]
+) -> dict[Key, bytes]:
+    """The records that are not here. Raises Refused where one that is here differs or is gone there."""
+    fresh = {}
+    for key in known:
+        path = "/".join((record.FOLDER, *key, record.RECORD))
+        mine = on_disk(workspace.root / path)
+        if mine is None:
+            fresh[key] = data[path]
+        elif mine != data[path]:
+            raise Refused(
+                f"{'@'.join(key)} is another version there, and versions never change", do=ASK
+            )
+    gone = [one.key for one in gc.stored(workspace) if one.key not in known]
+    committed = [
+        key
+        for key in gone
+        if git.committed(workspace.root, "/".join((record.FOLDER, *key, record.RECORD)))
+    ]
+    if committed:
+        raise Refused(f"their commit lacks {'@'.join(committed[0])}, and versions never go", do=ASK)
+    return fresh
+
+
+def check_served(state: State, known: Mapping[Key, record.VersionRecord], commit: str) -> None:
+    """What their manifest names, their registry has."""
+    for model, route in manifest.manifest(state).models.items():
+        for one in (route.active, *(route.experiment.treatments if route.experiment else ())):
+            held = known.get((model, one.version))
+            if held is None or held.sha256 != one.sha256:
+                raise Corrupt(
+                    f"{model}@{one.version} is deployed, and its record is not there or names other weights",
+                    where=f"{commit[:7]}:{record.FOLDER}",
+                    do=ASK,
+                )
+
+
+def choose(
+    workspace: Workspace,
+    store: Store,
+    known: Mapping[Key, record.VersionRecord],
+    reasons: Mapping[Key, str],
+) -> tuple[list[Weights], list[Key]]:
+    """The weights to fetch, what is served first; and those that the store lacks. Raises Unavailable
+    where it lacks what is served."""
+    lack = [
+        Weights(key, known[key].sha256, known[key].size)
+        for key in sorted(reasons, key=lambda key: reasons[key] not in SERVED)
+        if key in known and not record.weights(workspace.root, *key).exists()
+    ]
+    if not lack:
+        return [], []
+    held = store.held()
+    for one in lack:
+        if one.sha256 not in held and reasons[one.key] in SERVED:
+            raise lacking(one)
+    return (
+        [one for one in lack if one.sha256 in held],
+        [one.key for one in lack if one.sha256 not in held],
+    )
+
+
+def lacking(one: Weights) -> Unavailable:
+    return Unavailable(
+        f"the store does not have the weights of {one.name}",
+        do="push them from a machine that has them: kt push",
+    )
+
+
+def take(
+    lock: Lock, folder: Path, wanted: Sequence[Weights], theirs: Theirs | None, stamp: Stamp
+) -> git.Committed:
+    """Write what came: versions, then history and manifest, then the branch."""
+    if theirs is None:
+        put_in_place(lock, folder, wanted)
+        return git.Committed()
+    workspace = lock.workspace
+    if other := [
+        path for path, how in git.differing(workspace.root, theirs.commit).items() if how != "there"
+    ]:
+        raise Refused(
+            f"a pull would overwrite what is changed here: {', '.join(other[:5])}",
+            do="commit it or put it aside first: git status",
+        )
+    with change.staging(workspace) as staged:
+        adopted = [
+            adopt_version(staged, folder, key, text, wanted, stamp)
+            for key, text in theirs.fresh.items()
+        ]
+        said = f"pull {theirs.commit[:7]}: event {theirs.book.seq}"
+        done = change.apply(Change(said, [*adopted, *theirs.files], theirs.commit), lock)
+    put_in_place(lock, folder, [one for one in wanted if one.key not in theirs.fresh])
+    return done
+
+
+def adopt_version(
+    staged: Path, folder: Path, key: Key, text: bytes, wanted: Collection[Weights], stamp: Stamp
+) -> Adopt:
+    """A new version's folder, whole: its record, and its weights or the mark that they are away."""
+    place = staged / "@".join(key)
+    place.mkdir()
+    files.write_whole(place / record.RECORD, text)
+    one = next((one for one in wanted if one.key == key), None)
+    if one is None:
+        files.write_whole(
+            place / absence.MARK, absence.dump(Absence("not pulled", stamp.at, stamp.by))
+        )
+    else:
+        link(folder / one.sha256, place / record.WEIGHTS)
+    path = "/".join((record.FOLDER, *key))
+    return Adopt(place, path, (f"{path}/{record.RECORD}",))
+
+
+def put_in_place(lock: Lock, folder: Path, wanted: Sequence[Weights]) -> None:
+    """Weights of versions whose records are here."""
+    for one in wanted:
+        path = record.weights(lock.workspace.root, *one.key)
+        aside = path.parent / f"{files.ASIDE}{record.WEIGHTS}"
+        files.discard(aside)
+        link(folder / one.sha256, aside)
+        files.publish(aside, path)
+        absence.clear(lock.workspace, *one.key)
+
+
+def link(source: Path, to: Path) -> None:
+    """The same bytes under a second name: two versions may have the same weights."""
+    with files.named("write", to):
+        try:
+            os.link(source, to)
+        except OSError:  # a file system without links
+            import shutil
+
+            shutil.copyfile(source, to)
+            with to.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def mark_absent(workspace: Workspace, reasons: Collection[Key], stamp: Stamp) -> None:
+    """Weights that nothing needs here are away on purpose. Those that something needs would be lost."""
+    for one in gc.stored(workspace):
+        if not one.size and one.key not in reasons and absence.of(workspace, *one.key) is None:
+            absence.mark(workspace, *one.key, Absence("not pulled", stamp.at, stamp.by))
+
+
+def behind(workspace: Workspace, to: Upstream, here: str, there: str) -> Refused:
+    """Why a push is refused: they are ahead, or both have gone on."""
+    if git.descends(workspace.root, there, here):
+        return Refused(f"{to} is ahead of this machine", do="take it over first: kt pull")
+    return parted(workspace, to, there, audit.read(workspace)[0])
+
+
+def parted(workspace: Workspace, source: Upstream, there: str, book: Journal) -> Refused:
+    """Both sides have commits that the other lacks: what each has deployed since they parted."""
+    text = git.ask(workspace.root, "show", f"{there}:./{HISTORY}")
+    theirs = read_book(text, there)
+    common = next(
+        (n for n, (a, b) in enumerate(zip(book.events, theirs.events, strict=False)) if a != b),
+        min(book.seq, theirs.seq),
+    )
+    ours, other = told(book, common), told(theirs, common)
+    if not ours or not other:
+        return Refused(
+            f"the branch here and {source} have parted, by commits that are not kt's",
+            do="bring them together first: git pull --rebase, then run this again",
+        )
+    return Refused(
+        f"two machines have deployed since event {common}. Here: {ours}. On {source}: {other}",
+        do=f"decide which stands; for theirs: git reset --hard {there[:7]}, kt verify --accept, kt pull, and deploy yours again",
+    )
+
+
+def told(book: Journal, after: int, most: int = 5) -> str:
+    """The events after one, in a few words each."""
+    events = book.events[after:]
+    said = [f"{e['seq']} {e['model']}: {describe(e)} ({e['by']}, {e['at']})" for e in events[:most]]
+    return "; ".join([*said, *(["…"] if len(events) > most else [])])
