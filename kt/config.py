@@ -95,6 +95,19 @@ class Predictor(Table):
     body_timeout: float = setting(
         20.0, "a request body that takes longer is cut off", "seconds", gt=0
     )
+    keys: str = setting(
+        "keys.json", "the file of API keys; where it exists, requests need a key: kt key new"
+    )
+    hosts: list[str] = setting(
+        [], "the names that requests may ask for; without, this machine's own on loopback, else any"
+    )
+    rate: float = setting(
+        0.0,
+        "requests of one key or address; more are answered 429; 0 for no limit",
+        "a second",
+        ge=0,
+    )
+    burst: int = setting(20, "requests at once before the rate counts", "requests", ge=1)
     poll: float = setting(
         0.25, "how often a worker looks for a new manifest", "seconds", gt=0, le=60
     )

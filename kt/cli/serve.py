@@ -40,7 +40,7 @@ def serve(
     settings = here.settings.predictor.model_copy(
         update={name: value for name, value in given.items() if value is not None}
     )
-    server.check_exposure(settings.host, insecure)
+    server.check_exposure(here, settings, insecure)
 
     def said(host: str, port: int) -> None:
         address = f"http://{server.bracketed(host)}:{port}"

@@ -8,7 +8,7 @@ import typer
 from kt.cli import options, output
 from kt.cli.options import Json
 
-IGNORED = (".kt/", "kt.db*", "registry/**/model.*")
+IGNORED = (".kt/", "kt.db*", "keys.json", "registry/**/model.*")
 
 
 def init(

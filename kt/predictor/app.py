@@ -8,13 +8,16 @@ GET  /ready                            503 until something is served
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import falcon
 
 from kt import http
 from kt.errors import Unavailable
 from kt.predictor import predict
+from kt.predictor.guard import Guard, is_loopback
 from kt.predictor.host import Host
+from kt.predictor.keys import Ring
 from kt.workspace import Workspace
 
 # A server that can answer several requests at once gives each environment a list under this name:
@@ -35,13 +38,20 @@ def make_host(root: str | Path, address: str = "") -> Host:
 
 
 def routes(host: Host) -> http.Service:
-    app = http.application(falcon.App())
+    app = http.application(falcon.App(middleware=[guard_of(host)]))
     resource = Predict(host)
     app.add_route("/predict", resource)
     app.add_route("/models/{name}/predict", resource)
     app.add_route("/health", Health(host))
     app.add_route("/ready", Ready(host))
     return app
+
+
+def guard_of(host: Host) -> Guard:
+    """Under another server than kt serve the address is not known: any name is taken, but for a list."""
+    settings = host.settings.predictor
+    local = is_loopback(urlsplit(host.address).hostname or "")
+    return Guard(settings, Ring(host.root / settings.keys), local)
 
 
 class Predict:

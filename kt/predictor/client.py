@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import urllib.error
 import urllib.request
 from typing import Any
@@ -28,6 +29,14 @@ def running(workspace: Workspace) -> str:
     return ""
 
 
+def headers() -> dict[str, str]:
+    """KT_KEY in the environment is the key: on the command line it would show in `ps`."""
+    key = os.environ.get("KT_KEY", "")
+    return {"Content-Type": "application/json"} | (
+        {"Authorization": f"Bearer {key}"} if key else {}
+    )
+
+
 def path_of(model: str) -> str:
     return f"/models/{quote(model, safe='')}/predict" if model else "/predict"
 
@@ -39,7 +48,7 @@ def over_http(address: str, model: str, body: bytes) -> dict[str, Any]:
             f"{address} is not the address of a predictor", do="it begins with http:// or https://"
         )
     request = urllib.request.Request(  # noqa: S310  # the scheme is checked above
-        address.rstrip("/") + path_of(model), body, {"Content-Type": "application/json"}
+        address.rstrip("/") + path_of(model), body, headers()
     )
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:  # noqa: S310  # as above

@@ -11,7 +11,6 @@ connections wait for a worker that is being replaced rather than being refused.
 
 import asyncio
 import gc
-import ipaddress
 import logging
 import os
 import socket
@@ -32,8 +31,9 @@ from granian.server.mp import MPServer
 from kt import http
 from kt.config import Predictor
 from kt.errors import Refused, Unavailable
-from kt.predictor import engine
+from kt.predictor import engine, keys
 from kt.predictor.app import LATER, make_host, routes
+from kt.predictor.guard import is_loopback
 from kt.predictor.lanes import Lanes
 from kt.predictor.predict import Asked, answers
 from kt.workspace import Workspace
@@ -112,21 +112,15 @@ def claim(host: str, port: int) -> int:
         ) from None
 
 
-def check_exposure(host: str, insecure: bool) -> None:
-    """Raises Refused for an address that others can reach: there are no keys to keep them out."""
-    if insecure or host == "localhost" or is_loopback(host):
+def check_exposure(workspace: Workspace, settings: Predictor, insecure: bool) -> None:
+    """Raises Refused for an address that others can reach, where no key keeps them out."""
+    if insecure or is_loopback(settings.host):
         return
-    raise Refused(
-        f"{host} can be reached from other machines, and requests are not authenticated",
-        do="listen on 127.0.0.1 behind a proxy, or accept it: kt serve --insecure",
-    )
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    if not keys.read(workspace.root / settings.keys).keys:
+        raise Refused(
+            f"{settings.host} can be reached from other machines, and there are no keys",
+            do="make one: kt key new, or let everybody in: kt serve --insecure",
+        )
 
 
 def bracketed(host: str) -> str:
@@ -164,6 +158,8 @@ class Front:
     def __init__(self, root: Path, settings: Predictor, address: str) -> None:
         self.settings = settings
         self.host = make_host(root, address)
+        # what the command line chose stands over kt.toml
+        self.host.settings = self.host.settings.model_copy(update={"predictor": settings})
         self.host.start()
         self.app: http.App = routes(self.host)
         self.lanes: Lanes[tuple[dict[str, Any], Done]] = Lanes(self.answer_all)

@@ -1,0 +1,82 @@
+"""kt key: the API keys of this workspace's predictor."""
+
+from typing import Annotated
+
+import typer
+
+from kt.cli import options, output
+from kt.cli.options import Json, Quiet
+
+ACTIONS = ("new", "list", "revoke")
+
+
+def key(
+    action: Annotated[str, typer.Argument(metavar="new|list|revoke", help="What to do.")],
+    name: Annotated[str, typer.Argument(metavar="[ID]", help="The key to revoke.")] = "",
+    role: Annotated[
+        list[str] | None,
+        typer.Option("--role", metavar="R", help="predict, feedback or read; several by several."),
+    ] = None,
+    note: Annotated[
+        str, typer.Option("--note", metavar="TEXT", help="Whose it is, or what for.")
+    ] = "",
+    days: Annotated[
+        int | None,
+        typer.Option(
+            "--days", metavar="N", min=1, help="How long it holds; without, until revoked."
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Make, list and revoke API keys. A running predictor follows within a second.
+
+    Example: kt key new --role predict --note "the web app"
+    """
+    from datetime import timedelta
+
+    from kt import clock
+    from kt.errors import Invalid
+    from kt.predictor import keys as room
+
+    workspace = options.workspace()
+    path = workspace.root / workspace.settings.predictor.keys
+    now = clock.now()
+    held = room.read(path)
+    if action == "list":
+        rows = [known.model_dump(mode="json") for known in held.keys]
+        cells = [
+            (
+                known.id,
+                ", ".join(known.roles),
+                "yes" if known.holds(output.iso(now)) else "no",
+                known.created_at,
+                known.expires_at or "-",
+                known.revoked_at or "-",
+                known.note,
+            )
+            for known in held.keys
+        ]
+        headers = ("ID", "ROLES", "HOLDS", "CREATED", "EXPIRES", "REVOKED", "NOTE")
+        text = output.table(headers, cells) if cells else "there are no keys: kt key new"
+        output.emit({"file": path, "keys": rows}, text)
+        return
+    if action == "new":
+        expires = output.iso(now + timedelta(days=days)) if days else None
+        changed, text, made = room.new(held, role or ["predict"], note, output.iso(now), expires)
+        room.write(path, changed)
+        output.emit(
+            {"id": made.id, "key": text, "roles": made.roles, "expires_at": expires},
+            [
+                text,
+                f"Keep it: it is shown once.  It may {', '.join(made.roles)}.  Take it back: kt key revoke {made.id}",
+            ],
+        )
+        return
+    if action == "revoke":
+        if not name:
+            raise Invalid("name the key to revoke", do="see them: kt key list")
+        room.write(path, room.revoke(held, name, output.iso(now)))
+        output.emit({"id": name, "revoked_at": output.iso(now)}, f"{name} is revoked")
+        return
+    raise Invalid(f"there is no kt key {action[:40]}", do=f"choose from: {', '.join(ACTIONS)}")

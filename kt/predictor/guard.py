@@ -1,0 +1,111 @@
+"""Who is let in, before anything is answered: the host asked for, the key and its role, the rate.
+
+A middleware of the predictor's Falcon app, so that it holds under any server.
+"""
+
+import ipaddress
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+import falcon
+
+from kt import clock
+from kt.config import Predictor
+from kt.predictor.keys import Ring
+
+OPEN = ("/health", "/ready", "/ping", "/v2/health/live", "/v2/health/ready")  # for whoever watches
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "::1")
+MOST = 10_000  # callers whose rate is remembered
+
+
+@dataclass
+class Guard:
+    """ring: the keys. local: whether the predictor listens on loopback alone."""
+
+    settings: Predictor
+    ring: Ring
+    local: bool
+    rates: "Rates" = field(init=False)
+
+    def __post_init__(self) -> None:
+        # each worker sees its share of the requests
+        share = 1 / self.settings.workers
+        self.rates = Rates(self.settings.rate * share, max(1.0, self.settings.burst * share))
+
+    def process_request(self, request: falcon.Request, response: falcon.Response) -> None:
+        self.check_host(request)
+        if request.path in OPEN:
+            return
+        self.ring.look()
+        name = self.check_key(request) if self.ring.asked else ""
+        if self.settings.rate:
+            for caller in filter(None, (name, request.remote_addr)):
+                if wait := self.rates.take(caller, time.monotonic()):
+                    raise falcon.HTTPTooManyRequests(
+                        title="Too many requests",
+                        description=f"more than {self.settings.rate:g} requests a second",
+                        retry_after=max(1, round(wait)),
+                    )
+
+    def check_host(self, request: falcon.Request) -> None:
+        """A page of somebody else's, whose name was made to point here, does not know our name."""
+        allowed = self.settings.hosts or (LOOPBACK if self.local else ())
+        host = request.env.get("HTTP_HOST", "")
+        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+        if allowed and name and name.lower() not in allowed:
+            raise falcon.HTTPError(
+                falcon.HTTP_421,
+                title="Misdirected request",
+                description="this predictor does not go by that name: hosts in kt.toml",
+            )
+
+    def check_key(self, request: falcon.Request) -> str:
+        """The id of the key that the request carries. Raises 401 without one, 403 for another role."""
+        role = role_of(request)
+        scheme, _, text = (request.get_header("Authorization") or "").partition(" ")
+        if scheme.lower() != "bearer":
+            text = request.get_header("X-API-Key") or ""
+        key = self.ring.find(text.strip().encode("latin-1", "replace"), clock.now())
+        if key is None:
+            raise falcon.HTTPUnauthorized(
+                title="Unauthorized",
+                description="a key is needed: Authorization: Bearer kt_…",
+                challenges=["Bearer"],
+            )
+        if role not in key.roles:
+            raise falcon.HTTPForbidden(title="Forbidden", description=f"this key may not {role}")
+        return key.id
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def role_of(request: falcon.Request) -> str:
+    """What a request does: everything that is not read predicts, but for feedback."""
+    if request.path == "/feedback":
+        return "feedback"
+    return "read" if request.method in ("GET", "HEAD") else "predict"
+
+
+@dataclass
+class Rates:
+    """Token buckets, one for each caller: `rate` a second, `burst` at once. Forgets the longest unseen."""
+
+    rate: float
+    burst: float
+    buckets: "OrderedDict[str, tuple[float, float]]" = field(default_factory=OrderedDict)
+
+    def take(self, caller: str, now: float) -> float:
+        """Take a token: 0, or the seconds until there is one."""
+        left, since = self.buckets.pop(caller, (self.burst, now))
+        left = min(self.burst, left + (now - since) * self.rate)
+        self.buckets[caller] = (left - 1 if left >= 1 else left, now)
+        if len(self.buckets) > MOST:
+            self.buckets.popitem(last=False)
+        return 0.0 if left >= 1 else (1 - left) / self.rate
