@@ -142,12 +142,13 @@ def cpu(pid: int) -> float:
     return total / os.sysconf("SC_CLK_TCK")
 
 
-def memory(pid: int) -> float:
-    """MB that a process tree holds, shared pages counted once."""
+def memory(pid: int, kind: str = "Pss:") -> float:
+    """MB that a process tree holds, shared pages counted once. kind: "Pss_Anon:" leaves out the
+    libraries, whose share depends on who else has them mapped."""
     total = 0
     for one in tree(pid):
         for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
+            if line.startswith(kind):
                 total += int(line.split()[1])
     return total / 1000
 

@@ -127,7 +127,6 @@ def main() -> None:
         command = [*KT, "serve", "--port", str(port)]
         with server(command, port, requests[0], env=operator.environment) as (pid, _):
             os.sched_setaffinity(0, {os.cpu_count() - 1})  # type: ignore[operator]  # there is one
-            before = memory(pid)
             quiet, _ = run(
                 port,
                 requests,
@@ -135,13 +134,14 @@ def main() -> None:
                 lambda: [operator.kt("status") for _ in range(20)],
             )
             operator.commands = operator.commands[:1]
+            before = memory(pid, "Pss_Anon:")
             busy, answers = run(
                 port,
                 requests,
                 options.connections,
                 lambda: [operator.kt(*words) for words in swaps(options.swaps)],
             )
-            after = memory(pid)
+            after = memory(pid, "Pss_Anon:")
         around = [
             latency
             for latency, ended in zip(busy.latencies, busy.ended, strict=True)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-IDLE = 30.0  # seconds after which a thread without work ends
+IDLE = 3.0  # seconds after which a thread without work ends
 
 Done = tuple[bool, Any]  # (True, value) or (False, exception)
 
