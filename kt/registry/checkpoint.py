@@ -170,7 +170,7 @@ def read(copy: Path, source: Source, path: Path) -> Opened:
     if source.format == "torch.export":
         tensors, config = program.read(copy, path)
         return Opened(source, named_tensors(tensors, path), "exported", config)
-    whole = read_torch(copy, path)
+    whole = read_torch(copy, path, mapped=source.format == "torch")
     if not isinstance(whole, Mapping):
         raise Invalid(
             f"holds a {type(whole).__name__}, not weights by name",
@@ -183,14 +183,17 @@ def read(copy: Path, source: Source, path: Path) -> Opened:
     return Opened(source, named_tensors(nested, path))
 
 
-def read_torch(copy: Path, path: Path) -> Any:
-    """A torch file through the weights-only unpickler. Raises Invalid where it holds anything else."""
+def read_torch(copy: Path, path: Path, *, mapped: bool) -> Any:
+    """A torch file through the weights-only unpickler. Raises Invalid where it holds anything else.
+
+    mapped: the tensors stay in the file until they are looked at, which the old format cannot.
+    """
     import torch
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's advice to whoever wrote the file
-            return torch.load(copy, map_location="cpu", weights_only=True)
+            return torch.load(copy, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         found = re.search(
             r"(?:GLOBAL|Unsupported (?:global|class|operand)|type)[^.\n]*?([\w.]+\.\w+)", str(error)

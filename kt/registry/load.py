@@ -129,13 +129,21 @@ def fill(
     try:
         with unfilled():
             module = code.Model(config)
-        module.load_state_dict(tensors, strict=True, assign=True)
+        own = module.state_dict()
+        fitted = {name: as_in(tensor, own.get(name)) for name, tensor in tensors.items()}
+        module.load_state_dict(fitted, strict=True, assign=True)
     except Exception as error:  # a family refuses a configuration in its own way
         raise Invalid(
             misfit(error), where=str(path), do="check the family and its configuration"
         ) from error
     result: torch.nn.Module = module.requires_grad_(False).eval()
     return result
+
+
+def as_in(tensor: "torch.Tensor", own: "torch.Tensor | None") -> "torch.Tensor":
+    """A real tensor in the precision that the family computes in."""
+    both = own is not None and own.is_floating_point() and tensor.is_floating_point()
+    return tensor.to(own.dtype) if both and own is not None else tensor
 
 
 RANDOM = {

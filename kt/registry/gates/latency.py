@@ -11,6 +11,8 @@ from kt.registry.gate import Subject
 from kt.registry.record import Verdict
 
 SAFETY = False
+WARM = 3  # the first calls allocate
+FEWEST, ENOUGH = 10, 1000.0  # calls; milliseconds
 
 
 class Settings(BaseModel, extra="forbid"):
@@ -22,13 +24,15 @@ def judge(candidate: Subject, baseline: Subject | None, settings: Settings) -> V
     loaded = candidate.loaded
     longest = loaded.form.example(loaded.signature, np.random.default_rng(0), 2)[-1:]
     arrays = loaded.form.collate(longest, loaded.signature)
-    times = []
+    times: list[float] = []
     with one_thread():
-        for call in range(settings.calls + 3):
+        for _ in range(WARM):
+            loaded.run(arrays)
+        # a slow model need not be asked for long to be known as slow
+        while len(times) < settings.calls and (len(times) < FEWEST or sum(times) < ENOUGH):
             started = time.perf_counter()
             loaded.run(arrays)
-            if call >= 3:  # the first calls allocate
-                times.append((time.perf_counter() - started) * 1000)
+            times.append((time.perf_counter() - started) * 1000)
     p95 = float(np.quantile(times, 0.95))
     return Verdict(
         gate="",
