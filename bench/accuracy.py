@@ -44,7 +44,7 @@ class Run:
 
 RUNS = (
     Run("gpcm", "assist2015", "auc", 0.722, "DKVMN 0.7227"),
-    Run("sakt", "assist2015", "auc", 0.705, "SAKT 0.7114"),
+    Run("sakt", "assist2015", "auc", 0.722, "SAKT 0.7114, AKT 0.7281"),
     Run("gpcm", "synthetic5", "auc", 0.825, "DKVMN 0.827"),
     Run("sakt", "synthetic5", "auc", 0.825, "Deep-IRT 0.830"),
     Run("gpcm", SIMULATED, "nll", 1.010, "deep-gpcm 1.0586", ("--size", "small")),

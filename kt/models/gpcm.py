@@ -117,13 +117,11 @@ class Model(nn.Module):
             -1
         )  # (B, T, N)
         e, a = self._written(items, responses)  # (B, T, D)
-        w, e, a = (x.flip(1).transpose(1, 2) for x in (w, e, a))  # (B, N or D, T)
-        erased = F.pad(
-            w.unsqueeze(2) * e.unsqueeze(1), (1, 0)
-        )  # (B, N, D, T + 1), nothing at first
-        kept = (1 - erased).cumprod(-1)
-        added = w.unsqueeze(2) * a.unsqueeze(1)
-        M = self.memory * kept[..., -1] + (kept[..., :-1] * added).sum(-1)  # (B, N, D)
+        # (B, N or D, T + 1): a step in front that writes nothing, so that one product serves M_0 too
+        w, e, a = (F.pad(x.flip(1).transpose(1, 2), (1, 0)) for x in (w, e, a))
+        kept = (1 - w.unsqueeze(2) * e.unsqueeze(1)).cumprod(-1)  # (B, N, D, T + 1)
+        w, a = w[..., 1:].unsqueeze(2), a[..., 1:].unsqueeze(1)
+        M = self.memory * kept[..., -1] + (kept[..., :-1] * w * a).sum(-1)  # (B, N, D)
 
         k = self.key(asked)  # (B, M, d_key)
         told = self._head(self._weights(k) @ M, k, asked)
