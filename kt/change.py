@@ -136,8 +136,24 @@ def take(descriptor: int) -> bool:
     return True
 
 
+def holder(workspace: Workspace) -> str:
+    """The command that holds the workspace's lock, as it calls itself; empty where it is free."""
+    try:
+        descriptor = os.open(workspace.local / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return "" if take(descriptor) else said_by(descriptor) or "another command"
+    finally:
+        os.close(descriptor)
+
+
+def said_by(descriptor: int) -> str:
+    return os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+
+
 def held(descriptor: int) -> Unavailable:
-    holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+    holder = said_by(descriptor)
     return Unavailable(
         f"the workspace is locked by {holder or 'another command'}",
         do="wait for it to end, or give it more time: lock_wait in kt.toml",

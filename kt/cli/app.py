@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from kt import __version__
-from kt.cli import demo, deployments, diff, keys, models, output, registry, serve, storage
+from kt.cli import demo, deployments, diff, doctor, keys, models, output, registry, serve, storage
 from kt.cli import workspace as workspaces
 from kt.cli.options import Json
 from kt.errors import EXIT_CODES, INTERRUPTED, Invalid, KtError, Unavailable
@@ -78,6 +78,7 @@ VERBS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("key", keys.key),
     ("predict", serve.predict),
     ("verify", workspaces.verify),
+    ("doctor", doctor.doctor),
     ("gc", storage.gc),
     ("push", storage.push),
     ("pull", storage.pull),

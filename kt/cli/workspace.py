@@ -8,8 +8,6 @@ import typer
 from kt.cli import options, output
 from kt.cli.options import Json
 
-IGNORED = (".kt/", "kt.db*", "keys.json", "registry/**/model.*")
-
 
 def init(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where; here without.")] = Path(),
@@ -20,6 +18,7 @@ def init(
     Example: kt init my-models
     """
     from kt import config, files, git
+    from kt.doctor import IGNORED
     from kt.errors import Refused
     from kt.workspace import ROOMS
 

@@ -10,11 +10,11 @@ A rollback further back is refused by name until the weights are fetched or regi
 `keep` is how far a rollback reaches without either.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from kt.deployments.history import Serving, State
-from kt.deployments.manifest import Manifest, manifest
+from kt.deployments.manifest import Manifest, Part, Version, manifest
 
 KEEP = 3
 Key = tuple[str, str]  # model, version
@@ -61,7 +61,19 @@ def named(what: Manifest) -> dict[Key, str]:
     for model, route in what.models.items():
         if route.previous:
             out.setdefault((model, route.previous.version), "previous")
+        for other in versions_in(route):
+            out.setdefault((model, other.version), "served")
     return out
+
+
+def versions_in(part: Part) -> Iterator[Version]:
+    """Every version that stands anywhere in a part of a manifest, also where this page knows nothing of it."""
+    if isinstance(part, Version):
+        yield part
+    for _, value in part:
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, Part):
+                yield from versions_in(one)
 
 
 def reached(serving: Serving, keep: int) -> list[str]:

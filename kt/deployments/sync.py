@@ -36,10 +36,7 @@ from kt.registry.absence import Absence
 from kt.registry.remote import Store
 from kt.workspace import ROOMS, Workspace
 
-SERVED = (
-    "active",
-    "experiment",
-)  # of the reasons in need.py, those that a predictor cannot do without
+SERVED = ("active", "experiment", "served")  # the reasons that a predictor cannot do without
 LARGEST = 100 << 20  # bytes of a file of kt's that comes from a remote
 Tell = Callable[[str, str], None]  # a step and what came of it
 Watch = Callable[[str, int], remote.Moved]  # what moves and its bytes -> told of each part

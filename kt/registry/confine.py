@@ -42,7 +42,7 @@ def confine(folder: Path, *, cpu: int, memory: int) -> list[str]:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)  # it ends with whoever asked for it
     isolated = libc.unshare(CLONE_NEWNET) == 0 or libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0
-    abi = libc.syscall(CREATE_RULESET, None, 0, 1)
+    abi = landlock_abi(libc)
     if abi < 1:
         missing += ["files", "programs"]
     else:
@@ -50,6 +50,14 @@ def confine(folder: Path, *, cpu: int, memory: int) -> list[str]:
     if not isolated and abi < 4:
         missing.append("network")
     return missing
+
+
+def landlock_abi(libc: ctypes.CDLL | None = None) -> int:
+    """The version of Landlock that this kernel offers; 0 without."""
+    if sys.platform != "linux":
+        return 0
+    found = (libc or ctypes.CDLL(None, use_errno=True)).syscall(CREATE_RULESET, None, 0, 1)
+    return max(0, int(found))
 
 
 def limit(what: int, most: int) -> None:

@@ -1,0 +1,310 @@
+"""Is this machine set up? One line for each thing that kt rests on, and what to do where it does not hold.
+
+It looks across the rooms, so it stands in front of all of them. Each check is a function from a
+workspace to what it found; one that fails in a way nobody foresaw is a finding, not an end.
+"""
+
+import importlib.metadata
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from kt import change, files, git, journal
+from kt.deployments import audit, deploy, gc
+from kt.deployments.events import HISTORY
+from kt.errors import KtError
+from kt.predictor import presence
+from kt.registry import confine, record, remote
+from kt.workspace import ROOMS, Workspace
+
+Health = Literal["ok", "warning", "problem"]
+LITTLE, TIGHT = 5 << 30, 500 << 20  # bytes free
+SKEW = timedelta(seconds=5)  # between this machine's clock and its disk's
+WIDEST = timedelta(minutes=5)  # that the last event may lie in the future
+
+
+@dataclass(frozen=True)
+class Finding:
+    """what: one line. do: the way out, empty where all is well."""
+
+    check: str
+    health: Health
+    what: str
+    do: str = ""
+
+
+Found = Iterator[Finding]
+
+
+def examine(workspace: Workspace | None, now: datetime) -> list[Finding]:
+    """Every check, in the order in which one rests on another. None: there is no workspace here."""
+    out = list(machine())
+    if workspace is None:
+        return [
+            *out,
+            Finding(
+                "workspace", "problem", "there is no kt.toml here or above", "make one: kt init"
+            ),
+        ]
+    try:
+        _ = workspace.settings
+    except KtError as error:
+        return [*out, Finding("settings", "problem", str(error), error.do)]
+    out.append(Finding("settings", "ok", f"{workspace.root / 'kt.toml'}"))
+    for check in (disk, lock, leftovers, repository, weights, pending, shared, predictors):
+        out += guarded(check, workspace)
+    return [*out, *guarded(lambda where: times(where, now), workspace, "clock")]
+
+
+def guarded(
+    check: Callable[[Workspace], Found], workspace: Workspace, name: str = ""
+) -> list[Finding]:
+    """What a check found up to where it failed, and that it failed."""
+    out: list[Finding] = []
+    try:
+        out.extend(check(workspace))
+    except (KtError, OSError) as error:
+        out.append(
+            Finding(
+                name or check.__name__,
+                "problem",
+                str(error),
+                getattr(error, "do", "") or "see: kt verify",
+            )
+        )
+    return out
+
+
+def machine() -> Found:
+    """What is installed."""
+    yield Finding("python", "ok", platform.python_version())
+    try:
+        yield Finding("torch", "ok", importlib.metadata.version("torch"))
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding("torch", "problem", "is not installed", "see README, Install")
+    abi = confine.landlock_abi()
+    if abi >= 4:
+        yield Finding("sandbox", "ok", f"Landlock ABI {abi}: model files are opened shut in")
+    else:
+        what = f"Landlock ABI {abi}" if abi else "this kernel has no Landlock"
+        yield Finding(
+            "sandbox",
+            "warning",
+            f"{what}: the process that opens model files has limits, but may write and connect",
+            "open only files that you trust, or use Linux 6.7 or later",
+        )
+
+
+def disk(workspace: Workspace) -> Found:
+    """Whether kt may write where it must, rename between its folders, and has room."""
+    folders = [workspace.local, *(workspace.root / name for name in ROOMS)]
+    for folder in folders:
+        if folder.is_symlink():
+            yield Finding(
+                "folders", "problem", f"{folder} is a symbolic link", "put a real folder there"
+            )
+            return
+        try:
+            files.discard(files.stage(folder / "doctor", b""))
+        except KtError as error:
+            yield Finding("folders", "problem", str(error), "let the user who runs kt write there")
+            return
+    yield Finding("folders", "ok", "can be written")
+    systems = {folder.stat().st_dev for folder in folders}
+    if len(systems) > 1:
+        yield Finding(
+            "rename",
+            "problem",
+            ".kt/ and the folders beside it lie on different file systems: a version cannot appear whole",
+            "put them on one",
+        )
+    free = shutil.disk_usage(workspace.root).free
+    largest = max((one.size for one in gc.stored(workspace)), default=0)
+    health: Health = (
+        "problem" if free < TIGHT else "warning" if free < max(LITTLE, 3 * largest) else "ok"
+    )
+    do = "" if health == "ok" else "make room: kt gc"
+    yield Finding("space", health, f"{free / 1e9:.1f} GB free", do)
+
+
+def lock(workspace: Workspace) -> Found:
+    holder = change.holder(workspace)
+    yield Finding("lock", "ok", f"held by {holder}" if holder else "free")
+
+
+def leftovers(workspace: Workspace) -> Found:
+    left = gc.leftovers(workspace)
+    if left:
+        size = gc.weigh(left) / 1e6
+        yield Finding(
+            "leftovers",
+            "warning",
+            f"{len(left)} of killed commands, {size:.1f} MB",
+            "kt doctor --fix",
+        )
+    else:
+        yield Finding("leftovers", "ok", "none")
+
+
+def repository(workspace: Workspace) -> Found:
+    """Whether git can record what happens."""
+    if workspace.settings.git == "off":
+        yield Finding("git", "ok", "off in kt.toml")
+        return
+    if shutil.which("git") is None:
+        yield Finding(
+            "git", "problem", "there is no git command", 'install it, or set git = "off" in kt.toml'
+        )
+        return
+    root = workspace.root
+    folder = git.folder_of(root)
+    if folder is None:
+        yield Finding(
+            "git",
+            "problem",
+            "the workspace is in no repository",
+            'git init, or git = "off" in kt.toml',
+        )
+        return
+    yield Finding("git", "ok", git.text(root, "--version").removeprefix("git version "))
+    for name, what in git.BUSY.items():
+        if (folder / name).exists():
+            yield Finding(
+                "branch", "problem", f"{what} is in progress", "finish or abort it: git status"
+            )
+            return
+    if git.holds(root, "symbolic-ref", "-q", "HEAD"):
+        yield Finding("branch", "ok", git.text(root, "symbolic-ref", "--short", "HEAD"))
+    else:
+        yield Finding(
+            "branch", "warning", "none (detached HEAD)", "go back to one: git checkout BRANCH"
+        )
+    for path in git.lock_files(folder):
+        yield Finding(
+            "git lock",
+            "problem",
+            f"{path} exists: a git command runs, or one was killed",
+            f"if none runs: rm {path}",
+        )
+    names = [
+        git.text(root, "config", key) if git.holds(root, "config", key) else ""
+        for key in ("user.name", "user.email")
+    ]
+    if all(names):
+        yield Finding("identity", "ok", f"{names[0]} <{names[1]}>")
+    else:
+        yield Finding(
+            "identity",
+            "warning",
+            "git knows no user here: kt commits as kt",
+            "git config user.name NAME, git config user.email ADDRESS",
+        )
+
+
+def weights(workspace: Workspace) -> Found:
+    """Weights do not belong into git."""
+    if workspace.settings.git == "off" or git.folder_of(workspace.root) is None:
+        return
+    path = record.weights(Path(), "model", "v1")
+    tracked = git.text(workspace.root, "ls-files", "--", f"{record.FOLDER}/*/{path.name}")
+    if tracked:
+        first = tracked.splitlines()[0]
+        yield Finding("weights", "problem", f"{first} is in git", f"git rm --cached {first}")
+    elif git.holds(workspace.root, "check-ignore", "-q", "--", str(path)):
+        yield Finding("weights", "ok", "ignored by git")
+    else:
+        yield Finding(
+            "weights",
+            "problem",
+            "git does not ignore registry/**/model.*",
+            "kt doctor --fix writes .gitignore",
+        )
+
+
+def pending(workspace: Workspace) -> Found:
+    if left := change.pending(workspace):
+        yield Finding(
+            "commit",
+            "warning",
+            f"not in git yet: {str(left.get('message', ''))[:100]}",
+            "kt doctor --fix",
+        )
+    else:
+        yield Finding("commit", "ok", "nothing is pending")
+
+
+def shared(workspace: Workspace) -> Found:
+    """Whether what kt.toml names can be opened. Nothing is asked over the network."""
+    if workspace.settings.remote.url:
+        store = remote.open_store(workspace)
+        where = store.folder.parent if store.folder else None
+        if where is not None and not where.is_dir():
+            yield Finding(
+                "store", "warning", f"{where} is not there", "mount or make it; kt push makes it"
+            )
+        else:
+            yield Finding("store", "ok", store.url)
+
+
+def predictors(workspace: Workspace) -> Found:
+    _, state = audit.read(workspace)
+    running = presence.alive(workspace)
+    for one in running:
+        if one.state != "ok":
+            yield Finding(
+                "predictor", "warning", f"{one.pid} is degraded: {one.reason}", "see: kt status"
+            )
+        elif one.seq != state.seq:
+            what = f"{one.pid} serves event {one.seq}, the history stands at {state.seq}"
+            yield Finding("predictor", "warning", what, "see: kt status")
+    if all(one.state == "ok" and one.seq == state.seq for one in running):
+        addresses = ", ".join(sorted({one.address for one in running}))
+        what = f"{len(running)} workers on {addresses}" if running else "none is running"
+        yield Finding("predictor", "ok", what)
+
+
+def times(workspace: Workspace, now: datetime) -> Found:
+    """The clock is shown and compared, never used for order; but people read it."""
+    book = journal.read(workspace.root / HISTORY)
+    last = str(book.events[-1].get("at", "")) if book.events else ""
+    aside = files.stage(workspace.local / "doctor", b"")
+    skew = abs(datetime.fromtimestamp(aside.stat().st_mtime, now.tzinfo) - now)
+    files.discard(aside)
+    if last and datetime.fromisoformat(last) > now + WIDEST:
+        yield Finding(
+            "clock", "warning", f"the last event is of {last}, later than now", "set the clock"
+        )
+    elif skew > SKEW:
+        yield Finding(
+            "clock",
+            "warning",
+            f"this machine and its disk differ by {skew.seconds} s",
+            "set the clocks",
+        )
+    else:
+        yield Finding("clock", "ok", now.strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+
+IGNORED = (".kt/", "kt.db*", "keys.json", f"{record.FOLDER}/**/model.*")  # by git
+
+
+def mend(workspace: Workspace) -> list[str]:
+    """What can be put right without losing anything: left-overs, the pending commit, .gitignore."""
+    left = gc.leftovers(workspace)
+    with change.locked(workspace, "doctor") as held:
+        deploy.recover(held)
+        for path in left:
+            files.discard(path)  # the lock has swept the rest
+        notes = list(held.notes)
+    if left:
+        notes.append(f"removed {len(left)} left-overs of killed commands")
+    path = workspace.root / ".gitignore"
+    lines = path.read_text().splitlines() if path.exists() else []
+    if missing := [line for line in IGNORED if line not in lines]:
+        files.write_whole(path, "\n".join([*lines, *missing, ""]).encode())
+        notes.append(f"wrote to .gitignore: {', '.join(missing)}")
+    return notes
