@@ -31,7 +31,7 @@ def judge(candidate: Subject, baseline: Subject | None, settings: Settings) -> V
     from kt.models import data, metrics
     from kt.models.evaluate import evaluate, paired_difference
 
-    held_out = data.read([candidate.evaluation])
+    held_out = data.only_test(data.read(candidate.evaluation))
     before, after = (
         evaluate(*subject.loaded.scored, held_out) for subject in (baseline, candidate)
     )
