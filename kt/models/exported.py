@@ -92,7 +92,27 @@ def signature(config: Config) -> Signature:
     )
     count = len(program["outputs"])
     outputs = ("output",) if count == 1 else tuple(f"output_{place}" for place in range(count))
-    return Signature(inputs=inputs, outputs=outputs)
+    found = [
+        output(program, name, called)
+        for name, called in zip(program["outputs"], outputs, strict=True)
+    ]
+    gives = tuple(tensor for tensor in found if tensor)
+    return Signature(inputs=inputs, outputs=outputs, gives=gives if len(gives) == count else ())
+
+
+def output(program: Mapping[str, Any], name: str, called: str) -> Tensor | None:
+    """The shape of an output: an axis that depends on other lengths goes by its expression."""
+    about = program["values"].get(name)
+    if not about:
+        return None
+    axes = [
+        Axis(least=size["as_int"], most=size["as_int"])
+        if "as_int" in size
+        else Axis(name=str(size["as_expr"]["expr_str"])[:60], least=0, most=MOST)
+        for size in about["sizes"]
+    ]
+    dtype = str(scalar(about["dtype"])).removeprefix("torch.")
+    return Tensor(name=called, dtype=dtype, axes=tuple(axes))
 
 
 def user_inputs(program: Mapping[str, Any]) -> list[str]:

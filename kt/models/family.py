@@ -9,7 +9,7 @@ Arrays cross the border between the two by name. `Form.collate` makes them of re
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from pydantic import BaseModel
@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 Arrays = Mapping[str, np.ndarray]  # by name; the first axis of each is the request
 
 
+class Port(NamedTuple):
+    """A tensor by which a client that speaks in tensors talks to a form.
+
+    dtype: numpy's name of it, or "text". shape: -1 for an axis of any length.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
 class Form(Protocol):
     """What the requests of a family look like: a module, without torch.
 
@@ -27,12 +38,17 @@ class Form(Protocol):
     Request: the JSON body of one prediction.
     UNIT: the field of Request that names the unit, who stays with a variant.
     PROBABILITIES: the outputs whose last axis lies in [0, 1] and sums to one.
+    STACKS: whether the rows of a table are stacked into the tensors of one request, rather than
+        each being a request.
+
+    ports, fields and tensors are the form as protocols see it that know nothing but tensors.
     """
 
     Signature: type[BaseModel]
     Request: type[BaseModel]
     UNIT: str
     PROBABILITIES: tuple[str, ...]
+    STACKS: bool
 
     def collate(self, requests: Sequence[Any], signature: Any) -> Arrays:
         """Requests as arrays. Raises Invalid, naming the field, where one does not fit the signature."""
@@ -47,6 +63,15 @@ class Form(Protocol):
 
     def example(self, signature: Any, rng: np.random.Generator, count: int) -> list[Any]:
         """Requests drawn from the signature, from the shortest to the longest it allows."""
+
+    def ports(self, signature: Any) -> tuple[list[Port], list[Port]]:
+        """The tensors of a request and those of an answer, which may have more."""
+
+    def fields(self, tensors: Mapping[str, Any], signature: Any) -> dict[str, Any]:
+        """The JSON of the request that these are, each a nested list. Raises Invalid."""
+
+    def tensors(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        """The predictions of one request as arrays; text as arrays of objects."""
 
 
 class Family(Protocol):

@@ -1,24 +1,33 @@
 """The form of any program with tensors in and out.
 
     request  {"unit": "session-9", "inputs": {"x": [[0.1, 0.2], [0.3, 0.4]]}}
-    answer   [{"output": "output", "data": [[0.7], [0.2]]}]
+    answer   [{"output": "output", "dtype": "float32", "shape": [2, 1], "data": [[0.7], [0.2]]}]
 
 An input is a nested list in the shape that the program was exported with; where an axis was exported
 as dynamic it may be of any length within its bounds. No torch here.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from kt.errors import Invalid
+from kt.models.family import Port
 
 UNIT = "unit"
 PROBABILITIES: tuple[str, ...] = ()
+STACKS = True
 MAX_ELEMENTS = 1_000_000  # of one input
 
+LEAVES: dict[str, set[type]] = {
+    "f": {float, int},
+    "i": {int},
+    "u": {int},
+    "b": {bool},
+}  # by kind of dtype; a whole number may stand for a real one, nothing else is converted
 DTYPES = {
     "float64": np.float64, "float32": np.float32, "float16": np.float16, "int64": np.int64,
     "int32": np.int32, "int16": np.int16, "int8": np.int8, "uint8": np.uint8, "bool": np.bool_,
@@ -44,12 +53,13 @@ class Tensor(BaseModel):
 
 
 class Signature(BaseModel):
-    """What goes in, and the names of what comes out."""
+    """What goes in, and the names of what comes out; gives: their shapes, where they are known."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[str, ...]
+    gives: tuple[Tensor, ...] = ()
 
 
 class Request(BaseModel):
@@ -116,18 +126,18 @@ def array(value: Any, tensor: Tensor) -> np.ndarray:
     """A nested list as an array of the tensor's dtype and shape. Raises Invalid."""
     where = f"inputs.{tensor.name}"
     try:
-        found = np.array(value)
-    except ValueError as error:  # ragged
-        raise Invalid("its rows are of different lengths", where=where) from error
-    if found.size == 0:
-        found = found.astype(DTYPES[tensor.dtype])
+        leaves, shape = flat(value)
+    except ValueError as error:
+        raise Invalid(str(error), where=where) from error
     wanted = np.dtype(DTYPES[tensor.dtype])
-    # a whole number may stand for a real one; nothing else is converted
-    kinds = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}[wanted.kind]
-    if found.dtype.kind not in kinds:
+    # looked at before an array is made: numpy would make text of all where there is one text
+    if not LEAVES[wanted.kind].issuperset(map(type, leaves)):
         raise Invalid(f"must hold {tensor.dtype}", where=where)
-    if found.size > MAX_ELEMENTS:
-        raise Invalid(f"has {found.size} elements, more than {MAX_ELEMENTS}", where=where)
+    if len(leaves) > MAX_ELEMENTS:
+        raise Invalid(f"has {len(leaves)} elements, more than {MAX_ELEMENTS}", where=where)
+    found = np.array(leaves if leaves else np.empty(0, wanted)).reshape(shape)
+    if found.dtype.kind == "O" or (found.dtype.kind == "f" and wanted.kind in "iu"):  # past 64 bits
+        raise Invalid(f"holds a number that is no {tensor.dtype}", where=where)
     fits = len(found.shape) == len(tensor.axes) and all(
         axis.least <= length <= axis.most
         for axis, length in zip(tensor.axes, found.shape, strict=True)
@@ -145,6 +155,21 @@ def array(value: Any, tensor: Tensor) -> np.ndarray:
     return out
 
 
+def flat(value: Any) -> tuple[list[Any], list[int]]:
+    """The leaves of a nested list, and its shape. Raises ValueError where it is ragged."""
+    shape: list[int] = []
+    level = [value]
+    while (kinds := set(map(type, level))) == {list}:
+        lengths = set(map(len, level))
+        if len(lengths) > 1:
+            break
+        shape.append(lengths.pop())
+        level = list(chain.from_iterable(level))
+    if list in kinds:
+        raise ValueError("its rows are of different lengths")
+    return level, shape
+
+
 def shown(tensor: Tensor) -> str:
     """A shape for people: [batch, 8]."""
     parts = [
@@ -157,9 +182,15 @@ def answer(
     outputs: Mapping[str, np.ndarray], requests: Sequence[Request], signature: Signature
 ) -> list[list[dict[str, Any]]]:
     """For each request, one entry for each output of the program."""
-    columns = {name: outputs[name].tolist() for name in signature.outputs}
+    columns = [
+        (name, str(outputs[name].dtype), list(outputs[name].shape[1:]), outputs[name].tolist())
+        for name in signature.outputs
+    ]
     return [
-        [{"output": name, "data": data[place]} for name, data in columns.items()]
+        [
+            {"output": name, "dtype": dtype, "shape": shape, "data": data[place]}
+            for name, dtype, shape, data in columns
+        ]
         for place in range(len(requests))
     ]
 
@@ -201,3 +232,23 @@ def example(signature: Signature, rng: np.random.Generator, count: int) -> list[
             inputs[tensor.name] = (drawn.astype(bool) if kind == "b" else drawn).tolist()
         out.append(Request(unit=f"example-{number}", inputs=inputs))
     return out
+
+
+def ports(signature: Signature) -> tuple[list[Port], list[Port]]:
+    return [port(tensor) for tensor in signature.inputs], [port(one) for one in signature.gives]
+
+
+def port(tensor: Tensor) -> Port:
+    shape = tuple(-1 if axis.name else axis.most for axis in tensor.axes)
+    return Port(tensor.name, tensor.dtype, shape)
+
+
+def fields(tensors: Mapping[str, Any], signature: Signature) -> dict[str, Any]:
+    return {"inputs": dict(tensors)}
+
+
+def tensors(predictions: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    return {
+        each["output"]: np.array(each["data"], each["dtype"]).reshape(each["shape"])
+        for each in predictions
+    }

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, with_config
 from typing_extensions import TypedDict
 
 from kt.errors import Invalid
+from kt.models.family import Port
 
 PADDING = 0
 UNKNOWN = 1
@@ -29,6 +30,7 @@ MAX_ITEMS = 1_000
 
 UNIT = "student_id"
 PROBABILITIES = ("probabilities",)
+STACKS = False
 
 # TypedDict and not BaseModel: fifty answers are validated in 10 µs rather than 30.
 STRICT = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
@@ -152,6 +154,66 @@ def example(signature: Signature, rng: np.random.Generator, count: int) -> list[
         )
         for b, n in enumerate(lengths)
     ]
+
+
+def ports(signature: Signature) -> tuple[list[Port], list[Port]]:
+    """The history as items and responses, one a past answer, and the items asked next."""
+    takes = [
+        Port("items", "text", (-1,)),
+        Port("responses", "int64", (-1,)),
+        Port("asked", "text", (-1,)),
+    ]
+    gives = [
+        Port("item", "text", (-1,)),
+        Port("probabilities", "float32", (-1, signature.categories)),
+        Port("expected", "float32", (-1,)),
+        Port("confidence", "float32", (-1,)),
+    ]
+    return takes, gives
+
+
+def fields(tensors: Mapping[str, Any], signature: Signature) -> dict[str, Any]:
+    """A history may be left out; an axis of one in front, as of a batch, is taken off."""
+    known = [port.name for port in ports(signature)[0]]
+    for name in tensors:
+        if name not in known:
+            raise Invalid(
+                "there is no such input",
+                where=f"inputs.{name[:64]}",
+                do=f"this model takes {', '.join(known)}",
+            )
+    items, responses = _vector(tensors, "items"), _vector(tensors, "responses")
+    if len(items) != len(responses):
+        raise Invalid(
+            f"has {len(responses)} elements where items has {len(items)}", where="inputs.responses"
+        )
+    return {
+        "answers": [
+            {"item": item, "response": response}
+            for item, response in zip(items, responses, strict=True)
+        ],
+        "items": _vector(tensors, "asked"),
+    }
+
+
+def _vector(tensors: Mapping[str, Any], name: str) -> list[Any]:
+    value = tensors.get(name, [])
+    while type(value) is list and len(value) == 1 and type(value[0]) is list:
+        value = value[0]
+    if type(value) is not list or list in map(type, value):
+        raise Invalid("must be a list", where=f"inputs.{name}")
+    return value
+
+
+def tensors(predictions: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Each name that predictions have as one array, a prediction a row."""
+    columns = {name: [each[name] for each in predictions] for name in predictions[0]}
+    return {name: _array(column) for name, column in columns.items()}
+
+
+def _array(column: list[Any]) -> np.ndarray:
+    found = np.array(column, object if type(column[0]) is str else None)
+    return found.astype(np.float32) if found.dtype.kind == "f" else found
 
 
 def _outside(request: Request, signature: Signature) -> Invalid:

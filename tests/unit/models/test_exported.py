@@ -257,7 +257,10 @@ SIGNATURE = tensors.Signature(
         ({"x": [[1e300, 2]], "k": [1]}, "inputs.x"),
         ({"x": [[1, 2]], "k": [1.5]}, "inputs.k"),
         ({"x": [[1, 2]], "k": [300]}, "inputs.k"),
-        ({"x": [[True, 2]], "k": [True]}, "inputs.k"),
+        ({"x": [[True, 2]], "k": [1]}, "inputs.x"),
+        ({"x": [[1, 2]], "k": [True]}, "inputs.k"),
+        ({"x": [[1, 2]], "k": [2**63, -1]}, "inputs.k"),
+        ({"x": [[1] * 1_000 + ["a" * 10_000]], "k": [1]}, "inputs.x"),
         ({"x": [[1, 2], [3, 4]], "k": [1]}, "inputs.k"),
         ({"x": 3, "k": [1]}, "inputs.x"),
         ({"x": None, "k": [1]}, "inputs.x"),
@@ -269,6 +272,25 @@ def test_an_input_that_does_not_fit_is_named(inputs: dict[str, object], field: s
     with pytest.raises(Invalid) as caught:
         tensors.collate([tensors.Request(inputs=inputs)], SIGNATURE)
     assert caught.value.where == field
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_tensor_goes_in_and_comes_out_as_itself(tmp_path: Path, name: str):
+    model, arguments = write(tmp_path / "m.pt2", name)
+    signature = exported.signature(served_config(tmp_path / "m.pt2"))
+    takes, gives = tensors.ports(signature)
+    given = {port.name: array.tolist() for port, array in zip(takes, arguments, strict=True)}
+    request = tensors.Request.model_validate(tensors.fields(given, signature))
+    arrays = tensors.collate([request], signature)
+    for array, expected in zip(arrays.values(), arguments, strict=True):
+        np.testing.assert_array_equal(array[0], expected)
+    results = [result.detach().numpy() for result in flat(model(*arguments))]
+    outputs = {port.name: result[None] for port, result in zip(gives, results, strict=True)}
+    found = tensors.tensors(tensors.answer(outputs, [request], signature)[0])
+    for port, result in zip(gives, results, strict=True):
+        np.testing.assert_array_equal(found[port.name], result)
+        assert found[port.name].dtype == port.dtype == result.dtype
+        assert len(port.shape) == result.ndim
 
 
 def test_a_whole_number_may_stand_for_a_real_one():

@@ -108,3 +108,35 @@ def test_examples_go_from_no_history_to_a_full_window():
 def test_the_form_needs_no_torch():
     code = "import sys, kt.models.tracing; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_request_and_its_answer_can_be_said_in_tensors():
+    given = {"items": ["a", "7"], "responses": [0, 2], "asked": ["c"]}
+    assert tracing.fields(given, SIGNATURE) == {
+        "answers": [{"item": "a", "response": 0}, {"item": "7", "response": 2}],
+        "items": ["c"],
+    }
+    assert tracing.fields({"asked": [["c"]]}, SIGNATURE) == {"answers": [], "items": ["c"]}
+    p = np.array([[[0.25, 0.25, 0.5]]], np.float32)
+    said = tracing.answer({"probabilities": p}, [request(items=["c"])], SIGNATURE)[0]
+    found = tracing.tensors(said)
+    for port in tracing.ports(SIGNATURE)[1]:
+        assert len(port.shape) == found[port.name].ndim
+        assert port.dtype in ("text", str(found[port.name].dtype))
+    assert found["item"].tolist() == ["c"]
+    np.testing.assert_array_equal(found["probabilities"], p[0])
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"asked": ["a"], "history": ["a"]}, "inputs.history"),
+        ({"asked": ["a"], "items": ["a"]}, "inputs.responses"),
+        ({"asked": [["a"], ["b"]]}, "inputs.asked"),
+        ({"asked": 3}, "inputs.asked"),
+    ],
+)
+def test_tensors_that_are_no_request_are_named(given, field):
+    with pytest.raises(Invalid) as caught:
+        tracing.fields(given, SIGNATURE)
+    assert caught.value.where == field
