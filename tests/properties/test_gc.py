@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kt.deployments import need, plan
@@ -14,7 +14,7 @@ from kt.deployments.plan import Candidate, Stamp
 from kt.errors import KtError
 
 MODELS = ("a", "b")
-VERSIONS = tuple(f"v{n}" for n in range(1, 9))
+VERSIONS = tuple(f"v{n}" for n in range(1, 7))
 STAMP = Stamp("ana", "2026-01-01T00:00:00Z", "why")
 STORED = [
     Stored(model, version, "2026-01-01T00:00:00Z", 1) for model in MODELS for version in VERSIONS
@@ -45,6 +45,7 @@ steps = st.one_of(
         lambda m: lambda s: plan.promote(s, experiment_of(s, m), STAMP, evidence=None, force=True),
         st.sampled_from(MODELS),
     ),
+    st.builds(lambda m: lambda s: plan.roll_back(s, m, STAMP), st.sampled_from(MODELS)),
     st.builds(lambda m: lambda s: plan.end(s, experiment_of(s, m), STAMP), st.sampled_from(MODELS)),
     st.builds(
         lambda m, v, bad: lambda s: plan.roll_back(s, m, STAMP, version=v, bad=bad),
@@ -65,7 +66,8 @@ def after(happened: list[Step]) -> State:
     return state
 
 
-@given(st.lists(steps, max_size=40), st.integers(1, 5))
+@settings(max_examples=1000)
+@given(st.lists(steps, min_size=10, max_size=40), st.integers(1, 3))
 def test_nothing_that_serves_or_a_rollback_reaches_is_removed(
     happened: list[Step], keep: int
 ) -> None:
