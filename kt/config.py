@@ -93,7 +93,7 @@ class Predictor(Table):
     )
     max_body: int = setting(1_000_000, "a longer request body is refused", "bytes", ge=1_000)
     body_timeout: float = setting(
-        20.0, "a request body that takes longer is cut off", "seconds", gt=0
+        20.0, "a request body that takes longer is cut off", "seconds", gt=0, le=3_600
     )
     keys: str = setting(
         "keys.json", "the file of API keys; where it exists, requests need a key: kt key new"
@@ -106,6 +106,7 @@ class Predictor(Table):
         "requests of one key or address; more are answered 429; 0 for no limit",
         "a second",
         ge=0,
+        le=1_000_000,
     )
     burst: int = setting(20, "requests at once before the rate counts", "requests", ge=1)
     poll: float = setting(
@@ -116,6 +117,7 @@ class Predictor(Table):
         "how long the previous active version stays loaded, so that a rollback needs no load",
         "hours",
         ge=0,
+        le=8_760,
     )
 
 
@@ -131,7 +133,7 @@ class Settings(Table):
     model: str = setting("", "the model that commands mean when they name none")
     git: Literal["on", "off"] = setting("on", "whether changes are committed to git")
     lock_wait: float = setting(
-        10.0, "how long a command waits for another one to finish", "seconds", ge=0
+        10.0, "how long a command waits for another one to finish", "seconds", ge=0, le=86_400
     )
     decision: Decision = setting(Decision(), "when an answer is accepted, reviewed or escalated")
     predictor: Predictor = setting(Predictor(), "the process that answers requests: kt serve")
@@ -162,12 +164,17 @@ def parse(data: bytes, path: Path) -> Settings:
     try:
         text = data.decode("utf-8")
         raw = tomllib.loads(text)
+        odd = next(unprintable(raw), None)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise Invalid(
             f"not valid TOML: {error}",
             where=str(path),
             do="mend the file, or write a new one: kt init",
         ) from error
+    if odd:
+        raise Invalid(
+            f"{'.'.join(odd)}: holds a control character", where=f"{path}:{line_of(text, odd)}"
+        )
     try:
         settings = Settings.model_validate(raw)
     except ValidationError as error:
@@ -175,6 +182,18 @@ def parse(data: bytes, path: Path) -> Settings:
     for model in settings.models:
         check_name(model, f"a model ({path}, line {line_of(text, [model])})")
     return settings
+
+
+def unprintable(value: Any, keys: tuple[str, ...] = ()) -> Iterator[list[str]]:
+    """The keys of texts that no terminal and no path should meet."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from unprintable(inner, (*keys, key))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from unprintable(inner, keys)
+    elif isinstance(value, str) and re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", value):
+        yield list(keys)
 
 
 def explain(error: ValidationError, path: Path, text: str) -> Invalid:

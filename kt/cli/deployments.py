@@ -171,7 +171,7 @@ def seconds(text: str) -> int:
     from kt.errors import Invalid
 
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    if not text[:-1].isdecimal() or text[-1:] not in units or len(text) > 9:
+    if not text.isascii() or not text[:-1].isdecimal() or text[-1:] not in units or len(text) > 9:
         raise Invalid(
             f"{text[:20]!r} is no duration", where="--every", do="write it as 30s, 10m, 1h or 2d"
         )
@@ -653,6 +653,8 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
     if at:
         book = audit.at_time(book, at)
         state = audit.fold(book)
+    else:
+        audit.refuse_taken_back(workspace)
     if model:
         choose(workspace, state, model)
     now = clock.now()
@@ -662,14 +664,7 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
         if not model or name == model
     }
     predictors = [] if at else presence.alive(workspace)
-    attention = (
-        []
-        if at
-        else [
-            f"{finding.where}: {finding.what}; {finding.do}"
-            for finding in audit.taken_back(workspace)
-        ]
-    )
+    attention = []
     for predictor in predictors:
         if predictor.state != "ok":
             attention.append(f"predictor {predictor.pid} is degraded: {predictor.reason}")

@@ -56,7 +56,9 @@ def workspace() -> "Workspace":
     """The workspace that the command is about."""
     from kt import workspace as workspaces
 
-    return workspaces.find(Path.cwd(), output.run.workspace)
+    found = workspaces.find(Path.cwd(), output.run.workspace)
+    _ = found.settings  # a kt.toml that is wrong is an error of every command
+    return found
 
 
 def version_of(what: str) -> tuple[str, str]:

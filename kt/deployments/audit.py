@@ -141,6 +141,12 @@ def taken_back(workspace: Workspace) -> list[Finding]:
     ]
 
 
+def refuse_taken_back(workspace: Workspace) -> None:
+    """Nothing is built on a history that git or a hand took back. Raises Corrupt."""
+    for finding in taken_back(workspace):
+        raise Corrupt(finding.what, where=finding.where, do=finding.do)
+
+
 def contradicted(workspace: Workspace) -> list[Finding]:
     """The manifest bears the digest of the event it was derived from: a witness where none was kept.
 
@@ -181,14 +187,18 @@ def forget(workspace: Workspace) -> None:
 
 def verify_manifest(workspace: Workspace, state: State) -> list[Finding]:
     path = workspace.root / manifest.MANIFEST
-    due = manifest.dump(manifest.manifest(state))
+    due, data = manifest.manifest(state), b""
     try:
-        found = files.read(path)
-    except (FileNotFoundError, Corrupt):
-        found = None
-    if found == due or (found is None and state.seq == 0):
-        return []
-    what = "is missing" if found is None else "is not what the history says"
+        data = files.read(path)
+        if manifest.parse(data) == due:  # a newer kt may have said more
+            return []
+        what = "is not what the history says"
+    except FileNotFoundError:
+        if state.seq == 0:
+            return []
+        what = "is missing"
+    except Corrupt as error:
+        what = "holds git conflict markers" if b"<<<<<<<" in data else error.what
     return [Finding(manifest.MANIFEST, what, "write it anew: kt verify --fix", fixable=True)]
 
 

@@ -15,7 +15,7 @@ from kt.deployments.events import HISTORY, AnyEvent, Canary
 from kt.deployments.history import State, fold
 from kt.deployments.manifest import MANIFEST, Manifest
 from kt.deployments.plan import Candidate, Stamp
-from kt.errors import Corrupt, Refused
+from kt.errors import Refused
 from kt.registry import absence, load, record
 from kt.registry.register import Prepared
 from kt.workspace import Workspace
@@ -267,8 +267,7 @@ def recover(lock: Lock) -> tuple[journal.Journal, State]:
 def refuse_taken_back(workspace: Workspace) -> None:
     """Nothing is built on a history that git or a hand took back: its numbers would be used twice."""
     change.must_be_workspace(workspace.root)
-    for finding in audit.taken_back(workspace):
-        raise Corrupt(finding.what, where=finding.where, do=finding.do)
+    audit.refuse_taken_back(workspace)
 
 
 def keep(workspace: Workspace) -> None:

@@ -9,7 +9,6 @@ into the treatment. (SHA-256 because faster hashes correlate between experiments
 """
 
 import hashlib
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -58,7 +57,7 @@ class Route(Part):
 class Manifest(Part):
     """seq: the last event it is derived from; head: that event's digest. Never goes back in seq."""
 
-    kt: Literal[1]
+    kt: int = Field(ge=1, le=1)  # of the format
     seq: int = Field(ge=0)
     head: str = Field(pattern=r"^([0-9a-f]{64})?$")
     models: dict[str, Route]
