@@ -1,0 +1,446 @@
+"""kt push and kt pull between two clones, a bare repository and a folder of weights."""
+
+import json
+import os
+import shutil
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import forge
+import pytest
+from conftest import Kt, git
+
+from kt import files, journal
+from kt.deployments import audit, manifest, sync
+from kt.registry import absence, record
+from kt.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Two:
+    """Two machines that share a repository and a store. ours has deployed v1; both have all of it."""
+
+    ours: Workspace
+    theirs: Workspace
+    bare: Path
+    store: Path
+
+
+def named(place: Workspace, name: str) -> forge.Candidate:
+    return forge.Candidate("m", name, record.read(place, "m", name).sha256)
+
+
+def register(place: Workspace, name: str) -> forge.Candidate:
+    """A version that is committed, as kt register commits it."""
+    made = forge.version(place, "m", name)
+    git(place.root, "add", "registry")
+    git(place.root, "commit", "--quiet", "-m", name)
+    return made
+
+
+@pytest.fixture
+def two(workspace: Workspace, tmp_path: Path, kt: Kt) -> Two:
+    store, bare = tmp_path / "store", tmp_path / "bare"
+    settings = workspace.root / "kt.toml"
+    settings.write_text(settings.read_text() + f'\n[remote]\nurl = "{store}"\n')
+    git(workspace.root, "commit", "--quiet", "-am", "a store")
+    git(tmp_path, "init", "--quiet", "--bare", str(bare))
+    git(workspace.root, "remote", "add", "origin", str(bare))
+    ours = Workspace(workspace.root)
+    forge.give(ours, named(ours, "v1"))
+    assert kt("push", at=ours).code == 0
+    git(bare, "symbolic-ref", "HEAD", f"refs/heads/{git(ours.root, 'branch', '--show-current')}")
+    git(tmp_path, "clone", "--quiet", str(bare), "theirs")
+    theirs = Workspace(tmp_path / "theirs")
+    assert kt("pull", at=theirs).code == 0
+    return Two(ours, theirs, bare, store)
+
+
+def head(place: Workspace) -> str:
+    return git(place.root, "rev-parse", "HEAD")
+
+
+def seq(place: Workspace) -> int:
+    return audit.read(place)[1].seq
+
+
+def clean(place: Workspace, kt: Kt) -> bool:
+    return not git(place.root, "status", "--porcelain") and kt("verify", at=place).code == 0
+
+
+def test_a_fresh_clone_gets_the_weights_it_needs_and_is_whole(two: Two, kt: Kt) -> None:
+    for name in ("v1", "v2", "v3"):
+        assert absence.where(two.theirs, "m", name) == "here"
+    assert clean(two.theirs, kt)
+
+
+def test_what_is_deployed_here_is_served_there(two: Two, kt: Kt) -> None:
+    forge.give(two.ours, register(two.ours, "v4"))
+    pushed = kt("push", "--json", at=two.ours).result
+    assert [one["version"] for one in pushed["sent"]] == ["v4"]
+    pulled = kt("pull", "--json", at=two.theirs).result
+    assert [one["version"] for one in pulled["got"]] == ["v4"]
+    assert [event["version"] for event in pulled["events"]] == ["v4"]
+    assert head(two.theirs) == head(two.ours) == pulled["commit"]
+    assert (
+        manifest.parse((two.theirs.root / manifest.MANIFEST).read_bytes())
+        .models["m"]
+        .active.version
+        == "v4"
+    )
+    assert clean(two.theirs, kt)
+    assert "up to date" in git(two.theirs.root, "status")
+
+
+def test_nothing_new_is_nothing_to_do(two: Two, kt: Kt) -> None:
+    assert kt("push", at=two.ours).out == "nothing to push: all of it is there\n"
+    assert kt("pull", at=two.theirs).out == "nothing to pull: all of it is here\n"
+
+
+def test_a_dry_run_says_what_would_move_and_moves_nothing(two: Two, kt: Kt) -> None:
+    forge.give(two.ours, register(two.ours, "v4"))
+    before = git(two.bare, "rev-parse", "HEAD")
+    ran = kt("push", "--dry-run", "--exit-code", "--json", at=two.ours)
+    assert ran.code == 10
+    assert ran.document["result"]["moved"]
+    assert git(two.bare, "rev-parse", "HEAD") == before
+    assert len(list((two.store / "weights").iterdir())) == 3
+    kt("push", at=two.ours)
+    assert kt("pull", "--dry-run", "--exit-code", at=two.theirs).code == 10
+    assert seq(two.theirs) == 1
+
+
+def test_weights_are_there_before_the_branch_moves(two: Two, kt: Kt) -> None:
+    forge.give(two.ours, register(two.ours, "v4"))
+    shutil.rmtree(two.store)
+    two.store.write_text("no folder")
+    assert kt("push", at=two.ours).code == 5
+    assert git(two.bare, "rev-parse", "HEAD") != head(two.ours)
+
+
+def test_a_manifest_is_not_taken_over_before_its_weights_are_here(two: Two, kt: Kt) -> None:
+    forge.give(two.ours, made := register(two.ours, "v4"))
+    kt("push", at=two.ours)
+    (two.store / "weights" / made.sha256).unlink()
+    ran = kt("pull", "--json", at=two.theirs)
+    assert ran.error["code"] == 5
+    assert "m@v4" in ran.error["message"]
+    assert seq(two.theirs) == 1
+    assert clean(two.theirs, kt)
+
+
+def test_weights_with_another_digest_are_refused(two: Two, kt: Kt) -> None:
+    forge.give(two.ours, made := register(two.ours, "v4"))
+    kt("push", at=two.ours)
+    stored = two.store / "weights" / made.sha256
+    data = bytearray(stored.read_bytes())
+    data[-1] ^= 1
+    stored.write_bytes(data)
+    assert kt("pull", at=two.theirs).code == 4
+    assert seq(two.theirs) == 1
+    assert clean(two.theirs, kt)
+
+
+def test_push_is_refused_where_the_remote_is_ahead(two: Two, kt: Kt) -> None:
+    forge.give(two.theirs, named(two.theirs, "v2"))
+    kt("push", at=two.theirs)
+    error = kt("push", "--json", at=two.ours).error
+    assert (error["code"], error["hint"]) == (3, "take it over first: kt pull")
+
+
+def test_two_machines_that_deployed_are_both_shown_and_nothing_is_merged(two: Two, kt: Kt) -> None:
+    forge.give(two.ours, named(two.ours, "v2"))
+    forge.give(two.theirs, named(two.theirs, "v3"))
+    assert kt("push", at=two.ours).code == 0
+    before = head(two.theirs)
+    for verb in ("push", "pull"):
+        error = kt(verb, "--json", at=two.theirs).error
+        assert error["code"] == 3
+        assert "deploy v2" in error["message"]
+        assert "deploy v3" in error["message"]
+    assert head(two.theirs) == before
+    assert clean(two.theirs, kt)
+
+
+def test_the_way_out_of_a_fork_works_as_the_refusal_says(two: Two, kt: Kt) -> None:
+    forge.give(two.ours, named(two.ours, "v2"))
+    forge.give(two.theirs, named(two.theirs, "v3"))
+    kt("push", at=two.ours)
+    hint = kt("pull", "--json", at=two.theirs).error["hint"]
+    assert f"git reset --hard {head(two.ours)[:7]}, kt verify --accept, kt pull" in hint
+    git(two.theirs.root, "reset", "--quiet", "--hard", head(two.ours)[:7])
+    assert kt("verify", "--accept", at=two.theirs).code == 0
+    assert kt("pull", at=two.theirs).code == 0
+    forge.give(two.theirs, named(two.theirs, "v3"))
+    assert kt("push", at=two.theirs).code == 0
+    assert kt("pull", at=two.ours).code == 0
+    assert seq(two.ours) == 3
+
+
+def test_two_that_push_at_once_lose_nothing(two: Two, kt: Kt) -> None:
+    """One of the two is refused, pulls what the other pushed where it may, and no event is lost."""
+    forge.give(two.ours, named(two.ours, "v2"))
+    forge.give(two.theirs, named(two.theirs, "v3"))
+    codes: dict[str, int] = {}
+
+    def run(name: str, place: Workspace) -> None:
+        try:
+            sync.push(
+                place, "", dry_run=False, tell=lambda *_: None, watch=lambda *_: lambda _: None
+            )
+            codes[name] = 0
+        except sync.Refused:
+            codes[name] = 3
+
+    threads = [
+        threading.Thread(target=run, args=pair) for pair in (("o", two.ours), ("t", two.theirs))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(codes.values()) == [0, 3]
+    won = two.ours if codes["o"] == 0 else two.theirs
+    assert git(two.bare, "rev-parse", "HEAD") == head(won)
+
+
+def test_a_pull_does_not_overwrite_what_is_changed_here(two: Two, kt: Kt) -> None:
+    (two.ours.root / "notes.txt").write_text("theirs\n")
+    git(two.ours.root, "add", "notes.txt")
+    git(two.ours.root, "commit", "--quiet", "-m", "notes")
+    forge.give(two.ours, named(two.ours, "v2"))
+    kt("push", at=two.ours)
+    (two.theirs.root / "notes.txt").write_text("mine\n")
+    error = kt("pull", "--json", at=two.theirs).error
+    assert error["code"] == 3
+    assert "notes.txt" in error["message"]
+    assert (two.theirs.root / "notes.txt").read_text() == "mine\n"
+    assert seq(two.theirs) == 1
+
+
+def test_a_pull_brings_the_rest_of_the_repository_too(two: Two, kt: Kt) -> None:
+    (two.ours.root / "family.py").write_text("METRIC = 'auc'\n")
+    git(two.ours.root, "add", "family.py")
+    git(two.ours.root, "commit", "--quiet", "-m", "a family")
+    kt("push", at=two.ours)
+    kt("pull", at=two.theirs)
+    assert (two.theirs.root / "family.py").exists()
+    assert clean(two.theirs, kt)
+
+
+def test_a_pull_that_was_killed_after_the_fact_is_finished_by_the_next_command(
+    two: Two, kt: Kt
+) -> None:
+    forge.give(two.ours, register(two.ours, "v4"))
+    (two.ours.root / "notes.txt").write_text("theirs\n" * 100)
+    git(two.ours.root, "add", "notes.txt")
+    git(two.ours.root, "commit", "--quiet", "-m", "notes")
+    kt("push", at=two.ours)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kt.git.fast_forward", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pull(two.theirs)
+    (two.theirs.root / "notes.txt").write_text(
+        "theirs\n" * 7
+    )  # what a killed git had begun to write
+    assert head(two.theirs) != head(two.ours)
+    forge.give(two.theirs, named(two.theirs, "v2"))
+    assert git(two.theirs.root, "rev-parse", "HEAD~1") == head(two.ours)
+    assert (two.theirs.root / "notes.txt").read_text() == "theirs\n" * 100
+    assert clean(two.theirs, kt)
+
+
+def killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def pull(place: Workspace) -> sync.Pulled:
+    return sync.pull(
+        place,
+        "",
+        forge.STAMP,
+        keep=3,
+        everything=False,
+        dry_run=False,
+        tell=lambda *_: None,
+        watch=lambda *_: lambda _: None,
+    )
+
+
+def test_a_pull_that_was_killed_before_the_fact_leaves_the_old_state(two: Two, kt: Kt) -> None:
+    forge.give(two.ours, register(two.ours, "v4"))
+    kt("push", at=two.ours)
+    real = files.publish
+
+    def dying(aside: Path, path: Path) -> None:
+        if path.name == "history.json":
+            raise KeyboardInterrupt
+        real(aside, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "publish", dying)
+        with pytest.raises(KeyboardInterrupt):
+            pull(two.theirs)
+    assert seq(two.theirs) == 1
+    assert kt("pull", at=two.theirs).code == 0
+    assert clean(two.theirs, kt)
+    assert head(two.theirs) == head(two.ours)
+
+
+def test_more_versions_than_are_needed_stay_away_until_asked_for(two: Two, kt: Kt) -> None:
+    for number in range(4, 10):
+        forge.give(two.ours, register(two.ours, f"v{number}"))
+    kt("push", at=two.ours)
+    assert kt("pull", "--keep", "1", at=two.theirs).code == 0
+    assert absence.where(two.theirs, "m", "v9") == "here"
+    assert absence.where(two.theirs, "m", "v5") == "not pulled"
+    assert clean(two.theirs, kt)
+    assert kt("deploy", "m@v5", at=two.theirs).code == 3
+    assert kt("pull", "m@v5", at=two.theirs).code == 0
+    assert kt("deploy", "m@v5", at=two.theirs).code == 0
+    assert kt("pull", "--all", at=two.theirs).code == 0
+    assert absence.everywhere(two.theirs) == []
+
+
+def test_without_git_weights_alone_are_shared(two: Two, kt: Kt) -> None:
+    for place in (two.ours, two.theirs):
+        settings = place.root / "kt.toml"
+        settings.write_text('git = "off"\n' + settings.read_text())
+    record.weights(two.theirs.root, "m", "v1").unlink()
+    assert kt("pull", at=two.theirs).code == 0
+    assert absence.where(two.theirs, "m", "v1") == "here"
+
+
+# A remote that means harm
+
+
+def commit_raw(two: Two, path: str, blob: bytes, mode: str = "100644") -> None:
+    """A commit on the shared branch that kt would not make."""
+    import subprocess
+
+    root = two.ours.root
+    done = subprocess.run(
+        ["git", "hash-object", "-w", "--stdin"],
+        cwd=root,
+        input=blob,
+        capture_output=True,
+        check=True,
+    )
+    made = done.stdout.decode().strip()
+    git(root, "update-index", "--add", "--cacheinfo", f"{mode},{made},{path}")
+    git(root, "commit", "--quiet", "--no-verify", "-m", "x")
+    git(root, "push", "--quiet", "origin", "HEAD")
+
+
+@pytest.mark.parametrize(
+    ("path", "blob", "mode"),
+    [
+        ("registry/m/v9/record.json", b"../../../etc/passwd", "120000"),
+        ("registry/m/v9/record.json", b"{}", "100644"),
+        ("registry/m/v9/model.safetensors", b"weights", "100644"),
+        ("registry/M!/v9/record.json", b"{}", "100644"),
+        ("registry/m/v1/extra/record.json", b"{}", "100644"),
+        ("registry/m/v1/record.json", b"{}", "100644"),
+        ("deployments/history.json", b"[]\n", "100644"),
+        ("deployments/history.json", b"not json", "100644"),
+        ("deployments/history.json", b"/etc/passwd", "120000"),
+        ("deployments/active.json", b"{}", "100644"),
+        ("kt.toml", b"nonsense = 1\n", "100644"),
+        (".kt/lock", b"", "100644"),
+        ("monitors/x", b"/tmp", "120000"),
+    ],
+)
+def test_a_commit_that_kt_would_not_make_is_not_taken_over(
+    two: Two, kt: Kt, path: str, blob: bytes, mode: str
+) -> None:
+    before = head(two.theirs)
+    commit_raw(two, path, blob, mode)
+    ran = kt("pull", "--json", at=two.theirs)
+    assert ran.code in (2, 3, 4), ran.out
+    assert head(two.theirs) == before
+    assert clean(two.theirs, kt)
+
+
+def test_a_history_that_was_rewritten_is_not_taken_over(two: Two, kt: Kt) -> None:
+    """The chain holds and the manifest fits, but the first event is not ours."""
+    path = two.ours.root / "deployments/history.json"
+    event = journal.read(path).events[0]
+    other = {key: value for key, value in event.items() if key not in ("seq", "prev")} | {
+        "by": "eve"
+    }
+    book = journal.Journal(path, [], b"").append([other])
+    state = audit.fold(book)
+    (two.ours.root / manifest.MANIFEST).write_bytes(manifest.dump(manifest.manifest(state)))
+    commit_raw(two, "deployments/active.json", manifest.dump(manifest.manifest(state)))
+    commit_raw(two, "deployments/history.json", book.text)
+    error = kt("pull", "--json", at=two.theirs).error
+    assert error["code"] == 3
+    assert "does not go on where ours ends" in error["message"]
+
+
+def test_no_hook_filter_or_monitor_runs(two: Two, kt: Kt, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    for folder in (
+        two.bare / "hooks",
+        two.theirs.root / ".git/hooks",
+        two.ours.root / ".git/hooks",
+    ):
+        folder.mkdir(exist_ok=True)
+        for name in (
+            "pre-push", "pre-receive", "update", "post-receive", "post-update", "post-merge",
+            "post-checkout", "reference-transaction", "post-index-change", "fsmonitor-watchman",
+        ):  # fmt: skip
+            (folder / name).write_text(f"#!/bin/sh\ntouch {ran}\n")
+            (folder / name).chmod(0o755)
+    for place in (two.bare, two.theirs.root):
+        git(place, "config", "core.fsmonitor", f"touch {ran}")
+        git(place, "config", "uploadpack.packObjectsHook", f"touch {ran}")
+    commit_raw(two, ".gitattributes", b"* filter=evil\n")
+    forge.give(two.ours, named(two.ours, "v2"))
+    ran.unlink(missing_ok=True)  # the commands above were git's own
+    assert kt("push", at=two.ours).code == 0
+    assert kt("pull", at=two.theirs).code == 0
+    assert not ran.exists()
+    assert seq(two.theirs) == 2
+
+
+@pytest.mark.parametrize(
+    "url", ["ext::sh -c touch% ran", "fd::3", "--upload-pack=touch ran", "http://127.0.0.1:9/x"]
+)
+def test_a_remote_that_runs_a_command_or_is_open_to_all_is_refused(
+    two: Two, kt: Kt, url: str
+) -> None:
+    git(two.theirs.root, "config", "remote.origin.url", url)
+    for verb in ("pull", "push"):
+        assert kt(verb, at=two.theirs).code in (3, 5)
+    assert not (two.theirs.root / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["--upload-pack=x", "-c", "nobody", "../x", ""])
+def test_a_name_that_is_no_remote_is_refused(two: Two, kt: Kt, name: str) -> None:
+    git(two.theirs.root, "remote", "remove", "origin")
+    assert kt("pull", "--json", "--", name, at=two.theirs).code == 2
+
+
+def test_a_pull_is_refused_in_the_middle_of_a_merge_and_on_no_branch(two: Two, kt: Kt) -> None:
+    marker = two.theirs.root / ".git/MERGE_HEAD"
+    marker.write_text(head(two.theirs))
+    assert kt("pull", at=two.theirs).code == 3
+    marker.unlink()
+    git(two.theirs.root, "checkout", "--quiet", "--detach")
+    assert kt("pull", at=two.theirs).code == 3
+    assert kt("push", at=two.theirs).code == 3
+
+
+def test_what_is_not_committed_is_not_pushed(two: Two, kt: Kt) -> None:
+    lock = two.ours.root / ".git/index.lock"
+    lock.touch()
+    os.utime(lock, (0, 0))  # not kt's own: that would be newer than the change
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kt.git.LOCK_WAIT", 0.1)
+        forge.give(two.ours, named(two.ours, "v2"))
+        assert kt("push", at=two.ours).code == 5
+    lock.unlink()
+    assert kt("push", at=two.ours).code == 0
+    assert json.loads(git(two.bare, "show", "HEAD:deployments/history.json"))[-1]["version"] == "v2"
