@@ -26,7 +26,9 @@ settings.load_profile("same every time")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update", action="store_true", help="write the transcripts as they were seen")
+    parser.addoption(
+        "--update", action="store_true", help="write the transcripts as they were seen"
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +104,13 @@ def spawn(*arguments: str, at: Path, **options: Any) -> Ran:
     """The command in a process of its own."""
     command = [sys.executable, "-m", "kt", *arguments]
     done = subprocess.run(
-        command, cwd=at, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, **options
+        command,
+        cwd=at,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+        **options,
     )
     return Ran(done.returncode, done.stdout, done.stderr)
 

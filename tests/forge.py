@@ -67,11 +67,15 @@ def write(place: Workspace, happened: Iterable[AnyEvent]) -> None:
     files.write_whole(place.root / manifest.MANIFEST, manifest.dump(manifest.manifest(state)))
 
 
-def give(place: Workspace, candidate: Candidate, traffic: float | None = None, name: str = "") -> deploy.Done:
+def give(
+    place: Workspace, candidate: Candidate, traffic: float | None = None, name: str = ""
+) -> deploy.Done:
     """kt deploy MODEL@VERSION."""
     return deploy.deploy(place, candidate, STAMP, traffic=traffic, experiment=name, dry_run=False)
 
 
-def back(place: Workspace, model: str = "m", version: str = "", *, bad: bool = False) -> deploy.Done:
+def back(
+    place: Workspace, model: str = "m", version: str = "", *, bad: bool = False
+) -> deploy.Done:
     """kt rollback."""
     return deploy.roll_back(place, lambda _: model, STAMP, version=version, bad=bad)

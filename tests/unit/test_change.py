@@ -116,7 +116,9 @@ def test_a_deploy_needs_few_syncs(place: Workspace, monkeypatch: pytest.MonkeyPa
 def test_a_second_command_waits_and_is_told_who_holds_the_lock(place: Workspace) -> None:
     with (
         change.locked(place, "deploy"),
-        pytest.raises(Unavailable, match=rf"locked by kt deploy, process {os.getpid()}, since 20..-"),
+        pytest.raises(
+            Unavailable, match=rf"locked by kt deploy, process {os.getpid()}, since 20..-"
+        ),
         change.locked(place, "rollback", wait=0.05),
     ):
         pass
@@ -157,7 +159,13 @@ def test_what_git_could_not_commit_the_next_command_commits(
 
 def test_a_note_that_makes_no_sense_is_none(place: Workspace) -> None:
     place.local.mkdir()
-    for text in ("", "[]", '{"paths": 1}', '{"paths": [], "git_since": "x"}', json.dumps({"paths": []})):
+    for text in (
+        "",
+        "[]",
+        '{"paths": 1}',
+        '{"paths": [], "git_since": "x"}',
+        json.dumps({"paths": []}),
+    ):
         (place.local / change.PENDING).write_text(text)
         assert change.pending(place) == {}
 

@@ -61,7 +61,9 @@ def test_the_template_shows_every_setting_and_parses_when_uncommented(tmp_path: 
     assert list(loaded.models) == ["m"]
     assert loaded.gate[0].name == loaded.models["m"].gate[0].name == "latency"
     for known in config.known_settings():
-        assert re.search(rf"^{known.key.rpartition('.')[2]} =|\[{known.key}\]\]", opened, re.MULTILINE), known
+        assert re.search(
+            rf"^{known.key.rpartition('.')[2]} =|\[{known.key}\]\]", opened, re.MULTILINE
+        ), known
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,8 @@ def test_no_repository_is_a_problem_and_no_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "what"), [("MERGE_HEAD", "a merge"), ("rebase-merge", "a rebase"), ("REVERT_HEAD", "a revert")]
+    ("name", "what"),
+    [("MERGE_HEAD", "a merge"), ("rebase-merge", "a rebase"), ("REVERT_HEAD", "a revert")],
 )
 def test_what_waits_for_a_person_is_refused(name: str, what: str, repo: Path) -> None:
     (repo / ".git" / name).touch()

@@ -15,7 +15,9 @@ def test_an_unknown_name_is_answered_with_those_that_exist(tmp_path: Path) -> No
     assert "there are: finite, latency, regression, signature, size" in error.value.do
 
 
-@pytest.mark.parametrize("name", ["../finite", "finite/..", "__init__", "", "a b", ".finite", "finite."])
+@pytest.mark.parametrize(
+    "name", ["../finite", "finite/..", "__init__", "", "a b", ".finite", "finite."]
+)
 def test_a_path_is_no_name(name: str, tmp_path: Path) -> None:
     with pytest.raises(Invalid):
         plugins.load(gate.FOLDER, name, tmp_path, gate.HOLDS)

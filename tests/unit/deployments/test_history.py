@@ -45,7 +45,9 @@ def end(seq: int, name: str) -> AnyEvent:
 
 
 def back(seq: int, version: str, ended: str = "", bad: bool = False) -> AnyEvent:
-    return RolledBack.model_validate({**common(seq), "version": version, "ended": ended, "bad": bad})
+    return RolledBack.model_validate(
+        {**common(seq), "version": version, "ended": ended, "bad": bad}
+    )
 
 
 NOTHING: Sequence[AnyEvent] = ()

@@ -1,0 +1,166 @@
+"""Killed, or refused by the disk, at every single call that changes a file: old or new, and the same command again works."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import forge
+import pytest
+from conftest import Kt, git
+from dying import THROUGH, Dying
+
+from kt import journal
+from kt.deployments import audit, manifest
+from kt.workspace import Workspace
+
+pytestmark = pytest.mark.e2e
+
+PROMOTE = ("promote", "x", "--force", "--reason", "test")
+
+
+def points(
+    template: Path, tmp_path: Path, fault: str, command: tuple[str, ...]
+) -> Iterator[tuple[Path, int, str]]:
+    """A copy of the workspace after each fault in turn, until the command comes through."""
+    with Dying() as dying:
+        for at in range(1, 200):
+            root = tmp_path / "copy"
+            shutil.rmtree(root, ignore_errors=True)
+            shutil.copytree(template, root, symlinks=True)
+            code, said = dying.run(root, at, fault, command)
+            if code == THROUGH:
+                assert at > 10, said
+                return
+            yield root, code, said
+    raise AssertionError("the command never comes to its end")
+
+
+def seq(root: Path) -> int:
+    """The events in the history, which must be sound."""
+    book = journal.read(root / "deployments" / "history.json")
+    audit.fold(book)
+    found = root / manifest.MANIFEST
+    if found.exists():
+        manifest.parse(found.read_bytes())
+    return book.seq
+
+
+def is_in_step(root: Path, kt: Kt, head: int) -> None:
+    """History, manifest and git tell one story, and nothing is left over."""
+    assert seq(root) == head
+    assert kt("verify", at=root).code == 0
+    assert [*root.rglob(".aside-*")] == []
+    if (root / ".git").is_dir():
+        assert not (root / ".git" / "index.lock").exists()
+        assert git(root, "status", "--porcelain") == ""
+        committed = git(root, "show", "HEAD:deployments/history.json")
+        assert committed == (root / "deployments" / "history.json").read_text().strip()
+
+
+def prepared(root: Path, kt: Kt, command: tuple[str, ...]) -> int:
+    """Something to deploy over, promote or roll back. Returns the events so far."""
+    assert kt("deploy", "m@v1", at=root).code == 0
+    if command[0] == "promote":
+        assert kt("deploy", "m@v2", "--traffic", "10", "--ab-test", "x", at=root).code == 0
+    if command[0] == "rollback":
+        assert kt("deploy", "m@v2", at=root).code == 0
+    return seq(root)
+
+
+COMMANDS = [("deploy", "m@v3"), PROMOTE, ("rollback",)]
+NAMES = [command[0] for command in COMMANDS]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=NAMES)
+def test_killed_at_any_call_it_is_old_or_new_and_the_next_command_goes_on(
+    command: tuple[str, ...], workspace: Workspace, tmp_path: Path, kt: Kt
+) -> None:
+    before = prepared(workspace.root, kt, command)
+    states = set()
+    for root, code, _ in points(workspace.root, tmp_path, "kill", command):
+        assert code == -9
+        states.add(seq(root) - before)
+        again = kt(*command, at=root)
+        # it has happened and the experiment is over: promoting what is promoted is refused
+        assert again.code in ((0, 3) if seq(root) > before and command[0] != "deploy" else (0,)), (
+            again.err
+        )
+        assert kt("verify", "--fix", at=root).code == 0
+        is_in_step(root, kt, seq(root))
+        assert seq(root) >= before + 1
+    assert states == {0, 1}  # both sides of the rename were met
+
+
+@pytest.mark.parametrize("fault", ["ENOSPC", "EIO"])
+@pytest.mark.parametrize("command", COMMANDS, ids=NAMES)
+def test_what_the_disk_refuses_is_refused_cleanly_or_done(
+    command: tuple[str, ...], fault: str, place: Workspace, tmp_path: Path, kt: Kt
+) -> None:
+    before = prepared(place.root, kt, command)
+    for root, code, said in points(place.root, tmp_path, fault, command):
+        assert "Traceback" not in said
+        done = seq(root) > before
+        assert code in ((0, 75) if done else (5,)), (said, done)
+        if not done:
+            assert kt(*command, at=root).code == 0
+        assert kt("verify", "--fix", at=root).code == 0
+        is_in_step(root, kt, before + 1)
+
+
+KILLING = """#!/bin/sh
+# git that dies in the middle of a commit together with its command, as kill -9 would leave it
+case " $* " in *" commit "*) : > {lock}; kill -9 $PPID $$;; esac
+exec {git} "$@"
+"""
+
+
+def test_a_git_that_is_killed_with_its_command_blocks_nobody(
+    workspace: Workspace, tmp_path: Path, kt: Kt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = workspace.root
+    assert kt("deploy", "m@v1", at=root).code == 0
+    found = shutil.which("git")
+    assert found is not None
+    fake = tmp_path / "bin" / "git"
+    fake.parent.mkdir()
+    fake.write_text(KILLING.format(lock=root / ".git" / "index.lock", git=found))
+    fake.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{fake.parent}{os.pathsep}{os.environ['PATH']}")
+        killed = subprocess.run(
+            [sys.executable, "-m", "kt", "deploy", "m@v2"],
+            cwd=root,
+            capture_output=True,
+            check=False,
+        )
+    assert killed.returncode == -9
+    assert (root / ".git" / "index.lock").exists()
+    assert seq(root) == 2
+    again = kt("rollback", at=root)
+    assert again.code == 0
+    assert "removed the lock of a git command that was killed" in again.err
+    is_in_step(root, kt, 3)
+
+
+def test_many_commands_at_once_leave_a_history_without_a_gap(workspace: Workspace, kt: Kt) -> None:
+    root = workspace.root
+    for name in ("a", "b", "c"):
+        forge.version(workspace, name, "v1")
+        forge.version(workspace, name, "v2")
+    git(root, "add", "registry")
+    git(root, "commit", "--quiet", "-m", "more versions")
+    script = (
+        "import sys; from kt.cli.app import main\n"
+        "for turn in range(4):\n"
+        "    try: main(['deploy', f'{sys.argv[1]}@v{turn % 2 + 1}', '--quiet'])\n"
+        "    except SystemExit as end: assert end.code == 0"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", script, name], cwd=root) for name in ("a", "b", "c")
+    ]
+    assert [process.wait() for process in running] == [0, 0, 0]
+    is_in_step(root, kt, 12)
+    assert len(git(root, "log", "--format=%s", "--grep", ": deploy").splitlines()) == 12
