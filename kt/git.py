@@ -315,7 +315,12 @@ def ask(root: Path, *arguments: str, stdin: bytes | None = None, lock: int | Non
         )
     from git.exc import GitError
 
-    environment = {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": PROTOCOLS}
+    environment = {
+        "LC_ALL": "C",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ALLOW_PROTOCOL": PROTOCOLS,
+        "GIT_OPTIONAL_LOCKS": "0",  # a killed `git status` would leave index.lock behind
+    }
     if not {"GIT_SSH", "GIT_SSH_COMMAND"} & set(os.environ) and not repo.config_reader().has_option(
         "core", "sshcommand"
     ):
