@@ -135,7 +135,7 @@ def array(value: Any, tensor: Tensor) -> np.ndarray:
         raise Invalid(f"must hold {tensor.dtype}", where=where)
     if len(leaves) > MAX_ELEMENTS:
         raise Invalid(f"has {len(leaves)} elements, more than {MAX_ELEMENTS}", where=where)
-    found = np.array(leaves if leaves else np.empty(0, wanted)).reshape(shape)
+    found = np.array(leaves or np.empty(0, wanted)).reshape(shape)
     if found.dtype.kind == "O" or (found.dtype.kind == "f" and wanted.kind in "iu"):  # past 64 bits
         raise Invalid(f"holds a number that is no {tensor.dtype}", where=where)
     fits = len(found.shape) == len(tensor.axes) and all(

@@ -1,6 +1,8 @@
 """create_app(workspace): the routes put together, as a plain WSGI callable that any server can run.
 
 POST /predict, /models/NAME/predict    predict.py
+     /v2/...                           inference.py: the Open Inference Protocol
+POST /invocations                      invocations.py: MLflow's scoring format
 GET  /health                           200 always: ok or degraded, and what is served
 GET  /ready                            503 until something is served
 """
@@ -14,15 +16,12 @@ import falcon
 
 from kt import http
 from kt.errors import Unavailable
-from kt.predictor import predict
+from kt.predictor import faults, inference, invocations, predict
 from kt.predictor.guard import Guard, is_loopback
 from kt.predictor.host import Host
 from kt.predictor.keys import Ring
+from kt.predictor.later import respond
 from kt.workspace import Workspace
-
-# A server that can answer several requests at once gives each environment a list under this name:
-# what is appended to it is answered by predict.answers, and the response is not used.
-LATER = "kt.later"
 
 
 def create_app(root: str | Path, address: str = "") -> http.Service:
@@ -44,6 +43,9 @@ def routes(host: Host) -> http.Service:
     app.add_route("/models/{name}/predict", resource)
     app.add_route("/health", Health(host))
     app.add_route("/ready", Ready(host))
+    inference.add_routes(app, host)
+    invocations.add_routes(app, host)
+    faults.install(app)
     return app
 
 
@@ -63,11 +65,7 @@ class Predict:
         self, request: falcon.Request, response: falcon.Response, name: str | None = None
     ) -> None:
         fields = http.parse(http.body(request, self.limit))
-        later = request.env.get(LATER)
-        if later is None:
-            http.answer(response, predict.predict(self.host, fields, name))
-        else:
-            later.append(predict.ask(self.host, fields, name))
+        respond(self.host, request, response, predict.ask(self.host, fields, name))
 
 
 class Health:

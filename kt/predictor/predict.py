@@ -29,6 +29,8 @@ from kt.predictor.decision import decide
 from kt.predictor.engine import Engine
 from kt.predictor.host import Host, Loaded
 
+Answer = dict[str, Any]  # as POST /predict gives it
+
 
 class Nonsense(Exception):
     """A model's outputs are no answer."""
@@ -47,6 +49,9 @@ class Asked:
     fields: dict[str, Any]
     treatment: Treatment | None
     at_random: bool  # it names no unit
+    tell: "Callable[[Asked, Answer], Any] | None" = (
+        None  # the answer in the words of another protocol
+    )
 
     @property
     def route(self) -> Route:
@@ -60,13 +65,19 @@ class Asked:
 Predictions = list[dict[str, Any]]
 
 
-def predict(host: Host, fields: Any, name: str | None = None) -> dict[str, Any]:
+def predict(host: Host, fields: Any, name: str | None = None) -> Answer:
     """The answer to one request. fields: its JSON. name: the model, where the path names it.
 
     Raises Invalid with the bad field; http.Unknown; Unavailable where nothing is served; whatever
     the control raises.
     """
-    (found,) = answers(host, [ask(host, fields, name)])
+    answer: Answer = answered(host, ask(host, fields, name))
+    return answer
+
+
+def answered(host: Host, asked: Asked) -> Any:
+    """The answer to one request, or whatever it raises."""
+    (found,) = answers(host, [asked])
     if isinstance(found, Exception):
         raise found
     return found
@@ -86,9 +97,10 @@ def ask(host: Host, fields: Any, name: str | None = None) -> Asked:
     return Asked(loaded, model, request, fields, treatment, unit is None)
 
 
-def answers(host: Host, asked: Sequence[Asked]) -> list[dict[str, Any] | Exception]:
-    """The answers to requests that came together: those for one version run as one batch."""
-    found: list[dict[str, Any] | Exception] = [{}] * len(asked)
+def answers(host: Host, asked: Sequence[Asked]) -> list[Any]:
+    """The answers to requests that came together, each an Answer, or what `tell` makes of it, or an
+    exception: those for one version run as one batch."""
+    found: list[Any] = [None] * len(asked)
     for (_, treated), places in grouped(asked).items():
         batch = [asked[place] for place in places]
         outcomes = treat(host, batch) if treated else control(batch)
@@ -96,6 +108,12 @@ def answers(host: Host, asked: Sequence[Asked]) -> list[dict[str, Any] | Excepti
             found[place] = (
                 outcome if isinstance(outcome, Exception) else told(host, asked[place], *outcome)
             )
+    for place, one in enumerate(asked):
+        if one.tell and not isinstance(found[place], Exception):
+            try:
+                found[place] = one.tell(one, found[place])
+            except Exception as error:  # noqa: BLE001  # those answered together must not fail with it
+                found[place] = error
     return found
 
 
@@ -107,11 +125,9 @@ def grouped(asked: Sequence[Asked]) -> dict[tuple[int, Treatment | None], list[i
     return groups
 
 
-def told(
-    host: Host, asked: Asked, version: str, predictions: Predictions, why: str
-) -> dict[str, Any]:
+def told(host: Host, asked: Asked, version: str, predictions: Predictions, why: str) -> Answer:
     """An answer as it is sent. why: why the control answered for the treatment, or nothing."""
-    said: dict[str, Any] = {
+    said: Answer = {
         "model": asked.model,
         "version": version,
         "variant": None,

@@ -31,10 +31,11 @@ from granian.server.mp import MPServer
 from kt import http
 from kt.config import Predictor
 from kt.errors import Refused, Unavailable
-from kt.predictor import engine, keys
-from kt.predictor.app import LATER, make_host, routes
+from kt.predictor import engine, faults, keys
+from kt.predictor.app import make_host, routes
 from kt.predictor.guard import is_loopback
 from kt.predictor.lanes import Lanes
+from kt.predictor.later import LATER
 from kt.predictor.predict import Asked, answers
 from kt.workspace import Workspace
 
@@ -191,16 +192,17 @@ class Front:
     async def read_and_answer(self, scope: Any, proto: Any, length: str | None) -> http.Answer:
         limit = self.settings.max_body
         if length is not None and not (length.isdecimal() and int(length[:20]) <= limit):
-            return refuse(413, f"the body is larger than {limit} bytes")
+            return refuse(413, f"the body is larger than {limit} bytes", scope.path)
         if self.lanes.waiting >= WAITING:
-            return refuse(503, "too many requests are waiting")
+            return refuse(503, "too many requests are waiting", scope.path)
         try:
             async with asyncio.timeout(self.settings.body_timeout):
                 data = await proto() if length is not None else await collect(proto, limit)
         except TimeoutError:
-            return refuse(408, f"the body did not arrive within {self.settings.body_timeout:g} s")
+            late = f"the body did not arrive within {self.settings.body_timeout:g} s"
+            return refuse(408, late, scope.path)
         if data is None:
-            return refuse(413, f"the body is larger than {limit} bytes")
+            return refuse(413, f"the body is larger than {limit} bytes", scope.path)
         return await self.in_lane(environ(scope, data))
 
     async def in_lane(self, given: dict[str, Any]) -> http.Answer:
@@ -224,12 +226,13 @@ class Front:
                 places.append(place)
         for place, said in zip(places, self.predictions(later), strict=True):
             if isinstance(said, Exception):
-                found[place] = as_answer(http.document(said, given[place]["PATH_INFO"]))
+                path = given[place]["PATH_INFO"]
+                found[place] = as_answer(http.document(said, path), path)
             else:
                 found[place] = 200, JSON, orjson.dumps(said)
         return found
 
-    def predictions(self, asked: list[Asked]) -> Sequence[dict[str, Any] | Exception]:
+    def predictions(self, asked: list[Asked]) -> Sequence[Any]:
         try:
             return answers(self.host, asked) if asked else []
         except Exception as error:  # noqa: BLE001  # a lane must go on
@@ -239,7 +242,7 @@ class Front:
         try:
             return http.call(self.app, given)
         except Exception as error:  # noqa: BLE001  # the callable answers its own; nothing may pass here
-            return as_answer(http.document(error, given["PATH_INFO"]))
+            return as_answer(http.document(error, given["PATH_INFO"]), given["PATH_INFO"])
 
 
 def settle(waiting: list[Done], found: list[http.Answer]) -> None:
@@ -259,15 +262,16 @@ async def collect(proto: Any, limit: int) -> bytes | None:
     return b"".join(parts)
 
 
-def refuse(status: int, detail: str) -> http.Answer:
-    return as_answer(http.problem(status, detail))
+def refuse(status: int, detail: str, path: str) -> http.Answer:
+    return as_answer(http.problem(status, detail), path)
 
 
-def as_answer(document: dict[str, Any]) -> http.Answer:
-    headers = [("content-type", http.PROBLEM)]
+def as_answer(document: dict[str, Any], path: str) -> http.Answer:
+    kind, shaped = faults.shaped(path, document)
+    headers = [("content-type", kind)]
     if document["status"] == 503:
         headers.append(("retry-after", http.RETRY_AFTER))
-    return document["status"], headers, orjson.dumps(document)
+    return document["status"], headers, orjson.dumps(shaped)
 
 
 def environ(scope: Any, data: bytes) -> dict[str, Any]:
