@@ -190,12 +190,10 @@ def repository(workspace: Workspace) -> Found:
             f"{path} exists: a git command runs, or one was killed",
             f"if none runs: rm {path}",
         )
-    names = [
-        git.text(root, "config", key) if git.holds(root, "config", key) else ""
-        for key in ("user.name", "user.email")
-    ]
-    if all(names):
-        yield Finding("identity", "ok", f"{names[0]} <{names[1]}>")
+    if git.holds(root, "var", "GIT_COMMITTER_IDENT"):
+        yield Finding(
+            "identity", "ok", git.text(root, "var", "GIT_COMMITTER_IDENT").rsplit(" ", 2)[0]
+        )
     else:
         yield Finding(
             "identity",

@@ -92,9 +92,9 @@ def reached(serving: Serving, keep: int) -> list[str]:
 def newest(stored: Iterable[Stored], keep: int) -> list[Stored]:
     """The last `keep` versions of each model, by when they were registered; of one second, the later ones."""
     of: dict[str, list[Stored]] = {}
-    for one in sorted(reversed([*stored]), key=lambda one: one.created_at, reverse=True):
+    for one in sorted(stored, key=lambda one: one.created_at):
         of.setdefault(one.model, []).append(one)
-    return [one for versions in of.values() for one in versions[:keep]]
+    return [one for versions in of.values() for one in versions[: -keep - 1 : -1]]
 
 
 def unneeded(stored: Iterable[Stored], reasons: Mapping[Key, str]) -> list[Stored]:
