@@ -321,7 +321,7 @@ def promote(
         force=force,
         dry_run=dry_run,
     )
-    report(done, dry_run=dry_run, exit_code=exit_code, nothing="")
+    report(done, dry_run=dry_run, exit_code=exit_code, nothing=f"{experiment} is promoted already")
 
 
 def end(
@@ -339,7 +339,7 @@ def end(
     from kt.deployments import deploy as room
 
     done = room.end(options.workspace(), experiment, options.stamp(reason), dry_run=dry_run)
-    report(done, dry_run=dry_run, exit_code=exit_code, nothing="")
+    report(done, dry_run=dry_run, exit_code=exit_code, nothing=f"{experiment} has ended already")
 
 
 def rollback(

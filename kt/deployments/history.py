@@ -60,6 +60,9 @@ class Serving:
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by version
     bad: frozenset[str] = frozenset()  # marked by a rollback; cleared by a new deployment
     forced: frozenset[str] = frozenset()  # deployed past a gate's refusal
+    finished: tuple[str, str] | None = (
+        None  # the last experiment and how it finished: an event's kind
+    )
 
     @property
     def active(self) -> Held | None:
@@ -110,7 +113,7 @@ def apply(serving: Serving, event: AnyEvent) -> Serving:
             return promoted(serving, event)
         case ExperimentEnded():
             running(serving, event.experiment)
-            return replace(serving, experiment=None)
+            return replace(serving, experiment=None, finished=(event.experiment, event.kind))
         case RolledBack():
             return rolled_back(serving, event)
 
@@ -174,7 +177,7 @@ def promoted(serving: Serving, event: Promoted) -> Serving:
         event.version: (*serving.labels.get(event.version, ()), event.label),
     }
     after = push(serving, Held(experiment.version, experiment.sha256, event.at, event.seq))
-    return replace(after, labels=labels)
+    return replace(after, labels=labels, finished=(event.experiment, event.kind))
 
 
 def rolled_back(serving: Serving, event: RolledBack) -> Serving:

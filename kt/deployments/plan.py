@@ -167,6 +167,8 @@ def promote(
 
     evidence: the experiment's report, whose `verdict` says better, worse or undecided.
     """
+    if finished(state, name, "promoted"):
+        return []
     model, running = find(state, name)
     verdict = evidence.get("verdict") if evidence else None
     if not force and verdict != "better":
@@ -208,6 +210,8 @@ def judge(name: str, evidence: dict[str, Any] | None, verdict: str | None) -> No
 
 def end(state: State, name: str, stamp: Stamp) -> list[AnyEvent]:
     """The control takes the treatment's traffic back."""
+    if finished(state, name, "experiment_ended"):
+        return []
     model, _ = find(state, name)
     return [ExperimentEnded(**common(state, model, stamp), experiment=name)]
 
@@ -250,6 +254,14 @@ def before(model: str, serving: Serving) -> str:
         f"{model}@{serving.active.version} has no version before it to go back to"
         + (f" ({marked} is marked bad)" if marked else ""),
         do=f"name one: kt rollback VERSION --model {model}, or deploy another: kt deploy FILE",
+    )
+
+
+def finished(state: State, name: str, kind: str) -> bool:
+    """Whether this is what happened last to an experiment: the same command again has nothing to do."""
+    return any(
+        serving.finished == (name, kind) and not serving.experiment
+        for serving in state.models.values()
     )
 
 
