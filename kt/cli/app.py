@@ -4,6 +4,7 @@ Only Typer is imported here; each verb imports its room when it runs, so that `k
 `kt status` start at once.
 """
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -55,6 +56,11 @@ def app_command(name: str) -> Any:
     return getattr(typer.main.get_command(app), "commands", {}).get(name)
 
 
+def in_short(verb: Callable[..., Any]) -> str:
+    """The first clause of a verb's help, which fits the list of all of them."""
+    return re.split(r"[:.;,]", verb.__doc__ or "")[0]
+
+
 # In the order in which a model meets them.
 VERBS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("init", workspaces.init),
@@ -86,7 +92,7 @@ VERBS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("help", help_on),
 )
 for name, verb in VERBS:
-    app.command(name)(verb)
+    app.command(name, short_help=in_short(verb))(verb)
 
 
 def version(asked: bool) -> None:
