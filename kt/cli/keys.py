@@ -29,7 +29,7 @@ def key(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Make, list and revoke API keys. A running predictor follows within a second.
+    """API keys: make, list and revoke them. A running predictor follows within a second.
 
     Example: kt key new --role predict --note "the web app"
     """
