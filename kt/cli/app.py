@@ -12,7 +12,19 @@ from typing import Annotated, Any
 import typer
 
 from kt import __version__
-from kt.cli import demo, deployments, diff, doctor, keys, models, output, registry, serve, storage
+from kt.cli import (
+    demo,
+    deployments,
+    diff,
+    doctor,
+    keys,
+    models,
+    output,
+    registry,
+    serve,
+    status,
+    storage,
+)
 from kt.cli import workspace as workspaces
 from kt.cli.options import Json
 from kt.errors import EXIT_CODES, INTERRUPTED, Invalid, KtError, Unavailable
@@ -70,13 +82,13 @@ VERBS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("evaluate", models.evaluate),
     ("register", registry.register),
     ("deploy", deployments.deploy),
-    ("status", deployments.status),
+    ("status", status.status),
     ("ramp", deployments.ramp),
     ("canary", deployments.canary),
     ("promote", deployments.promote),
     ("end", deployments.end),
     ("rollback", deployments.rollback),
-    ("history", deployments.history),
+    ("history", status.history),
     ("models", registry.models),
     ("show", registry.show),
     ("diff", diff.diff),

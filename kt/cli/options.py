@@ -10,6 +10,7 @@ import typer
 from kt.cli import complete, output
 
 if TYPE_CHECKING:
+    from kt.deployments.history import State
     from kt.deployments.plan import Stamp
     from kt.workspace import Workspace
 
@@ -107,3 +108,25 @@ def agree(yes: bool, about: Sequence[str], question: str) -> None:
     for line in about:
         output.say(line)
     typer.confirm(question, abort=True, err=True)
+
+
+def choose(workspace: "Workspace", state: "State", model: str) -> str:
+    """The model that a command means: the one named, kt.toml's, or the only one."""
+    from kt.errors import Invalid
+
+    name = model or workspace.settings.model
+    if name:
+        if name not in state.models:
+            raise Invalid(
+                f"nothing of {name} is deployed",
+                where="--model",
+                do=f"deployed are: {', '.join(sorted(state.models)) or 'none'}",
+            )
+        return name
+    if len(state.models) == 1:
+        return next(iter(state.models))
+    if not state.models:
+        raise Invalid("nothing is deployed yet", do="deploy a model: kt deploy FILE")
+    raise Invalid(
+        "several models are deployed", do=f"name one: --model {' | '.join(sorted(state.models))}"
+    )

@@ -1,0 +1,257 @@
+"""status and history: what is live, and what has happened."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kt.cli import complete, options, output
+from kt.cli.options import Json, Model
+
+if TYPE_CHECKING:
+    from kt.deployments import history as states
+    from kt.deployments.history import Serving
+    from kt.predictor.presence import Presence
+    from kt.workspace import Workspace
+
+
+def history(
+    model: Model = "",
+    at: Annotated[
+        str,
+        typer.Option("--at", metavar="T", help="Up to a time: 2026-01-14 or 2026-01-14T10:30:00Z."),
+    ] = "",
+    last: Annotated[
+        int,
+        typer.Option("--last", "-n", metavar="N", min=0, help="Only the last N events; 0 for all."),
+    ] = 20,
+    json: Json = False,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", help="One event a line, as they stand in the file.")
+    ] = False,
+) -> None:
+    """What has happened, newest first.
+
+    Example: kt history --model sakt --last 5
+    """
+    from kt import journal
+    from kt.deployments import audit
+    from kt.deployments.events import describe
+
+    workspace = options.workspace()
+    book, state = audit.read(workspace)
+    if model:
+        options.choose(workspace, state, model)
+    if at:
+        book = audit.at_time(book, at)
+    events = [event for event in book.events if not model or event["model"] == model]
+    shown = events[-last:] if last else events
+    if jsonl:
+        for event in shown:
+            output.write_json(event)
+        return
+    rows = [
+        (
+            event["seq"],
+            event["at"],
+            event["by"],
+            event["model"],
+            describe(event),
+            output.short(event["reason"]),
+            journal.digest(event)[:7],
+        )
+        for event in reversed(shown)
+    ]
+    text = (
+        output.table(("SEQ", "AT", "BY", "MODEL", "WHAT", "REASON", "RECORD"), rows)
+        if rows
+        else "nothing has happened yet"
+    )
+    more = (
+        [f"{len(events) - len(shown)} earlier: kt history --last 0"]
+        if len(events) > len(shown)
+        else []
+    )
+    output.emit({"events": shown, "total": len(events)}, [text, *more])
+
+
+def status(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="[MODEL]", help="One model; all without.", autocompletion=complete.models
+        ),
+    ] = "",
+    at: Annotated[
+        str,
+        typer.Option(
+            "--at", metavar="T", help="As it was at a time: 2026-01-14 or 2026-01-14T10:30:00Z."
+        ),
+    ] = "",
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Keep showing it, until interrupted.")
+    ] = False,
+    every: Annotated[
+        float,
+        typer.Option("--every", metavar="S", min=0.2, help="With --watch: seconds between looks."),
+    ] = 2.0,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit 11 if something needs attention.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """What is live: versions, traffic, experiments, and what running predictors really serve.
+
+    Example: kt status --watch
+    """
+    from kt.errors import WARNING
+
+    workspace = options.workspace()
+    while True:
+        result, text = look(workspace, model, at)
+        if not watch:
+            break
+        redraw(result, text)
+        import time
+
+        time.sleep(every)
+    output.emit(result, text)
+    if exit_code and result["attention"]:
+        raise typer.Exit(WARNING)
+
+
+def redraw(result: dict[str, Any], lines: list[str]) -> None:
+    """The same screen anew on a terminal; elsewhere one block, or one JSON document, after the other."""
+    import sys
+
+    if sys.stdout.isatty() and not output.run.json:
+        sys.stdout.write("\x1b[H\x1b[2J")
+    output.emit(result, lines)
+    sys.stdout.flush()
+
+
+def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], list[str]]:
+    """The state as rows, for people and for JSON."""
+    from datetime import datetime
+
+    from kt import clock
+    from kt.deployments import audit
+    from kt.deployments.events import describe
+    from kt.predictor import presence
+
+    book, state = audit.read(workspace)
+    if at:
+        book = audit.at_time(book, at)
+        state = audit.fold(book)
+    else:
+        audit.refuse_taken_back(workspace)
+    if model:
+        options.choose(workspace, state, model)
+    now = clock.now()
+    shown = {
+        name: serving
+        for name, serving in sorted(state.models.items())
+        if not model or name == model
+    }
+    predictors = [] if at else presence.alive(workspace)
+    attention = []
+    for predictor in predictors:
+        if predictor.state != "ok":
+            attention.append(f"predictor {predictor.pid} is degraded: {predictor.reason}")
+        if predictor.seq != state.seq:
+            attention.append(
+                f"predictor {predictor.pid} serves event {predictor.seq}, the history stands at {state.seq}"
+            )
+    rows = [row for name, serving in shown.items() for row in variants(name, serving)]
+    attention += [
+        f"{row['model']} {row['version']} serves past a gate that refused it"
+        for row in rows
+        if row["forced"]
+    ]
+    last = book.events[-1] if book.events else None
+    result = {
+        "seq": state.seq,
+        "models": rows,
+        "predictors": [predictor.__dict__ for predictor in predictors],
+        "attention": attention,
+        "last": last,
+    }
+    if not rows:
+        return result, [
+            "nothing is deployed yet.  Next: kt train, then kt deploy FILE; or see it all: kt demo"
+        ]
+
+    def age(since: str) -> str:
+        return output.ago((now - datetime.fromisoformat(since)).total_seconds())
+
+    cells = [
+        (
+            row["model"],
+            row["variant"],
+            row["version"],
+            f"{row['traffic'] * 100:g} %",
+            age(row["since"]),
+            ", ".join(row["labels"]),
+        )
+        for row in rows
+    ]
+    lines = [output.table(("MODEL", "VARIANT", "VERSION", "TRAFFIC", "SINCE", "LABELS"), cells), ""]
+    for name, serving in shown.items():
+        if serving.experiment:
+            lines.append(f"experiment  {plan_of(name, serving.experiment)}")
+    if not at:
+        lines.append(f"predictor   {who_serves(predictors)}")
+    if last:
+        lines.append(
+            f"last change event {last['seq']} by {last['by']}, {age(last['at'])} ago: {describe(last)}"
+        )
+    lines += [f"ATTENTION   {text}" for text in attention]
+    return result, lines
+
+
+def plan_of(model: str, experiment: "states.Experiment") -> str:
+    """How an experiment stands, and what a canary's plan does next."""
+    from kt.deployments.plan import due_at
+
+    if experiment.canary is None:
+        return f"{experiment.name} on {model}: undecided, no outcomes are recorded yet"
+    steps = experiment.canary.steps
+    later = [share for share in steps if share > experiment.traffic]
+    after = (
+        f"{later[0]:g} % after {due_at(experiment)}: kt canary step" if later else "no step is left"
+    )
+    return f"{experiment.name} on {model}: canary at {experiment.traffic:g} %, {after}"
+
+
+def who_serves(predictors: "list[Presence]") -> str:
+    """Who answers, in a few words."""
+    if not predictors:
+        return "none is running: kt serve"
+    addresses = sorted({predictor.address for predictor in predictors})
+    workers = f"{len(predictors)} workers" if len(predictors) > 1 else "1 worker"
+    return f"{', '.join(addresses)}, {workers}"
+
+
+def variants(model: str, serving: "Serving") -> list[dict[str, Any]]:
+    """A model's variants, each as a row."""
+    active, experiment = serving.active, serving.experiment
+    if active is None:
+        return []
+
+    def row(variant: str, version: str, traffic: float, since: str) -> dict[str, Any]:
+        return {
+            "model": model,
+            "variant": variant,
+            "version": version,
+            "traffic": traffic,  # a fraction
+            "since": since,
+            "labels": list(serving.labels.get(version, ())),
+            "forced": version in serving.forced,
+        }
+
+    if experiment is None:
+        return [row("active", active.version, 1.0, active.since)]
+    share = experiment.traffic / 100
+    return [
+        row("control", active.version, 1.0 - share, active.since),
+        row("treatment", experiment.version, share, experiment.since),
+    ]
