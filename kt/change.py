@@ -19,7 +19,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,11 +58,13 @@ class Change:
     """Files in writing order, what nothing names yet first, and the message of the one commit.
 
     to: the files are those of this fetched commit, and git moves to it in place of a new one.
+    fact: the digest of the event that it records.
     """
 
     message: str
     files: Sequence[Write | Adopt]
     to: str = ""
+    fact: str = ""
 
     @property
     def paths(self) -> list[str]:
@@ -75,10 +77,14 @@ class Change:
 
 @dataclass
 class Lock:
-    """The workspace's lock, held. notes: what was recovered, for people."""
+    """The workspace's lock, held. notes: what was recovered, for people.
+
+    interrupted: the fact of a command that was killed before it could say that it is done.
+    """
 
     workspace: Workspace
     descriptor: int
+    interrupted: str = ""
     notes: list[str] = field(default_factory=list)
 
 
@@ -160,8 +166,11 @@ def held(descriptor: int) -> Unavailable:
     )
 
 
-def apply(change: Change, lock: Lock) -> git.Committed:
-    """Write the change and commit it. Raises Unavailable with nothing changed, Unconfirmed after the fact."""
+def apply(change: Change, lock: Lock, after: Callable[[], None] = lambda: None) -> git.Committed:
+    """Write the change and commit it. Raises Unavailable with nothing changed, Unconfirmed after the fact.
+
+    after: what follows the files, before the commit; it must not fail.
+    """
     workspace = lock.workspace
     asides: dict[str, Path] = {}
     try:
@@ -171,6 +180,7 @@ def apply(change: Change, lock: Lock) -> git.Committed:
         note(workspace, change)
         with uninterrupted():
             doubt = publish(change, asides, workspace)
+            after()
             done = record(lock, change.paths, change.message, change.to)
     finally:
         for aside in asides.values():
@@ -195,7 +205,7 @@ def publish(change: Change, asides: dict[str, Path], workspace: Workspace) -> Un
                 adopt(file, path)
                 adopted.append(file)
             else:
-                files.publish(asides[file.path], path)
+                files.publish(asides.pop(file.path), path)
                 fact = True
         except Unconfirmed as error:  # renamed, but its folder was not synced
             if isinstance(file, Adopt):
@@ -261,7 +271,9 @@ def record(lock: Lock, paths: Sequence[str], message: str, to: str = "") -> git.
         done = git.fast_forward(workspace.root, to, lock.descriptor)
     else:
         done = git.commit(workspace.root, paths, message, lock.descriptor)
-    if not done.problem:
+    if done.problem:
+        told(workspace)
+    else:
         clear(workspace)
     return done
 
@@ -275,10 +287,18 @@ def note(workspace: Workspace, change: Change) -> None:
     paths = sorted({*left.get("paths", []), *change.paths})
     since = min(left.get("git_since", math.inf), time_of_day())
     said = {"message": change.message, "paths": paths, "git_since": since, "to": change.to}
-    text = json.dumps(said)
-    aside = files.stage(workspace.local / PENDING, text.encode())
+    aside = files.stage(
+        workspace.local / PENDING, json.dumps(said | {"fact": change.fact}).encode()
+    )
     with files.named("write", workspace.local / PENDING):
         aside.replace(workspace.local / PENDING)
+
+
+def told(workspace: Workspace) -> None:
+    """The command lives to say that it is done, and that its commit is pending: nothing was interrupted."""
+    with suppress(KtError):
+        left = pending(workspace) | {"fact": ""}
+        files.write_whole(workspace.local / PENDING, json.dumps(left).encode())
 
 
 def time_of_day() -> float:
@@ -318,7 +338,11 @@ def catch_up(lock: Lock) -> None:
     """Commit what an earlier change could not."""
     workspace = lock.workspace
     left = pending(workspace)
-    if not left or workspace.settings.git == "off":
+    lock.interrupted = str(left.get("fact", ""))
+    if not left:
+        return
+    if workspace.settings.git == "off":
+        clear(workspace)
         return
     if git.clear_own_locks(workspace.root, left.get("git_since", 0.0)):
         lock.notes.append("removed the lock of a git command that was killed with its kt command")

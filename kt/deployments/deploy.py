@@ -131,12 +131,19 @@ def promote(
         workspace,
         "promote",
         lambda state, _: plan.promote(state, name, stamp, evidence=evidence, force=force),
+        lambda event: event["kind"] == "promoted" and event["experiment"] == name,
         dry_run=dry_run,
     )
 
 
 def end(workspace: Workspace, name: str, stamp: Stamp, *, dry_run: bool = False) -> Done:
-    return act(workspace, "end", lambda state, _: plan.end(state, name, stamp), dry_run=dry_run)
+    return act(
+        workspace,
+        "end",
+        lambda state, _: plan.end(state, name, stamp),
+        lambda event: event["kind"] == "experiment_ended" and event["experiment"] == name,
+        dry_run=dry_run,
+    )
 
 
 def roll_back(
@@ -153,6 +160,7 @@ def roll_back(
         workspace,
         "rollback",
         lambda state, _: plan.roll_back(state, choose(state), stamp, version=version, bad=bad),
+        lambda event: event["kind"] == "rolled_back" and version in ("", event["version"]),
         dry_run=dry_run,
     )
 
@@ -161,11 +169,16 @@ def act(
     workspace: Workspace,
     verb: str,
     planner: Planner,
+    same: Callable[[dict[str, Any]], bool] = lambda _: False,
     *,
     prepared: Prepared | None = None,
     dry_run: bool,
 ) -> Done:
-    """One command: lock, recover, fold, plan, apply. --dry-run holds no lock and writes nothing."""
+    """One command: lock, recover, fold, plan, apply. --dry-run holds no lock and writes nothing.
+
+    same: whether an event is this command's. Typed again after a kill, it finishes what it had begun:
+    a second rollback would go back further.
+    """
     if dry_run:
         change.refuse_if_busy(workspace)
         refuse_taken_back(workspace)
@@ -173,17 +186,28 @@ def act(
         return decide(workspace, book, state, planner, prepared)[0]
     with change.locked(workspace, verb) as lock:
         book, state = recover(lock)
+        if lock.interrupted and lock.interrupted == book.head and same(book.events[-1]):
+            return finished(lock, book, state)
         if prepared is not None:
             prepared = prepared.settled(workspace)
         done, what = decide(workspace, book, state, planner, prepared)
         if what is None:
             return replace(done, notes=lock.notes)
-        with change.uninterrupted():
-            committed = change.apply(what, lock)
+
+        def after() -> None:
             if prepared is not None and prepared.existing:
                 absence.clear(workspace, prepared.model, prepared.existing)  # its weights are here
             keep(workspace)
+
+        committed = change.apply(what, lock, after)
         return replace(done, commit=committed.commit, notes=lock.notes, warnings=pending(committed))
+
+
+def finished(lock: Lock, book: journal.Journal, state: State) -> Done:
+    """The last event, whose command was killed before it could tell of it."""
+    before = manifest.manifest(audit.fold(book.head_to(book.seq - 1)))
+    notes = [*lock.notes, "this is the command that was interrupted; it is finished"]
+    return Done(book.events[-1], before, manifest.manifest(state), book.head, notes=notes)
 
 
 def decide(
@@ -216,7 +240,8 @@ def decide(
         Write(HISTORY, after.text),
         Write(MANIFEST, manifest.dump(then)),
     ]
-    return Done(event, before, then, after.head, version), Change(message, written)
+    done = Done(event, before, then, after.head, version)
+    return done, Change(message, written, fact=after.head)
 
 
 def refuse_unsound(workspace: Workspace, before: Manifest, after: Manifest) -> None:

@@ -2,12 +2,11 @@
 
 import os
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
-from kt import git
+from kt import clock, git
 from kt.errors import Refused
 
 
@@ -84,7 +83,7 @@ def test_a_worktree_is_a_repository(repo: Path) -> None:
     assert folder is not None
     assert folder.name == "tree"
     (repo / ".git" / "refs" / "heads" / "side.lock").touch()
-    assert git.clear_own_locks(repo / "tree", time.time())
+    assert git.clear_own_locks(repo / "tree", clock.now().timestamp())
     assert not (repo / ".git" / "refs" / "heads" / "side.lock").exists()
 
 
@@ -118,7 +117,7 @@ def test_what_git_refuses_is_told_in_its_words(repo: Path) -> None:
 
 @pytest.mark.parametrize("name", ["index.lock", "HEAD.lock", "refs/heads/main.lock"])
 def test_the_locks_of_a_killed_git_are_removed(name: str, repo: Path) -> None:
-    before = time.time()
+    before = clock.now().timestamp()
     (repo / ".git" / name).touch()
     assert git.clear_own_locks(repo, before)
     assert not (repo / ".git" / name).exists()
@@ -130,7 +129,7 @@ def test_an_older_lock_is_somebody_elses(repo: Path) -> None:
     lock = repo / ".git" / "index.lock"
     lock.touch()
     os.utime(lock, (1000, 1000))
-    assert not git.clear_own_locks(repo, time.time())
+    assert not git.clear_own_locks(repo, clock.now().timestamp())
     assert lock.exists()
 
 
@@ -145,9 +144,9 @@ def test_the_lock_of_a_git_that_lives_is_left_alone(repo: Path) -> None:
         living.stdin.write(b"HEAD\n")
         living.stdin.flush()
         living.stdout.readline()  # it runs
-        assert not git.clear_own_locks(repo, time.time())
+        assert not git.clear_own_locks(repo, clock.now().timestamp())
         living.stdin.close()
-    assert git.clear_own_locks(repo, time.time())
+    assert git.clear_own_locks(repo, clock.now().timestamp())
 
 
 def test_what_was_committed_is_read_as_bytes(repo: Path) -> None:
