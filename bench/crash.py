@@ -99,7 +99,6 @@ def count(found: object) -> int:
 
 def check() -> int:
     """Whether FP_DIR is sound and the exit code true. Says what is not."""
-    from kt import journal
     from kt.deployments import audit, manifest
     from kt.errors import KtError
     from kt.workspace import Workspace
