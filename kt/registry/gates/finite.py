@@ -55,7 +55,11 @@ def judge(candidate: Subject, baseline: Subject | None, settings: Settings) -> V
 
 def finite(tensor: "torch.Tensor") -> bool:
     """Piece by piece: at once it would take more memory than the weights themselves."""
-    pieces = tensor.reshape(-1).chunk(1 + tensor.numel() // PIECE) if tensor.is_contiguous() else (tensor,)
+    pieces = (
+        tensor.reshape(-1).chunk(1 + tensor.numel() // PIECE)
+        if tensor.is_contiguous()
+        else (tensor,)
+    )
     return all(bool(piece.isfinite().all()) for piece in pieces)
 
 
