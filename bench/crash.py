@@ -22,7 +22,7 @@ KT = f"{sys.executable} -m kt"
 VERBS = {
     "deploy": ("deploy m@v1", "deploy m@v3"),
     "promote": ("deploy m@v1 && {kt} deploy m@v2 -t 10 --ab-test x", "promote x --force --reason bench"),
-    "rollback": ("deploy m@v1 && {kt} deploy m@v2", "rollback"),
+    "rollback": ("deploy m@v1 && {kt} deploy m@v2 && {kt} deploy m@v3", "rollback"),
 }  # fmt: skip
 ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
