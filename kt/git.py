@@ -11,6 +11,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -281,6 +282,7 @@ OUTSIDE = (
     "-c", "submodule.recurse=false",
     "-c", "push.followTags=false",
 )  # fmt: skip
+STALE = 1.0  # seconds that no living git holds a lock of a branch
 SSH = "ssh -oBatchMode=yes -oConnectTimeout=20 -oServerAliveInterval=15 -oServerAliveCountMax=4"
 
 
@@ -507,33 +509,44 @@ def track(root: Path, of: Upstream, commit: str) -> None:
     holds(root, "update-ref", f"refs/remotes/{of}", commit)
 
 
-def push(root: Path, to: Upstream, commit: str) -> None:
-    """Give the remote's branch this commit, if it comes after what is there. Raises Refused, Unavailable.
+def push(root: Path, to: Upstream, commit: str, there: str) -> None:
+    """Give the remote's branch, which is at `there`, a commit that comes after it. Raises Refused, Unavailable.
 
     Into a folder git would run that repository's hooks as this user: they are off.
     """
     quiet = (
         ["--receive-pack=git -c core.hooksPath=/dev/null receive-pack"] if is_folder(to.url) else []
     )
-    refspec = f"{commit}:refs/heads/{to.branch}"
+    options = ["--quiet", "--no-verify", "--recurse-submodules=no", *quiet]
     try:
-        ask(
-            root,
-            "push",
-            "--quiet",
-            "--no-verify",
-            "--recurse-submodules=no",
-            *quiet,
-            "--",
-            to.remote,
-            refspec,
-        )
+        ask(root, "push", *options, "--", to.remote, f"{commit}:refs/heads/{to.branch}")
     except Unavailable as error:
-        if tip(root, to) in ("", commit):
+        if tip(root, to) == there:
             raise
         raise Refused(
             f"{to} has moved: another machine has pushed", do="kt pull, then kt push again"
         ) from error
+
+
+def clear_locks_there(root: Path, to: Upstream, since: float) -> None:
+    """Remove the locks that a push, killed since then, left in a folder that is the remote.
+
+    A living git holds them for a moment, also one of another machine: what stays a second is left over.
+    """
+    if not is_folder(to.url):
+        return
+    where = (root / to.url.removeprefix("file://")).resolve()
+    folder = where / ".git" if (where / ".git").is_dir() else where
+    names = [f"refs/heads/{to.branch}.lock", "packed-refs.lock"]
+    with suppress(OSError):
+        found = {*lock_files(folder), *(folder / name for name in names)}
+        left = {path: path.stat() for path in found if path.exists()}
+        if not any(stat.st_mtime >= since - 1 for stat in left.values()):
+            return
+        time.sleep(STALE)
+        for path, stat in left.items():
+            if stat.st_mtime >= since - 1 and path.stat() == stat and not git_lives(folder):
+                path.unlink()
 
 
 def is_folder(url: str) -> bool:

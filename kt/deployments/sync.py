@@ -15,6 +15,7 @@ and nothing in kt's folders is a link or has a name that kt would not give.
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from kt.registry.remote import Store
 from kt.workspace import ROOMS, Workspace
 
 SERVED = ("active", "experiment", "served")  # the reasons that a predictor cannot do without
+PUSHING = "pushing"  # in .kt/
 LARGEST = 100 << 20  # bytes of a file of kt's that comes from a remote
 Tell = Callable[[str, str], None]  # a step and what came of it
 Watch = Callable[[str, int], remote.Moved]  # what moves and its bytes -> told of each part
@@ -112,9 +114,21 @@ def push(workspace: Workspace, name: str, *, dry_run: bool, tell: Tell, watch: W
         return Pushed(sent, absent, "", "", False, notes)
     moved = there != here
     if moved and not dry_run:
-        git.push(workspace.root, to, here)
+        with pushing(workspace, to):
+            git.push(workspace.root, to, here, there)
         tell("pushed", f"{to} {here[:7]}")
     return Pushed(sent, absent, str(to), here, moved, notes)
+
+
+@contextmanager
+def pushing(workspace: Workspace, to: Upstream) -> Iterator[None]:
+    """A note that git is about to push: the next push, after a kill, clears the locks that it left."""
+    note = workspace.local / PUSHING
+    if note.exists():
+        git.clear_locks_there(workspace.root, to, note.stat().st_mtime)
+    files.write_whole(note, f"{to}\n".encode())
+    yield
+    files.discard(note)
 
 
 def standing(workspace: Workspace) -> str:

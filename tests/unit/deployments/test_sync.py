@@ -4,12 +4,13 @@ import json
 import os
 import shutil
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 
 import forge
+import machines
 import pytest
 from conftest import Kt, git
+from machines import Two, clean, head, named, register
 
 from kt import files, journal
 from kt.deployments import audit, manifest, sync
@@ -17,56 +18,13 @@ from kt.registry import absence, record
 from kt.workspace import Workspace
 
 
-@dataclass(frozen=True)
-class Two:
-    """Two machines that share a repository and a store. ours has deployed v1; both have all of it."""
-
-    ours: Workspace
-    theirs: Workspace
-    bare: Path
-    store: Path
-
-
-def named(place: Workspace, name: str) -> forge.Candidate:
-    return forge.Candidate("m", name, record.read(place, "m", name).sha256)
-
-
-def register(place: Workspace, name: str) -> forge.Candidate:
-    """A version that is committed, as kt register commits it."""
-    made = forge.version(place, "m", name)
-    git(place.root, "add", "registry")
-    git(place.root, "commit", "--quiet", "-m", name)
-    return made
-
-
 @pytest.fixture
-def two(workspace: Workspace, tmp_path: Path, kt: Kt) -> Two:
-    store, bare = tmp_path / "store", tmp_path / "bare"
-    settings = workspace.root / "kt.toml"
-    settings.write_text(settings.read_text() + f'\n[remote]\nurl = "{store}"\n')
-    git(workspace.root, "commit", "--quiet", "-am", "a store")
-    git(tmp_path, "init", "--quiet", "--bare", str(bare))
-    git(workspace.root, "remote", "add", "origin", str(bare))
-    ours = Workspace(workspace.root)
-    forge.give(ours, named(ours, "v1"))
-    assert kt("push", at=ours).code == 0
-    git(bare, "symbolic-ref", "HEAD", f"refs/heads/{git(ours.root, 'branch', '--show-current')}")
-    git(tmp_path, "clone", "--quiet", str(bare), "theirs")
-    theirs = Workspace(tmp_path / "theirs")
-    assert kt("pull", at=theirs).code == 0
-    return Two(ours, theirs, bare, store)
-
-
-def head(place: Workspace) -> str:
-    return git(place.root, "rev-parse", "HEAD")
+def two(workspace: Workspace, kt: Kt) -> Two:
+    return machines.two(workspace, kt)
 
 
 def seq(place: Workspace) -> int:
     return audit.read(place)[1].seq
-
-
-def clean(place: Workspace, kt: Kt) -> bool:
-    return not git(place.root, "status", "--porcelain") and kt("verify", at=place).code == 0
 
 
 def test_a_fresh_clone_gets_the_weights_it_needs_and_is_whole(two: Two, kt: Kt) -> None:
