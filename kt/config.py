@@ -95,6 +95,9 @@ class Predictor(Table):
     body_timeout: float = setting(
         20.0, "a request body that takes longer is cut off", "seconds", gt=0, le=3_600
     )
+    predict_timeout: float = setting(
+        10.0, "a request that takes the model longer is given up", "seconds", gt=0, le=3_600
+    )
     keys: str = setting(
         "keys.json", "the file of API keys; where it exists, requests need a key: kt key new"
     )

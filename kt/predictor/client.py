@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from kt import http as faces
 from kt.errors import Corrupt, Invalid, KtError, Refused, Unavailable
-from kt.predictor import host
+from kt.predictor import presence
 from kt.workspace import Workspace
 
 TIMEOUT = 60.0  # seconds
@@ -19,14 +19,7 @@ LARGEST = 100_000_000  # bytes of an answer
 
 def running(workspace: Workspace) -> str:
     """The address of a predictor that runs on this workspace, or nothing."""
-    for card in sorted((workspace.local / host.PREDICTORS).glob("*.json")):
-        try:
-            address = json.loads(card.read_bytes())["address"] if host.alive(card) else ""
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # it is being written, or removed
-        if address:
-            return str(address)
-    return ""
+    return next((one.address for one in presence.alive(workspace) if one.address), "")
 
 
 def headers() -> dict[str, str]:

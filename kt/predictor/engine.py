@@ -1,12 +1,19 @@
 """The seam between serving and what runs a model: nothing outside engines/ knows which engine it is."""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from kt.deployments.manifest import Version
 from kt.models.family import Arrays
+
+
+class Key(NamedTuple):
+    """What names loaded weights: the same name with other bytes is another thing."""
+
+    model: str
+    version: str
+    sha256: str
 
 
 class Engine(Protocol):
@@ -32,8 +39,8 @@ def prepare(threads: int) -> None:
     torch.prepare(threads)
 
 
-def load(root: Path, model: str, version: Version, threads: int) -> Engine:
+def load(root: Path, key: Key, threads: int) -> Engine:
     """A version, its digest checked. Raises KtError where it cannot be loaded."""
     from kt.predictor.engines import torch
 
-    return torch.load(root, model, version, threads)
+    return torch.load(root, *key, threads)

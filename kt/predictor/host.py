@@ -7,12 +7,11 @@ warmed beside what serves, then one assignment swaps all of it or, where anythin
 
 A predictor never goes back in `seq`: a rollback has a higher one, so a lower one is a git checkout
 and not kt's doing. What is served is remembered in .kt/live.json, so that a restart keeps to it.
-Whatever is not followed is reported: in `state`, in the log once, and in .kt/predictors/<pid>.json,
-on which a living predictor holds a lock.
+Whatever is not followed is reported: in `state`, in the log once, and on the card of this process
+(presence.py). A version that has ended too many workers is not loaded (quarantine.py).
 """
 
 import atexit
-import fcntl
 import logging
 import os
 import socket
@@ -21,14 +20,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jiter
 import numpy as np
-import orjson
 
 from kt import clock, files
 from kt.config import Settings, check_name
@@ -37,25 +34,18 @@ from kt.deployments.manifest import MANIFEST, Manifest, Route, Version
 from kt.errors import Corrupt, Invalid, KtError
 from kt.models import family
 from kt.predictor import engine as engines
+from kt.predictor import quarantine
 from kt.predictor.aside import Aside
-from kt.predictor.engine import Engine
+from kt.predictor.engine import Engine, Key
+from kt.predictor.presence import LIVE, Place, Presence
+from kt.predictor.quarantine import Calls, Noted
 
 log = logging.getLogger("kt")
 
 LOCAL = ".kt"
-LIVE = "live.json"
-PREDICTORS = "predictors"
 LARGEST = 10_000_000  # bytes of a manifest
 RETRIES = (2.0, 60.0)  # seconds until what did not load is tried again: at first, at most
 WARM = 4  # requests in the batch that warms a version
-
-
-class Key(NamedTuple):
-    """What names loaded weights: the same name with other bytes is another thing."""
-
-    model: str
-    version: str
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -69,16 +59,20 @@ class Ready:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A manifest and all that it names, in memory."""
+    """What serves, and all that it names in memory. follows: the manifest as kt wrote it, with the
+    versions that are in quarantine. why: the reason for what is left out."""
 
     manifest: Manifest
     ready: Mapping[Key, Ready]
+    follows: Manifest
+    why: str = ""
 
     def of(self, model: str, version: Version) -> Ready:
         return self.ready[Key(model, version.version, version.sha256)]
 
 
-NOTHING = Loaded(Manifest(kt=1, seq=0, head="", models={}), {})
+EMPTY = Manifest(kt=1, seq=0, head="", models={})
+NOTHING = Loaded(EMPTY, {}, EMPTY)
 
 
 @dataclass(frozen=True)
@@ -97,14 +91,15 @@ class Host:
     root: Path
     settings: Settings
     address: str = ""
+    calls: Calls = field(default_factory=Calls)
     current: Loaded = NOTHING
     fallbacks: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
     state: State = State("ok", "", "")
     _follows: bool = False  # one request from the shell leaves no trace in .kt/
-    _seen: object = None  # the file's identity when it was last read
+    _seen: object = None  # the identity of manifest and quarantine when they were last read
     _retry: tuple[float, float] = (0.0, 0.0)  # when, on the monotonic clock, and after which wait
     _stop: threading.Event = field(default_factory=threading.Event)
-    _card: int = -1  # descriptor of predictors/<pid>.json
+    _place: Place | None = None
 
     # What serves
 
@@ -130,10 +125,9 @@ class Host:
     def close(self) -> None:
         """Stop following; the card is removed."""
         self._stop.set()
-        if self._card >= 0:
-            files.discard(self._card_path())
-            os.close(self._card)
-            self._card = -1
+        if self._place:
+            self._place.leave()
+            self._place = None
         atexit.unregister(self.close)
 
     def fell_back(self, model: str, experiment: str, version: str, reason: str) -> None:
@@ -152,42 +146,48 @@ class Host:
 
     def look(self) -> None:
         """Follow active.json where it has changed, or where it could not be followed before."""
-        seen, (at, wait) = identity(self.root / MANIFEST), self._retry
+        seen = identity(self.root / MANIFEST), identity(self.root / LOCAL / quarantine.FILE)
+        at, wait = self._retry
         if seen == self._seen and not (wait and time.monotonic() >= at):
             return
         self._seen, self._retry = seen, (0.0, 0.0)
         try:
             found = read(self.root / MANIFEST)
+            reason = refusal(self.current.follows, found)
         except FileNotFoundError:
-            if self.current is not NOTHING:
-                self._report(f"{MANIFEST} is missing")
-            return
+            reason = f"{MANIFEST} is missing" if self.current is not NOTHING else ""
+            found = self.current.follows
         except KtError as error:
-            self._report(str(error))
-            return
-        if found == self.current.manifest:
-            self._report("")
-        elif reason := refusal(self.current.manifest, found):
-            self._report(reason)
-        elif self._try(found):
-            self._report("")
+            found, reason = self.current.follows, str(error)
+        if reason:
+            found = self.current.follows
+        served = found == self.current.follows and self._spared(found)[0] == self.current.manifest
+        if served or self._try(found):
+            self._report("; ".join(filter(None, (reason, self.current.why))))
         else:
             wait = min(2 * wait or RETRIES[0], RETRIES[1])
             self._retry = (time.monotonic() + wait, wait)
 
+    def _spared(self, found: Manifest) -> tuple[Manifest, str]:
+        """A manifest without what is in quarantine, and why."""
+        return quarantine.without(found, quarantine.read(self.root / LOCAL))
+
     def _try(self, found: Manifest) -> bool:
-        """Serve `found`, all of it or nothing. What served before goes on where anything fails."""
+        """Serve `found`, all of it that is in no quarantine, or nothing. What served before goes on
+        where anything fails."""
         before = self.current
+        self.calls.seq = found.seq
         try:
-            after = Loaded(found, self._load_all(found, before))
+            what, why = self._spared(found)
+            after = Loaded(what, self._load_all(what, before), found, why)
         except Exception as error:  # noqa: BLE001  # a family is foreign code: whatever it raises, the old version serves
             self._report(f"seq {found.seq} cannot be served: {str(error) or type(error).__name__}")
             return False
         self.current = after
-        log.info("serving seq %d: %s", found.seq, describe(found))
+        log.info("serving seq %d: %s", found.seq, describe(what))
         if self._follows:
             self._remember(found)
-            self._keep(found, before)
+            self._keep(what, before)
             self._post()
         return True
 
@@ -200,16 +200,15 @@ class Host:
     def _load(self, key: Key) -> Ready:
         check_name(key.model, "a model")
         check_name(key.version, "a version")
-        threads = self.settings.predictor.threads
-        engine = engines.load(
-            self.root, key.model, Version(version=key.version, sha256=key.sha256), threads
-        )
-        warm(engine, key)
-        return Ready(key.version, engine, Aside())
+        note = self.calls.note(key)
+        with note:
+            engine = engines.load(self.root, key, self.settings.predictor.threads)
+            warm(engine, key)
+        return Ready(key.version, Noted(engine, engine.form, engine.signature, note), Aside())
 
-    def _keep(self, found: Manifest, before: Loaded) -> None:
+    def _keep(self, what: Manifest, before: Loaded) -> None:
         """Load what a rollback would need. Not a part of serving: what fails here is left out."""
-        for key in previous(found, self.settings.predictor.keep_previous, clock.now()):
+        for key in previous(what, self.settings.predictor.keep_previous, clock.now()):
             try:
                 ready = before.ready.get(key) or self._load(key)
             except Exception as error:  # noqa: BLE001  # as above
@@ -217,7 +216,7 @@ class Host:
                     "kt: %s %s is not kept for a rollback: %s", key.model, key.version, error
                 )
                 continue
-            self.current = Loaded(found, {**self.current.ready, key: ready})
+            self.current = replace(self.current, ready={**self.current.ready, key: ready})
 
     def _forget(self) -> None:
         """Let go of previous versions whose time is over."""
@@ -226,7 +225,7 @@ class Host:
         keep.update(previous(loaded.manifest, self.settings.predictor.keep_previous, clock.now()))
         if not keep.issuperset(loaded.ready):
             kept = {key: ready for key, ready in loaded.ready.items() if key in keep}
-            self.current = Loaded(loaded.manifest, kept)
+            self.current = replace(loaded, ready=kept)
             self._post()
 
     # What others are told
@@ -241,42 +240,25 @@ class Host:
             self._post()
 
     def _post(self) -> None:
-        """The card of this process, written in place so that its lock stays."""
         try:
-            if self._card < 0:
-                self._card = self._open_card()
-            text = orjson.dumps(self.card())
-            os.pwrite(self._card, text, 0)
-            os.ftruncate(self._card, len(text))
+            self._place = self._place or Place(self.root / LOCAL)
+            self._place.tell(self.presence())
         except OSError as error:
-            log.warning("kt: %s is not written: %s", self._card_path(), error.strerror)
+            log.warning("kt: others are not told what this process serves: %s", error.strerror)
 
-    def card(self) -> dict[str, Any]:
+    def presence(self) -> Presence:
         loaded, state = self.current, self.state
-        return {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "address": self.address,
-            "seq": loaded.manifest.seq,
-            "head": loaded.manifest.head,
-            "versions": [{"model": key.model, "version": key.version} for key in loaded.ready],
-            "state": state.status,
-            "reason": state.reason,
-            "since": state.since,
-        }
-
-    def _card_path(self) -> Path:
-        return self.root / LOCAL / PREDICTORS / f"{os.getpid()}.json"
-
-    def _open_card(self) -> int:
-        path = self._card_path()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob("*.json"):
-            if not alive(left):
-                files.discard(left)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return descriptor
+        return Presence(
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            address=self.address,
+            seq=loaded.manifest.seq,
+            head=loaded.manifest.head,
+            versions=[{"model": key.model, "version": key.version} for key in loaded.ready],
+            state=state.status,
+            reason=state.reason,
+            since=state.since,
+        )
 
     def _live(self) -> Manifest | None:
         """The manifest that was served last on this machine."""
@@ -402,18 +384,3 @@ def describe(what: Manifest) -> str:
         )
         or "nothing"
     )
-
-
-def alive(card: Path) -> bool:
-    """Whether the process that wrote this card still runs: it holds a lock on it."""
-    try:
-        descriptor = os.open(card, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False

@@ -1,8 +1,13 @@
 """The threads that answer: one as long as it keeps up, another as soon as one is held up.
 
-A lane takes all that waits, up to BATCH, to be answered together. On one core two threads that both compute take turns at the interpreter's lock and lose a tenth of
-the throughput to it, so requests queue for one. A call that holds its lane for longer than HELD_UP
-(a large model, or one that hangs) opens the next lane for those behind it.
+A lane takes all that waits, up to BATCH, to be answered together. On one core two threads that both
+compute take turns at the interpreter's lock and lose a tenth of the throughput to it, so requests
+queue for one. A call that holds its lane for longer than HELD_UP (a large model, or one that hangs)
+opens the next lane for those behind it.
+
+The queue takes a burst of up to FULL. One that fills it is no burst: what waits in front has waited
+long and is given up, and the queue is kept SHORT until it has been empty, so that whoever is still
+taken is answered soon. Without this every answer of an overloaded server is late.
 """
 
 import queue
@@ -16,33 +21,61 @@ T = TypeVar("T")
 HELD_UP = 0.25  # seconds
 MOST = 8  # lanes
 BATCH = 8  # requests: more cost a transformer what they spare a loop
+FULL = 128  # requests that wait
+SHORT = 16
 
 
 class Lanes(Generic[T]):
-    """work: called with what waited; must raise nothing. watch() must be called a few times a second."""
+    """work: called in a lane with what waited. give_up: called with what is not done after all. Both
+    must raise nothing. watch() must be called a few times a second."""
 
-    def __init__(self, work: Callable[[list[T]], None]) -> None:
-        self._do = work
+    def __init__(
+        self, work: Callable[[list[T]], None], give_up: Callable[[T], None] = lambda _: None
+    ) -> None:
+        self._do, self._give_up = work, give_up
+        self._overloaded = False
         self._work: queue.SimpleQueue[T] = queue.SimpleQueue()
         self._since: dict[int, float] = {}  # lane -> start of its call, or inf where it waits
         self._names = iter(range(1_000_000_000))
 
-    def put(self, work: T) -> None:
+    def put(self, work: T) -> bool:
+        """Whether it is taken. From one thread alone."""
+        if self.waiting >= (SHORT if self._overloaded else FULL):
+            self._shorten()
+            return False
         if not self._since:
             self._open()
         self._work.put(work)
+        return True
+
+    def _shorten(self) -> None:
+        self._overloaded = True
+        try:
+            while self.waiting > SHORT:
+                self._give_up(self._work.get_nowait())
+        except queue.Empty:  # a lane took the rest
+            pass
 
     @property
     def waiting(self) -> int:
         return self._work.qsize()
 
     def watch(self) -> float:
-        """Open a lane where all are held up and work waits. How long the latest to begin has been at it."""
-        now = time.monotonic()
-        held = min((now - since for since in list(self._since.values())), default=0.0)
+        """Open a lane where all are held up and work waits. How long the latest to begin has been at it,
+        where no further lane can be opened."""
+        held = min(self._held(), default=0.0)
         if held > HELD_UP and self.waiting and len(self._since) < MOST:
             self._open()
         return max(held, 0.0) if len(self._since) >= MOST else 0.0
+
+    @property
+    def longest(self) -> float:
+        """How long the earliest to begin has been at it."""
+        return max(self._held(), default=0.0)
+
+    def _held(self) -> list[float]:
+        now = time.monotonic()
+        return [now - since for since in list(self._since.values())]
 
     def _open(self) -> None:
         name = next(self._names)
@@ -56,7 +89,7 @@ class Lanes(Generic[T]):
             while len(taken) < BATCH:
                 taken.append(self._work.get_nowait())
         except queue.Empty:
-            pass
+            self._overloaded = False
         return taken
 
     def _run(self, name: int) -> None:

@@ -1,13 +1,15 @@
 """Which predictors run on this machine, and what each really serves.
 
-Every serving process keeps one small file in .kt/predictors and a kernel lock on it. A file whose
-lock is free belongs to a process that has ended, however it ended.
+Every serving process keeps one small file in .kt/predictors and a kernel lock on it: its card. A card
+whose lock is free belongs to a process that has ended, however it ended.
 """
 
+import errno
 import fcntl
 import json
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,14 +37,15 @@ class Presence:
 
 
 class Place:
-    """This process's own file, held while it lives."""
+    """This process's own card, held while it lives. The cards of dead processes are removed."""
 
     def __init__(self, local: Path) -> None:
-        folder = local / FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / f"{os.getpid()}.json"
-        self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+        self.path = local / FOLDER / f"{os.getpid()}.json"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        for left in cards(local):
+            if not is_held(left):
+                files.discard(left)
+        self.descriptor = claim(self.path)
 
     def tell(self, presence: Presence) -> None:
         """Write in place: the lock belongs to this very file. A reader that meets half of it looks again."""
@@ -51,24 +54,66 @@ class Place:
         os.ftruncate(self.descriptor, len(data))
 
     def leave(self) -> None:
-        self.path.unlink(missing_ok=True)
+        files.discard(self.path)
         os.close(self.descriptor)
 
 
-def alive(workspace: Workspace) -> list[Presence]:
-    """The predictors that run, oldest process first; the files of dead ones are removed."""
-    folder = workspace.local / FOLDER
-    found = []
-    for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+TRIES = 100  # a millisecond apart: whoever looks whether a card is held holds it for a moment
+
+
+def claim(path: Path) -> int:
+    """A descriptor of the file at `path` itself, locked: one that was removed meanwhile is made anew.
+
+    Raises BlockingIOError where another holds it.
+    """
+    for left in reversed(range(TRIES)):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            with path.open("rb+") as file:
-                if is_held(file.fileno()):
-                    found.append(Presence(**json.loads(file.read())))
-                else:
-                    path.unlink(missing_ok=True)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        except BlockingIOError:
+            if not left:
+                os.close(descriptor)
+                raise
+            time.sleep(0.001)
+        os.close(descriptor)
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+def cards(local: Path) -> Iterator[Path]:
+    return (local / FOLDER).glob("*.json")
+
+
+def alive(workspace: Workspace) -> list[Presence]:
+    """The predictors that run, oldest process first; the cards of dead ones are removed."""
+    found = []
+    for path in cards(workspace.local):
+        if not is_held(path):
+            files.discard(path)
+            continue
+        try:
+            found.append(Presence(**json.loads(path.read_bytes())))
         except (OSError, ValueError, TypeError):
             continue  # it ended meanwhile, or is about to write
     return sorted(found, key=lambda presence: presence.pid)
+
+
+def is_held(card: Path) -> bool:
+    """Whether the process that wrote this card still runs."""
+    try:
+        descriptor = os.open(card, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def served(workspace: Workspace) -> set[tuple[str, str]]:
@@ -81,14 +126,6 @@ def served(workspace: Workspace) -> set[tuple[str, str]]:
         return held | set(named(parse(files.read(workspace.local / LIVE))))
     except (FileNotFoundError, KtError):
         return held  # none has served yet
-
-
-def is_held(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    return False
 
 
 def wait(workspace: Workspace, seq: int, timeout: float) -> str:

@@ -6,13 +6,17 @@ the loop, also while every thread is held up by a model.
 
 Workers are forked from a process that has imported torch and nothing else: they share its memory,
 and one that was killed is back in a tenth of a second. They also share one listening socket, so that
-connections wait for a worker that is being replaced rather than being refused.
+connections wait for a worker that is being replaced rather than being refused. What a worker ran when
+it died is written down: quarantine.py.
 """
 
 import asyncio
+import functools
 import gc
 import logging
+import multiprocessing
 import os
+import resource
 import socket
 import sys
 import time
@@ -22,16 +26,16 @@ from typing import Any
 from urllib.parse import unquote
 
 import orjson
-from granian._granian import ListenerSpec
+from granian._granian import ListenerSpec, RSGIProtocolClosed
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
-from kt import http
+from kt import clock, http
 from kt.config import Predictor
-from kt.errors import Refused, Unavailable
-from kt.predictor import engine, faults, keys
+from kt.errors import KtError, Refused, Unavailable
+from kt.predictor import engine, faults, keys, quarantine
 from kt.predictor.app import make_host, routes
 from kt.predictor.guard import is_loopback
 from kt.predictor.lanes import Lanes
@@ -43,8 +47,11 @@ log = logging.getLogger("kt")
 
 HEADERS = 10.0  # seconds until the headers of a request must have come
 LARGEST_HEADERS = 64_000  # bytes
-WAITING = 256  # requests that wait in a worker; the next is answered 503
-HUNG = 30.0  # seconds after which a worker whose lanes are all held up is replaced
+CONNECTIONS = 4_000  # that a worker holds; the next wait to be accepted
+UNREAD = 20  # seconds until a client that does not read its answer is cut off
+SMALL = 64_000  # bytes of a body that is read whatever the others are
+BODIES = 100_000_000  # bytes of larger bodies that a worker holds at once
+HUNG = 30.0  # seconds after which a call is hopeless, and its worker replaced once nobody waits
 WATCH = 0.1  # seconds between looks at the lanes
 GRACE = 30  # seconds that a worker has to finish what it began
 GC = (50_000, 20, 100)  # a request makes hundreds of objects and no cycles
@@ -53,7 +60,9 @@ YOUNG = 5.0  # seconds
 
 
 JSON = [("content-type", "application/json")]
+BUSY = "too many requests are waiting"
 Done = asyncio.Future[http.Answer]
+Waiting = tuple[dict[str, Any], Done]  # a request's environment, and who waits for its answer
 
 
 def serve(workspace: Workspace, settings: Predictor, said: Callable[[str, int], None]) -> None:
@@ -63,6 +72,8 @@ def serve(workspace: Workspace, settings: Predictor, said: Callable[[str, int], 
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("_granian").setLevel(logging.WARNING)
+    multiprocessing.set_start_method("fork", force=True)
+    allow_connections()
     port = claim(settings.host, settings.port)
     address = f"http://{bracketed(settings.host)}:{port}"
     server = Group(
@@ -74,6 +85,7 @@ def serve(workspace: Workspace, settings: Predictor, said: Callable[[str, int], 
         loop=Loops.asyncio,
         http=HTTPModes.http1,
         websockets=False,
+        backpressure=CONNECTIONS,
         http1_settings=HTTP1Settings(
             header_read_timeout=int(HEADERS * 1000), max_buffer_size=LARGEST_HEADERS
         ),
@@ -89,11 +101,20 @@ def serve(workspace: Workspace, settings: Predictor, said: Callable[[str, int], 
         gc.freeze()  # what is here now is never looked at again, so that its pages stay shared
 
     server.on_startup(listening)
+    server.watch_over(workspace.local, settings.workers)
 
-    def front() -> Any:
-        return Front(workspace.root, settings, address)
+    def front(calls: quarantine.Calls) -> Any:
+        return Front(workspace.root, settings, address, calls)
 
     server.serve(target_loader=front, wrap_loader=False)
+
+
+def allow_connections() -> None:
+    """As many open files as the system lets this process have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < 2 * CONNECTIONS:
+        wanted = 2 * CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, 2 * CONNECTIONS)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def claim(host: str, port: int) -> int:
@@ -137,33 +158,64 @@ class Group(MPServer):
     _shd: Any
     _wait = BACKOFF[0]
 
+    def watch_over(self, local: Path, workers: int) -> None:
+        """Write down in .kt what workers ran when they died."""
+        self.local = local
+        self.calls = [quarantine.Calls() for _ in range(workers)]
+        self.starved = quarantine.out_of_memory()
+
     def _init_shared_socket(self) -> None:
         # as Granian does where there is no SO_REUSEPORT
         holder = ListenerSpec(self.bind_addr, self.bind_port, self.backlog).build()
         self._shd, self._sfd, self._ssp = holder, holder.get_fd(), None
         self._sso = socket.socket(fileno=self._sfd)
         self._sso.set_inheritable(True)
+        # Connections inherit it; the kernel ends one whose answer nobody takes.
+        self._sso.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNREAD)
         self._sso.listen(self.backlog)  # from now on, also while no worker accepts
 
+    def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> Any:  # type: ignore[override]  # as MPServer's
+        self.calls[idx].forget()
+        front = functools.partial(callback_loader, self.calls[idx])
+        return super()._spawn_worker(idx, target, front)
+
     def _respawn_workers(self, workers: list[int], *args: Any, **options: Any) -> None:
+        for index in workers:
+            self._bury(index, self.wrks[index].inner.exitcode or 0)
         young = any(time.monotonic() - self.wrks[index].birth < YOUNG for index in workers)
         self._wait = min(2 * self._wait, BACKOFF[1]) if young else BACKOFF[0]
         self.main_loop_interrupt.wait(self._wait)  # a signal to stop ends it
         super()._respawn_workers(workers, *args, **options)
         self.respawned_wrks.clear()
 
+    def _bury(self, index: int, code: int) -> None:
+        starved = quarantine.out_of_memory()
+        try:
+            for line in quarantine.bury(
+                self.local, self.calls[index], code, starved > self.starved, clock.now()
+            ):
+                log.error("kt: %s", line)
+        except KtError as error:
+            log.error("kt: %s", error)
+        self.starved = starved
+
 
 class Front:
     """A worker: Granian's RSGI interface in front of the WSGI callable."""
 
-    def __init__(self, root: Path, settings: Predictor, address: str) -> None:
+    def __init__(
+        self, root: Path, settings: Predictor, address: str, calls: quarantine.Calls
+    ) -> None:
         self.settings = settings
         self.host = make_host(root, address)
+        self.host.calls = calls
         # what the command line chose stands over kt.toml
         self.host.settings = self.host.settings.model_copy(update={"predictor": settings})
         self.host.start()
         self.app: http.App = routes(self.host)
-        self.lanes: Lanes[tuple[dict[str, Any], Done]] = Lanes(self.answer_all)
+        self.lanes: Lanes[Waiting] = Lanes(self.answer_all, give_up)
+        self.pending: dict[Done, float] = {}  # when each began, the earliest first
+        self.held = 0  # bytes of large bodies
         gc.freeze()
         gc.set_threshold(*GC)
 
@@ -175,8 +227,14 @@ class Front:
         self.host.close()
 
     def watch(self) -> None:
-        if self.lanes.watch() > HUNG:
-            log.error("kt: every thread has been held up for %g s: this worker is replaced", HUNG)
+        limit = self.settings.predict_timeout
+        late = time.monotonic() - limit
+        for done, began in list(self.pending.items()):
+            if began > late:
+                break
+            settle([done], [refuse(503, f"the model did not answer within {limit:g} s", "")])
+        if self.lanes.watch() > limit or (self.lanes.longest > HUNG and not self.pending):
+            log.error("kt: a model does not come back: this worker is replaced")
             os._exit(70)
         self.loop.call_later(WATCH, self.watch)
 
@@ -186,32 +244,60 @@ class Front:
         if length in (None, "0") and not chunked:
             status, headers, data = self.answer(environ(scope, b""))
         else:
-            status, headers, data = await self.read_and_answer(scope, proto, length)
+            try:
+                status, headers, data = await self.read_and_answer(scope, proto, length)
+            except RSGIProtocolClosed:  # the client has gone in the middle of its body
+                return
         proto.response_bytes(status, headers, data)
 
     async def read_and_answer(self, scope: Any, proto: Any, length: str | None) -> http.Answer:
         limit = self.settings.max_body
         if length is not None and not (length.isdecimal() and int(length[:20]) <= limit):
             return refuse(413, f"the body is larger than {limit} bytes", scope.path)
-        if self.lanes.waiting >= WAITING:
-            return refuse(503, "too many requests are waiting", scope.path)
+        small = length is not None and int(length) <= SMALL
         try:
             async with asyncio.timeout(self.settings.body_timeout):
-                data = await proto() if length is not None else await collect(proto, limit)
+                data = await (proto() if small else self.collect(proto, limit))
         except TimeoutError:
             late = f"the body did not arrive within {self.settings.body_timeout:g} s"
             return refuse(408, late, scope.path)
-        if data is None:
+        except OverflowError:
             return refuse(413, f"the body is larger than {limit} bytes", scope.path)
+        except MemoryError:
+            return refuse(503, BUSY, scope.path)
         return await self.in_lane(environ(scope, data))
+
+    async def collect(self, proto: Any, limit: int) -> bytes:
+        """A body in parts. Raises OverflowError where it is longer than `limit`, MemoryError where
+        this worker holds too many of them."""
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async for part in proto:
+                parts.append(part)
+                size += len(part)
+                self.held += len(part)
+                if size > limit:
+                    raise OverflowError
+                if self.held > BODIES:
+                    raise MemoryError
+            return b"".join(parts)
+        finally:
+            self.held -= size
 
     async def in_lane(self, given: dict[str, Any]) -> http.Answer:
         done: Done = self.loop.create_future()
-        self.lanes.put((given, done))
-        return await done
+        if not self.lanes.put((given, done)):
+            return refuse(503, BUSY, given["PATH_INFO"])
+        self.pending[done] = time.monotonic()
+        try:
+            return await done
+        finally:
+            del self.pending[done]
 
-    def answer_all(self, waiting: list[tuple[dict[str, Any], Done]]) -> None:
+    def answer_all(self, waiting: list[Waiting]) -> None:
         """Answer what waited together; in a lane."""
+        waiting = [(given, done) for given, done in waiting if not done.done()]
         found = self.answers([given for given, _ in waiting])
         self.loop.call_soon_threadsafe(settle, [done for _, done in waiting], found)
 
@@ -251,15 +337,10 @@ def settle(waiting: list[Done], found: list[http.Answer]) -> None:
             done.set_result(answer)
 
 
-async def collect(proto: Any, limit: int) -> bytes | None:
-    """A body that does not say its length; None where it is longer than `limit`."""
-    parts, size = [], 0
-    async for part in proto:
-        size += len(part)
-        if size > limit:
-            return None
-        parts.append(part)
-    return b"".join(parts)
+def give_up(waiting: Waiting) -> None:
+    """Refuse what has waited in vain; in the loop."""
+    given, done = waiting
+    settle([done], [refuse(503, BUSY, given["PATH_INFO"])])
 
 
 def refuse(status: int, detail: str, path: str) -> http.Answer:

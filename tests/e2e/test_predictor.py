@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from predictors import Made, Serving, make, serving, within
 
-from kt.predictor.host import alive
+from kt.predictor.presence import is_held
 from kt.registry.record import weights
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -94,7 +94,7 @@ def test_workers_that_are_killed_come_back_and_no_request_is_refused(made: Made)
     with serving(made, "--workers", "2") as running:
         cards = made.root / ".kt" / "predictors"
         first = within(lambda: len(found := set(running.workers())) == 2 and found)
-        within(lambda: {int(card.stem) for card in cards.glob("*.json") if alive(card)} == first)
+        within(lambda: {int(card.stem) for card in cards.glob("*.json") if is_held(card)} == first)
         for _ in range(3):  # more often than Granian would have patience for
             for pid in running.workers():
                 os.kill(pid, signal.SIGKILL)
@@ -104,7 +104,7 @@ def test_workers_that_are_killed_come_back_and_no_request_is_refused(made: Made)
             within(lambda: len(running.workers()) == 2)
         within(
             lambda: (
-                {int(card.stem) for card in cards.glob("*.json") if alive(card)}
+                {int(card.stem) for card in cards.glob("*.json") if is_held(card)}
                 == set(running.workers())
             )
         )

@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-from kt.deployments.manifest import Version
 from kt.registry import load as versions
 
 
@@ -15,7 +14,7 @@ def prepare(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def load(root: Path, model: str, version: Version, threads: int) -> versions.Loaded:
+def load(root: Path, model: str, version: str, sha256: str, threads: int) -> versions.Loaded:
     """Weights as a module in eval mode. Raises KtError."""
     prepare(threads)
-    return versions.load(root, model, version.version, version.sha256)
+    return versions.load(root, model, version, sha256)

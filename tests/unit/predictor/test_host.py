@@ -13,7 +13,8 @@ from kt.deployments import manifest
 from kt.deployments.manifest import MANIFEST, Version
 from kt.predictor import host as hosts
 from kt.predictor.app import make_host
-from kt.predictor.host import Host, alive, previous
+from kt.predictor.host import Host, previous
+from kt.predictor.presence import is_held
 from kt.registry.record import weights
 
 
@@ -223,8 +224,8 @@ def test_a_living_predictor_holds_its_card_and_a_dead_one_is_swept(made: Made, h
     dead = folder / "1.json"
     dead.write_text("{}")
     card = folder / f"{os.getpid()}.json"
-    assert alive(card)
-    assert not alive(dead)
+    assert is_held(card)
+    assert not is_held(dead)
     made.deploy(6, toy=made.route("v2"))
     host.look()
     told = json.loads(card.read_bytes())
