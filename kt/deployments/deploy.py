@@ -131,7 +131,6 @@ def promote(
         workspace,
         "promote",
         lambda state, _: plan.promote(state, name, stamp, evidence=evidence, force=force),
-        lambda event: event["kind"] == "promoted" and event["experiment"] == name,
         dry_run=dry_run,
     )
 
@@ -141,7 +140,6 @@ def end(workspace: Workspace, name: str, stamp: Stamp, *, dry_run: bool = False)
         workspace,
         "end",
         lambda state, _: plan.end(state, name, stamp),
-        lambda event: event["kind"] == "experiment_ended" and event["experiment"] == name,
         dry_run=dry_run,
     )
 
@@ -176,8 +174,8 @@ def act(
 ) -> Done:
     """One command: lock, recover, fold, plan, apply. --dry-run holds no lock and writes nothing.
 
-    same: whether an event is this command's. Typed again after a kill, it finishes what it had begun:
-    a second rollback would go back further.
+    same: whether an event is this command's, of one that does more each time. Typed again after a kill
+    it finishes what it had begun: a second rollback would go back further.
     """
     if dry_run:
         change.refuse_if_busy(workspace)

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import forge
 import pytest
 from conftest import Kt, git
 from dying import THROUGH, Dying
@@ -138,24 +137,3 @@ def test_a_git_that_is_killed_with_its_command_blocks_nobody(
     assert again.code == 0
     assert "removed the lock of a git command that was killed" in again.err
     is_in_step(root, kt, 3)
-
-
-def test_many_commands_at_once_leave_a_history_without_a_gap(workspace: Workspace, kt: Kt) -> None:
-    root = workspace.root
-    for name in ("a", "b", "c"):
-        forge.version(workspace, name, "v1")
-        forge.version(workspace, name, "v2")
-    git(root, "add", "registry")
-    git(root, "commit", "--quiet", "-m", "more versions")
-    script = (
-        "import sys; from kt.cli.app import main\n"
-        "for turn in range(4):\n"
-        "    try: main(['deploy', f'{sys.argv[1]}@v{turn % 2 + 1}', '--quiet'])\n"
-        "    except SystemExit as end: assert end.code == 0"
-    )
-    running = [
-        subprocess.Popen([sys.executable, "-c", script, name], cwd=root) for name in ("a", "b", "c")
-    ]
-    assert [process.wait() for process in running] == [0, 0, 0]
-    is_in_step(root, kt, 12)
-    assert len(git(root, "log", "--format=%s", "--grep", ": deploy").splitlines()) == 12
