@@ -51,7 +51,8 @@ def help_on(
     """
     if topic == "exit-codes":
         rows = [{"code": code, "meaning": meaning} for code, meaning in EXIT_CODES]
-        output.emit({"exit_codes": rows}, output.table(("CODE", "MEANING"), EXIT_CODES))
+        lines = [f"{code:>3}  {meaning}" for code, meaning in EXIT_CODES]
+        output.emit({"exit_codes": rows}, lines)
         return
     root = context.find_root()
     verb = app_command(topic) if topic else root.command
