@@ -267,10 +267,12 @@ def record(lock: Lock, paths: Sequence[str], message: str, to: str = "") -> git.
     if workspace.settings.git == "off":
         clear(workspace)
         return git.Committed()
+    since = time_of_day()
     if to:
         done = git.fast_forward(workspace.root, to, lock.descriptor)
     else:
         done = git.commit(workspace.root, paths, message, lock.descriptor)
+    git.clear_own_locks(workspace.root, since)  # which git could not remove itself
     if done.problem:
         told(workspace)
     else:

@@ -1,0 +1,138 @@
+"""The rules of the house that import-linter and ruff cannot hold."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Kt
+
+from kt.cli.app import VERBS, app
+from kt.workspace import ROOMS, Workspace
+
+SOURCES = sorted((ROOT / "kt").rglob("*.py"))
+HEAVY = (
+    "torch", "numpy", "git", "apscheduler", "joblib", "sqlalchemy", "falcon", "granian", "safetensors",
+    "fsspec", "rich",
+)  # fmt: skip
+NAMES = [name for name, _ in VERBS]
+
+
+def in_kt(path: Path) -> str:
+    return str(path.relative_to(ROOT / "kt"))
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.name == "__init__.py"], ids=in_kt)
+def test_a_package_holds_one_sentence_and_nothing_to_import(path: Path) -> None:
+    body = ast.parse(path.read_text()).body
+    assert isinstance(body[0], ast.Expr)
+    assert isinstance(body[0].value, ast.Constant)
+    rest = [ast.unparse(line) for line in body[1:]]
+    assert not rest or (in_kt(path) == "__init__.py" and rest[0].startswith("__version__ ="))
+
+
+def texts(path: Path) -> set[str]:
+    """The texts of a file that are no docstrings."""
+    tree = ast.parse(path.read_text())
+    said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in said
+    }
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_path_into_a_room_is_spelt_in_that_room_alone(room: str) -> None:
+    """A path of files; what a message tells a person may name one."""
+    for path in SOURCES:
+        owner = in_kt(path).partition("/")[0]
+        if owner == room or owner == "cli":
+            continue
+        found = {text for text in texts(path) if re.fullmatch(rf"{room}/[\w./-]+", text)}
+        assert not found, f"{in_kt(path)} spells {found}"
+
+
+def loaded_by(code: str, at: Path) -> set[str]:
+    script = f"{code}\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=at, capture_output=True, text=True, check=True
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["status"], ["models"], ["history"], ["show", "m@v1"]],
+    ids=" ".join,
+)
+def test_a_quick_command_loads_nothing_heavy(
+    arguments: list[str], place: Workspace, kt: Kt
+) -> None:
+    assert kt("deploy", "m@v1", at=place).code == 0
+    run = f"from kt.cli.app import main\ntry: main({arguments})\nexcept SystemExit as end: assert not end.code"
+    assert loaded_by(run, place.root).isdisjoint(HEAVY)
+
+
+def test_the_command_line_alone_loads_typer_and_little_else(tmp_path: Path) -> None:
+    assert loaded_by("import kt.cli.app", tmp_path).isdisjoint({*HEAVY, "pydantic", "orjson"})
+
+
+@pytest.mark.parametrize(
+    "module", ["kt.predictor.decision", "kt.deployments.manifest", "kt.models.tracing"]
+)
+def test_what_a_predictor_shares_loads_no_torch(module: str, tmp_path: Path) -> None:
+    assert loaded_by(f"import {module}", tmp_path).isdisjoint({"torch", "git", "typer"})
+
+
+def options(name: str) -> set[str]:
+    import typer
+
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    return {option for parameter in command.params for option in parameter.opts}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_verb_shows_an_example_of_itself(name: str, kt: Kt) -> None:
+    said = kt(name, "--help")
+    assert said.code == 0
+    assert re.search(rf"Example: kt {name}\b", " ".join(said.out.split()))
+    assert kt("help", name).out.split() == said.out.split()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_verb_takes_json(name: str) -> None:
+    assert "--json" in options(name) or name in ("serve", "demo")
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("demo", "help")])
+def test_every_verb_answers_a_wrong_command_line_in_json(name: str, kt: Kt, tmp_path: Path) -> None:
+    ran = kt(name, "--json", "--no-such-option", at=tmp_path)
+    assert ran.code == 2
+    assert ran.error["kind"] == "invalid"
+    assert ran.document["command"] == name
+
+
+def typed(path: Path) -> list[str]:
+    """The kt commands in a page: after a prompt, and alone in backquotes."""
+    found = re.findall(r"^\s*\$ kt (\S+)|`kt ([a-z][\w-]*)[^`]*`", path.read_text(), re.MULTILINE)
+    return [one or other for one, other in found]
+
+
+@pytest.mark.parametrize("name", ["README.md", "bench/README.md"])
+def test_every_command_of_the_readme_is_a_verb(name: str) -> None:
+    page = ROOT / name
+    assert {verb for verb in typed(page) if not verb.startswith("-")} <= set(NAMES)
+
+
+def test_every_hint_names_a_verb_that_exists() -> None:
+    """What a message tells a person to type can be typed."""
+    for path in SOURCES:
+        for text in texts(path):
+            for verb in re.findall(
+                r"(?<![\w/.])kt ([a-z][a-z-]+)\b(?= [A-Z{-]|$|[;:.,)|]| \|)", text
+            ):
+                assert verb in (*NAMES, "command"), f"{in_kt(path)}: {text}"
