@@ -133,4 +133,4 @@ def state_at(book: "Journal", reference: str) -> "State":
         return audit.fold(book.head_to(0))
     if "-" in reference:
         return audit.fold(audit.at_time(book, reference))
-    return audit.fold(book.head_to(audit.find_record(book, reference)))
+    return audit.fold(book.head_to(audit.find_record(book, reference, "")))

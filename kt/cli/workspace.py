@@ -94,7 +94,7 @@ def verify(
         ]
         if findings
         else "everything is as kt wrote it"
-        + (f"; the weights of {len(away)} versions are not here on purpose" if away else ""),
+        + (f"; away on purpose: the weights of {', '.join(map('@'.join, away))}" if away else ""),
     )
     if findings:
         raise typer.Exit(Corrupt.code)

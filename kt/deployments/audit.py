@@ -58,7 +58,7 @@ def at_time(book: Journal, when: str) -> Journal:
     return book.head_to(max((event["seq"] for event in events), default=0))
 
 
-def find_record(book: Journal, reference: str) -> int:
+def find_record(book: Journal, reference: str, where: str = "--to-record") -> int:
     """The seq that a number or the beginning of an event's digest stands for."""
     if reference.isdigit() and len(reference) < 7:
         if 1 <= int(reference) <= book.seq:
@@ -73,7 +73,7 @@ def find_record(book: Journal, reference: str) -> int:
             return int(found[0])
     raise Invalid(
         f"{reference[:64]!r} names no event",
-        where="--to-record",
+        where=where,
         do="see their numbers: kt history",
     )
 

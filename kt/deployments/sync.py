@@ -495,6 +495,7 @@ def behind(workspace: Workspace, to: Upstream, here: str, there: str) -> Refused
 
 def parted(workspace: Workspace, source: Upstream, there: str, book: Journal) -> Refused:
     """Both sides have commits that the other lacks: what each has deployed since they parted."""
+    git.track(workspace.root, source, there)  # the way out names it
     text = git.ask(workspace.root, "show", f"{there}:./{HISTORY}")
     theirs = read_book(text, there)
     common = next(
@@ -509,7 +510,7 @@ def parted(workspace: Workspace, source: Upstream, there: str, book: Journal) ->
         )
     return Refused(
         f"two machines have deployed since event {common}. Here: {ours}. On {source}: {other}",
-        do=f"decide which stands; for theirs: git reset --hard {there[:7]}, kt verify --accept, kt pull, and deploy yours again",
+        do=f"decide which stands; for theirs: git reset --hard {source}, kt verify --accept, kt pull, and deploy yours again",
     )
 
 

@@ -83,7 +83,7 @@ def check(path: Path, sha256: str) -> Spec:
     return header(path)
 
 
-GET = "register the same file again: kt deploy FILE"
+GET = "get it from another machine: kt pull; or register the same file again: kt register FILE"
 
 
 def header(path: Path) -> Spec:

@@ -126,8 +126,9 @@ def test_the_way_out_of_a_fork_works_as_the_refusal_says(two: Two, kt: Kt) -> No
     forge.give(two.theirs, named(two.theirs, "v3"))
     kt("push", at=two.ours)
     hint = kt("pull", "--json", at=two.theirs).error["hint"]
-    assert f"git reset --hard {head(two.ours)[:7]}, kt verify --accept, kt pull" in hint
-    git(two.theirs.root, "reset", "--quiet", "--hard", head(two.ours)[:7])
+    branch = f"origin/{git(two.ours.root, 'branch', '--show-current')}"
+    assert f"git reset --hard {branch}, kt verify --accept, kt pull" in hint
+    git(two.theirs.root, "reset", "--quiet", "--hard", branch)
     assert kt("verify", "--accept", at=two.theirs).code == 0
     assert kt("pull", at=two.theirs).code == 0
     forge.give(two.theirs, named(two.theirs, "v3"))
