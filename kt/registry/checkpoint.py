@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from kt import files
 from kt.errors import Corrupt, Invalid, Refused, Unavailable
 from kt.registry import archive, load, program
@@ -216,7 +218,14 @@ def from_checkpoint(whole: Mapping[str, Any], source: Source, path: Path) -> Ope
         value = whole.get(key, kind())
         if not isinstance(value, kind):
             raise Invalid(f"its {key} is a {type(value).__name__}", where=str(path))
-        return value
+        try:
+            return orjson.loads(orjson.dumps(value))
+        except (orjson.JSONEncodeError, orjson.JSONDecodeError) as error:
+            raise Invalid(
+                f"its {key} cannot be kept as JSON: {error}",
+                where=str(path),
+                do="save numbers and texts there, not tensors: x.item()",
+            ) from error
 
     return Opened(
         source,

@@ -1,0 +1,232 @@
+"""What a file is is read from its bytes, the usual accidents have each their own sentence, and only weights are read."""
+
+import gzip
+import io
+import json
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from kt.errors import Invalid, KtError
+from kt.registry import checkpoint
+from kt.registry.checkpoint import Opened
+
+WEIGHTS = {"a": torch.arange(4.0), "b": torch.ones(2, 2)}
+
+
+def opened(path: Path, folder: Path) -> Opened:
+    folder.mkdir(exist_ok=True)
+    copy, source = checkpoint.open_copy(path, folder)
+    return checkpoint.read(copy, source, path)
+
+
+def saved(path: Path, what: Any = None, **options: Any) -> Path:
+    torch.save(WEIGHTS if what is None else what, path, **options)
+    return path
+
+
+def numpy_file(**arrays: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def zipped(*names: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"x")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"", "is empty"),
+        (b"<!DOCTYPE html><html>", "is a web page"),
+        (b"\n <html>", "is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a git-lfs pointer"),
+        (b"outs:\n- md5: 0\n  path: m.pt\n", "is a DVC pointer"),
+        (gzip.compress(b"x"), "is gzip data"),
+        (b"hello, world\n", "is a text file"),
+        (pickle.dumps([1]), "is a bare pickle"),
+        (b"\x93NUMPY\x01\0", "is a numpy array"),
+        (b"\0\1\2\3" * 20, "is of no format that kt knows"),
+        (b"PK\x03\x04 and then nothing", ""),
+        (zipped("a/data.txt"), ""),
+        (zipped("m/data.pkl", "m/constants.pkl", "m/code/m.py"), "code"),
+        (zipped("m/.data/extern_modules", "m/x.py"), ""),
+        (numpy_file(a=np.ones(3)), ""),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_what_is_no_model_is_told_by_its_name(data: bytes, what: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.pt"
+    path.write_bytes(data)
+    with pytest.raises(KtError) as error:
+        opened(path, tmp_path / "in")
+    assert what in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "dangling", "none", "loop"])
+def test_only_a_regular_file_is_opened(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.pt"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path = Path("/dev/zero")
+    elif kind == "dangling":
+        path.symlink_to(tmp_path / "nowhere")
+    elif kind == "loop":
+        path.symlink_to(path)
+    with pytest.raises(Invalid):
+        opened(path, tmp_path / "in")
+
+
+def test_a_link_to_a_file_is_that_file(tmp_path: Path) -> None:
+    (tmp_path / "m.pt").symlink_to(saved(tmp_path / "real.pt"))
+    found = opened(tmp_path / "m.pt", tmp_path / "in")
+    assert found.source.name == "m.pt"
+    assert set(found.tensors) == {"a", "b"}
+
+
+def test_a_file_larger_than_any_model_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "m.pt").open("wb") as file:
+        file.truncate(checkpoint.MAX_SIZE + (1 << 30))
+    with pytest.raises(Invalid, match="GiB"):
+        opened(tmp_path / "m.pt", tmp_path / "in")
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model", ""])
+def test_a_state_dict_may_be_nested(key: str, tmp_path: Path) -> None:
+    whole = {key: WEIGHTS, "epoch": 3} if key else WEIGHTS
+    found = opened(saved(tmp_path / "m.pt", whole), tmp_path / "in")
+    assert torch.equal(found.tensors["a"], WEIGHTS["a"])
+    assert found.family == ""
+
+
+def test_the_old_format_of_torch_is_read(tmp_path: Path) -> None:
+    path = saved(tmp_path / "m.pt", _use_new_zipfile_serialization=False)
+    found = opened(path, tmp_path / "in")
+    assert found.source.format == "torch legacy"
+    assert torch.equal(found.tensors["b"], WEIGHTS["b"])
+
+
+def test_safetensors_are_read_also_with_a_long_header(tmp_path: Path) -> None:
+    many = {f"layer.{number}.weight": torch.zeros(1) for number in range(2000)}
+    save_file(many, tmp_path / "m.safetensors")
+    found = opened(tmp_path / "m.safetensors", tmp_path / "in")
+    assert found.source.format == "safetensors"
+    assert len(found.tensors) == 2000
+
+
+@pytest.mark.parametrize("cut", [9, 60, -1])
+def test_half_a_file_of_safetensors_is_refused(cut: int, tmp_path: Path) -> None:
+    save_file(WEIGHTS, tmp_path / "whole")
+    (tmp_path / "m").write_bytes((tmp_path / "whole").read_bytes()[:cut])
+    with pytest.raises(Invalid):
+        opened(tmp_path / "m", tmp_path / "in")
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.99])
+def test_half_a_file_of_torch_is_refused(share: float, tmp_path: Path) -> None:
+    data = saved(tmp_path / "whole.pt").read_bytes()
+    (tmp_path / "m.pt").write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(Invalid):
+        opened(tmp_path / "m.pt", tmp_path / "in")
+
+
+class Gadget:
+    def __reduce__(self) -> Any:
+        return (os.mkdir, ("KT_MARKER",))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_what_would_run_code_is_refused_and_does_not(
+    legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = saved(tmp_path / "m.pt", {"a": Gadget()}, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(Invalid, match="holds more than weights"):
+        opened(path, tmp_path / "in")
+    assert not (tmp_path / "KT_MARKER").exists()
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ([1, 2], "holds a list, not weights by name"),
+        ({}, "holds no weights"),
+        ({"a": 1}, "'a' is a int, not a tensor"),
+        ({1: torch.ones(1)}, "'1' is a Tensor, not a tensor"),
+        ({"a": torch.ones(1, dtype=torch.complex64)}, "is not a dense tensor of real numbers"),
+        ({"a": torch.ones(2, 2).to_sparse()}, "is not a dense tensor"),
+        ({"a": torch.ones(1, device="meta")}, "is not a dense tensor"),
+    ],
+)
+def test_what_is_no_state_dict_is_named(what: Any, said: str, tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match=said):
+        opened(saved(tmp_path / "m.pt", what), tmp_path / "in")
+
+
+def checkpoint_of(**more: Any) -> dict[str, Any]:
+    return {"kt": 1, "family": "sakt", "config": {"items": 1}, "state_dict": WEIGHTS, **more}
+
+
+def test_a_checkpoint_says_what_it_is(tmp_path: Path) -> None:
+    whole = checkpoint_of(scores={"auc": 0.5}, model="tutor", training={"seed": 1})
+    found = opened(saved(tmp_path / "m.pt", whole), tmp_path / "in")
+    assert (found.family, found.config, found.model) == ("sakt", {"items": 1}, "tutor")
+    assert (found.scores, found.training, found.signature) == ({"auc": 0.5}, {"seed": 1}, None)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"scores": [0.7]}, "its scores is a list"),
+        ({"family": 3}, "its family is a int"),
+        ({"scores": {"auc": torch.tensor(0.7)}}, "its scores cannot be kept as JSON"),
+        ({"training": {"steps": 2**70}}, "its training cannot be kept as JSON"),
+        ({"config": {1: 2}}, "its config cannot be kept as JSON"),
+    ],
+)
+def test_what_a_checkpoint_says_is_json(more: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match=said):
+        opened(saved(tmp_path / "m.pt", checkpoint_of(**more)), tmp_path / "in")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "is no JSON file"), ("[]", "is no JSON object"), ('{"config": 1}', "must be objects"), ("[" * 100_000, "is no JSON")],
+)  # fmt: skip
+def test_a_configuration_is_an_object(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(text)
+    with pytest.raises(Invalid, match=said):
+        checkpoint.read_config(path)
+
+
+def test_a_configuration_may_bring_its_signature(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps({"items": 3}))
+    assert checkpoint.read_config(path) == ({"items": 3}, None)
+    path.write_text(json.dumps({"config": {"items": 3}, "signature": {"items": ["a"]}}))
+    assert checkpoint.read_config(path) == ({"items": 3}, {"items": ["a"]})
+
+
+def test_a_copy_needs_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path / "m.pt")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100})())
+    with pytest.raises(KtError, match="MiB free"):
+        opened(path, tmp_path / "in")
