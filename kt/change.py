@@ -181,7 +181,10 @@ def apply(change: Change, lock: Lock, after: Callable[[], None] = lambda: None) 
         with uninterrupted():
             doubt = publish(change, asides, workspace)
             after()
-            done = record(lock, change.paths, change.message, change.to)
+            if asides:  # not whole: the next command writes what is missing and commits all of it
+                told(workspace)
+            else:
+                done = record(lock, change.paths, change.message, change.to)
     finally:
         for aside in asides.values():
             files.discard(aside)  # those that were not renamed
@@ -194,7 +197,8 @@ def publish(change: Change, asides: dict[str, Path], workspace: Workspace) -> Un
     """Every rename, in order. The first one that names something makes the change a fact.
 
     Before it a failure undoes what was adopted and raises Unavailable. After it nothing stops the
-    rest, and what went wrong is returned: the change is there, but not whole, or not known to last.
+    rest, and what went wrong is returned: the change is there, but not known to last, or not whole.
+    What was written leaves `asides`.
     """
     fact, doubt = False, None
     adopted: list[Adopt] = []
@@ -205,12 +209,14 @@ def publish(change: Change, asides: dict[str, Path], workspace: Workspace) -> Un
                 adopt(file, path)
                 adopted.append(file)
             else:
-                files.publish(asides.pop(file.path), path)
+                files.publish(asides[file.path], path)
+                del asides[file.path]
                 fact = True
         except Unconfirmed as error:  # renamed, but its folder was not synced
             if isinstance(file, Adopt):
                 adopted.append(file)
             else:
+                del asides[file.path]
                 fact = True
             doubt = doubt or error
         except KtError as error:

@@ -146,7 +146,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (KtError, OSError) as error:
         code = fail(error)
     except (KeyboardInterrupt, typer.Abort):
-        output.say("kt: interrupted")
         code = INTERRUPTED
     except Exception as error:
         problem = usage(error)
@@ -155,6 +154,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         output.fail(problem)
         code = problem.code
+    if code == INTERRUPTED:  # Typer may have met it first
+        output.fail_json(INTERRUPTED, "interrupted", "interrupted", "")
+        output.say("kt: interrupted")
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -69,6 +69,22 @@ def test_after_the_first_rename_a_failure_is_no_longer_a_refusal(
     assert found(place) == {"a.json": b"1"}
 
 
+def test_a_change_that_is_not_whole_is_not_committed_until_it_is(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with change.locked(workspace, "deploy") as lock, monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", fails("b.json"))
+        with pytest.raises(Unconfirmed):
+            change.apply(TWO, lock)
+    assert git.committed(workspace.root, "deployments/a.json") is None
+    (workspace.root / "deployments" / "b.json").write_bytes(
+        b"2"
+    )  # as its room would, by recovering
+    with change.locked(workspace, "deploy") as lock:
+        change.catch_up(lock)
+    assert git.committed(workspace.root, "deployments/b.json") == b"2"
+
+
 def test_a_sync_that_fails_after_a_rename_does_not_stop_the_rest(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
