@@ -1,7 +1,7 @@
 """Workspaces made by hand, and predictors that run on them and die with their test.
 
 The versions are of a family of one weight, which misbehaves on demand: for an x above one half
-it does what its configuration says (raise, nan, slow).
+it does what its configuration says (raise, nan, slow, die).
 """
 
 import http.client
@@ -64,6 +64,7 @@ def example(signature: Any, rng: Any, count: int) -> list[Any]:
 """
 
 FAMILY = """
+import os
 import time
 import torch
 from pydantic import BaseModel
@@ -89,6 +90,8 @@ class Model(torch.nn.Module):
                 p = p * float("nan")
             if self.config.does == "slow":
                 time.sleep(20)
+            if self.config.does == "die":
+                os.kill(os.getpid(), 9)
         return {"probabilities": torch.stack([1 - p, p], -1)}
 
 def signature(config):

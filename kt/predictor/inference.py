@@ -207,6 +207,8 @@ def ask(host: Host, body: Any, name: str, version: str = "") -> Asked:
             f"experiment {trial.name} decides which version answers",
             do="leave the version out of the path",
         )
+    if not isinstance(body, dict):
+        raise Invalid("the body must be a JSON object")
     try:
         given = Inference.model_validate(body)
     except ValidationError as error:

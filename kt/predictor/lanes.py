@@ -5,9 +5,9 @@ compute take turns at the interpreter's lock and lose a tenth of the throughput 
 queue for one. A call that holds its lane for longer than HELD_UP (a large model, or one that hangs)
 opens the next lane for those behind it.
 
-The queue takes a burst of up to FULL. One that fills it is no burst: what waits in front has waited
-long and is given up, and the queue is kept SHORT until it has been empty, so that whoever is still
-taken is answered soon. Without this every answer of an overloaded server is late.
+A queue that has been FULL is more than a burst: all but the newest are given up, and it is kept SHORT
+until it has been empty. Whoever is still taken is then answered about as soon as ever; in a long
+queue every answer would be late.
 """
 
 import queue
@@ -21,7 +21,7 @@ T = TypeVar("T")
 HELD_UP = 0.25  # seconds
 MOST = 8  # lanes
 BATCH = 8  # requests: more cost a transformer what they spare a loop
-FULL = 128  # requests that wait
+FULL = 300  # requests that wait
 SHORT = 16
 
 
@@ -33,28 +33,27 @@ class Lanes(Generic[T]):
         self, work: Callable[[list[T]], None], give_up: Callable[[T], None] = lambda _: None
     ) -> None:
         self._do, self._give_up = work, give_up
-        self._overloaded = False
+        self._shed = False
         self._work: queue.SimpleQueue[T] = queue.SimpleQueue()
         self._since: dict[int, float] = {}  # lane -> start of its call, or inf where it waits
         self._names = iter(range(1_000_000_000))
 
-    def put(self, work: T) -> bool:
-        """Whether it is taken. From one thread alone."""
-        if self.waiting >= (SHORT if self._overloaded else FULL):
-            self._shorten()
-            return False
+    def put(self, work: T) -> None:
+        """From one thread alone. Where they are `busy` something is given up for it."""
         if not self._since:
             self._open()
         self._work.put(work)
-        return True
+        if self.busy:
+            self._shed = True
+            try:
+                while self.waiting > SHORT:
+                    self._give_up(self._work.get_nowait())
+            except queue.Empty:  # the lanes took the rest
+                pass
 
-    def _shorten(self) -> None:
-        self._overloaded = True
-        try:
-            while self.waiting > SHORT:
-                self._give_up(self._work.get_nowait())
-        except queue.Empty:  # a lane took the rest
-            pass
+    @property
+    def busy(self) -> bool:
+        return self.waiting >= (SHORT if self._shed else FULL)
 
     @property
     def waiting(self) -> int:
@@ -89,7 +88,7 @@ class Lanes(Generic[T]):
             while len(taken) < BATCH:
                 taken.append(self._work.get_nowait())
         except queue.Empty:
-            self._overloaded = False
+            self._shed = False
         return taken
 
     def _run(self, name: int) -> None:

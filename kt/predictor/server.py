@@ -49,18 +49,18 @@ HEADERS = 10.0  # seconds until the headers of a request must have come
 LARGEST_HEADERS = 64_000  # bytes
 CONNECTIONS = 4_000  # that a worker holds; the next wait to be accepted
 UNREAD = 20  # seconds until a client that does not read its answer is cut off
+LONGEST_PATH = 100  # characters that a refusal looks at
 SMALL = 64_000  # bytes of a body that is read whatever the others are
 BODIES = 100_000_000  # bytes of larger bodies that a worker holds at once
 HUNG = 30.0  # seconds after which a call is hopeless, and its worker replaced once nobody waits
 WATCH = 0.1  # seconds between looks at the lanes
 GRACE = 30  # seconds that a worker has to finish what it began
 GC = (50_000, 20, 100)  # a request makes hundreds of objects and no cycles
-BACKOFF = (0.05, 5.0)  # seconds before a worker that died young is replaced: at first, at most
+BACKOFF = (0.05, 1.0)  # seconds before a worker that died young is replaced: at first, at most
 YOUNG = 5.0  # seconds
 
 
 JSON = [("content-type", "application/json")]
-BUSY = "too many requests are waiting"
 Done = asyncio.Future[http.Answer]
 Waiting = tuple[dict[str, Any], Done]  # a request's environment, and who waits for its answer
 
@@ -243,6 +243,8 @@ class Front:
         chunked = "transfer-encoding" in scope.headers
         if length in (None, "0") and not chunked:
             status, headers, data = self.answer(environ(scope, b""))
+        elif self.lanes.busy:  # before anything is done for it: refusals must cost little
+            status, headers, data = busy(scope.path[:LONGEST_PATH])
         else:
             try:
                 status, headers, data = await self.read_and_answer(scope, proto, length)
@@ -264,7 +266,7 @@ class Front:
         except OverflowError:
             return refuse(413, f"the body is larger than {limit} bytes", scope.path)
         except MemoryError:
-            return refuse(503, BUSY, scope.path)
+            return busy(scope.path[:LONGEST_PATH])
         return await self.in_lane(environ(scope, data))
 
     async def collect(self, proto: Any, limit: int) -> bytes:
@@ -287,8 +289,7 @@ class Front:
 
     async def in_lane(self, given: dict[str, Any]) -> http.Answer:
         done: Done = self.loop.create_future()
-        if not self.lanes.put((given, done)):
-            return refuse(503, BUSY, given["PATH_INFO"])
+        self.lanes.put((given, done))
         self.pending[done] = time.monotonic()
         try:
             return await done
@@ -340,7 +341,12 @@ def settle(waiting: list[Done], found: list[http.Answer]) -> None:
 def give_up(waiting: Waiting) -> None:
     """Refuse what has waited in vain; in the loop."""
     given, done = waiting
-    settle([done], [refuse(503, BUSY, given["PATH_INFO"])])
+    settle([done], [busy(given["PATH_INFO"][:LONGEST_PATH])])
+
+
+@functools.lru_cache(64)
+def busy(path: str) -> http.Answer:
+    return refuse(503, "too many requests are waiting", path)
 
 
 def refuse(status: int, detail: str, path: str) -> http.Answer:
