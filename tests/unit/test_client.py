@@ -91,9 +91,12 @@ def test_an_answer_has_its_types_and_connections_are_kept() -> None:
 
 def test_an_error_is_a_problem_with_its_document() -> None:
     document = {"status": 422, "detail": "field required", "field": "x", "hint": "send it"}
-    with stub((422, {}, document)) as there, Client(there.url) as client:
-        with pytest.raises(Problem) as caught:
-            client.predict({})
+    with (
+        stub((422, {}, document)) as there,
+        Client(there.url) as client,
+        pytest.raises(Problem) as caught,
+    ):
+        client.predict({})
     error = caught.value
     assert (error.status, error.code, error.document) == (422, Invalid.code, document)
     assert (error.what, error.where, error.do) == ("field required", "x", "send it")
@@ -119,17 +122,19 @@ def test_who_says_when_to_come_again_is_asked_again(status: int) -> None:
     ],
 )
 def test_nothing_else_is_asked_twice(says: tuple[int, dict[str, str], Any]) -> None:
-    with stub(says) as there, Client(there.url) as client:
-        with pytest.raises((Problem, Unavailable)):
-            client.predict({})
+    with stub(says) as there, Client(there.url) as client, pytest.raises((Problem, Unavailable)):
+        client.predict({})
     assert len(there.seen) == 1
 
 
 def test_it_gives_up_after_as_many_tries_as_it_has() -> None:
     busy = (503, {"Retry-After": "0"}, {"detail": "busy"})
-    with stub(busy) as there, Client(there.url, retries=2) as client:
-        with pytest.raises(Problem, match="busy") as caught:
-            client.predict({})
+    with (
+        stub(busy) as there,
+        Client(there.url, retries=2) as client,
+        pytest.raises(Problem, match="busy") as caught,
+    ):
+        client.predict({})
     assert caught.value.code == Unavailable.code
     assert len(there.seen) == 3
 
@@ -145,17 +150,19 @@ def test_nobody_there_is_unavailable() -> None:
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}"])
 def test_what_is_no_predictor_is_told_from_one(body: bytes) -> None:
-    with stub((200, {}, body)) as there, Client(there.url) as client:
-        with pytest.raises(Unavailable):
-            client.predict({})
+    with stub((200, {}, body)) as there, Client(there.url) as client, pytest.raises(Unavailable):
+        client.predict({})
         with pytest.raises(Unavailable):
             client.health()
 
 
 def test_a_redirect_is_not_followed() -> None:
-    with stub((302, {"Location": "/elsewhere"}, {})) as there, Client(there.url) as client:
-        with pytest.raises(Problem):
-            client.predict({})
+    with (
+        stub((302, {"Location": "/elsewhere"}, {})) as there,
+        Client(there.url) as client,
+        pytest.raises(Problem),
+    ):
+        client.predict({})
     assert len(there.seen) == 1
 
 
