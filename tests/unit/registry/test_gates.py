@@ -1,0 +1,172 @@
+"""Each gate alone: what it lets through, what not, and the sentence that it says."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from kt.config import Plugin
+from kt.errors import Invalid, Refused
+from kt.models import sakt, tracing
+from kt.registry import gate, weights
+from kt.registry.gate import Subject
+from kt.registry.gates import finite, latency, regression, signature, size
+from kt.registry.load import Loaded
+from kt.registry.record import Spec, Verdict
+
+
+def subject(
+    folder: Path, name: str = "m.pt", items: int = 6, categories: int = 2, **change: float
+) -> Subject:
+    """A tiny SAKT; change: a parameter filled with a value."""
+    torch.manual_seed(0)
+    config = sakt.Config(items=items, categories=categories, d_model=8, heads=2, window=8)
+    model = sakt.Model(config).requires_grad_(False).eval()
+    for parameter, value in change.items():
+        model.get_parameter(parameter).fill_(value)
+    signed = sakt.signature(config)
+    spec = Spec(
+        family="sakt",
+        config=config.model_dump(),
+        form=tracing.__name__,
+        signature=signed.model_dump(mode="json"),
+    )
+    path = folder / f"{name}.safetensors"
+    weights.write(model.state_dict(), {"kt": spec.model_dump_json()}, path)
+    return Subject(name, Loaded(spec, sakt, tracing, signed, model), path, None)
+
+
+def judged(
+    of: ModuleType, candidate: Subject, baseline: Subject | None = None, **settings: Any
+) -> Verdict:
+    verdict = of.judge(candidate, baseline, of.Settings(**settings))
+    assert isinstance(verdict, Verdict)
+    return verdict
+
+
+def test_finite_asks_the_model_and_looks_at_its_weights(tmp_path: Path) -> None:
+    good = judged(finite, subject(tmp_path))
+    assert good.passed
+    assert good.sentence == "8 requests answered, all finite and in range"
+    for value in (float("nan"), float("inf")):
+        bad = judged(finite, subject(tmp_path, f"bad {value}", start=value))
+        assert not bad.passed
+        assert bad.sentence == "start holds values that are not finite"
+
+
+def test_finite_finds_a_model_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate = subject(tmp_path)
+
+    def raising(**_: Any) -> Any:
+        raise IndexError("out of range")
+
+    monkeypatch.setattr(candidate.loaded.module, "serve", raising)
+    said = judged(finite, candidate)
+    assert not said.passed
+    assert "does not answer a request of its own form: IndexError: out of range" in said.sentence
+
+
+@pytest.mark.parametrize("row", [[0.5, 0.6], [1.5, -0.5], [float("nan"), 1.0]])
+def test_finite_finds_probabilities_that_are_none(
+    row: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate = subject(tmp_path)
+
+    def odd(asked: torch.Tensor, **_: Any) -> dict[str, torch.Tensor]:
+        return {"probabilities": torch.tensor(row).expand(*asked.shape, 2).clone()}
+
+    monkeypatch.setattr(candidate.loaded.module, "serve", odd)
+    assert not judged(finite, candidate).passed
+
+
+def test_latency_has_a_bound(tmp_path: Path) -> None:
+    candidate = subject(tmp_path)
+    assert judged(latency, candidate, p95_ms=60_000).passed
+    slow = judged(latency, candidate, p95_ms=1e-9)
+    assert not slow.passed
+    assert slow.bound == 1e-9
+    assert slow.measured is not None
+
+
+def test_size_has_a_bound(tmp_path: Path) -> None:
+    assert judged(size, subject(tmp_path)).passed
+    assert not judged(size, subject(tmp_path, "n"), max_mb=1e-6).passed
+
+
+def test_signature_keeps_what_clients_may_ask(tmp_path: Path) -> None:
+    old = subject(tmp_path, "m@v1")
+    assert judged(signature, old).passed  # the first version
+    assert judged(signature, subject(tmp_path, "more", items=9), old).passed
+    less = judged(signature, subject(tmp_path, "less", items=5), old)
+    assert not less.passed
+    assert less.sentence == "it lacks the item 5 of m@v1"
+    assert judged(signature, subject(tmp_path, "graded", categories=4), old).passed
+
+
+def test_regression_says_why_it_did_not_compare(tmp_path: Path) -> None:
+    said = judged(regression, subject(tmp_path))
+    assert said.passed
+    assert "not compared" in said.sentence
+
+
+@pytest.mark.parametrize("of", [finite, latency, size, signature, regression])
+def test_a_gate_refuses_a_setting_that_it_does_not_know(of: ModuleType) -> None:
+    with pytest.raises(ValidationError):
+        of.Settings(unknown=1)
+
+
+def run(
+    candidate: Subject, tmp_path: Path, *plugins: Plugin, force: bool = False
+) -> dict[str, Verdict]:
+    verdicts = gate.run(candidate, None, tmp_path, plugins, force=force)
+    return {verdict.gate: verdict for verdict in verdicts}
+
+
+def test_all_gates_run_the_safety_ones_first(tmp_path: Path) -> None:
+    assert list(run(subject(tmp_path), tmp_path)) == [
+        "finite",
+        "latency",
+        "regression",
+        "signature",
+        "size",
+    ]
+
+
+def test_force_skips_what_judges_and_never_what_protects(tmp_path: Path) -> None:
+    small = Plugin(name="size", max_mb=1e-6)  # type: ignore[call-arg]  # the gate's own setting
+    with pytest.raises(Refused, match=r"m\.pt does not pass: size: ") as error:
+        run(subject(tmp_path), tmp_path, small)
+    assert "--force --reason TEXT" in error.value.do
+    assert not run(subject(tmp_path, "n"), tmp_path, small, force=True)["size"].passed
+    with pytest.raises(Refused, match="finite: start holds") as error:
+        run(subject(tmp_path, "bad", start=float("nan")), tmp_path, small, force=True)
+    assert "--force" not in error.value.do
+
+
+def test_a_gate_of_ones_own_is_a_file_in_the_workspace(tmp_path: Path) -> None:
+    (tmp_path / "fairness_gate.py").write_text(
+        "from pydantic import BaseModel\n"
+        "from kt.registry.record import Verdict\n"
+        "SAFETY = False\n"
+        "class Settings(BaseModel, extra='forbid'):\n    bound: float = 1.0\n"
+        "def judge(candidate, baseline, settings):\n"
+        "    return Verdict(gate='', passed=settings.bound < 1, sentence='as fair as can be')\n"
+    )
+    with pytest.raises(Refused, match="fairness_gate: as fair as can be"):
+        run(subject(tmp_path), tmp_path, Plugin(name="fairness_gate"))
+    fair = Plugin(name="fairness_gate", bound=0.5)  # type: ignore[call-arg]
+    assert run(subject(tmp_path, "n"), tmp_path, fair)["fairness_gate"].passed
+
+
+def test_a_gate_that_does_not_exist_and_a_setting_that_does_not_fit_are_named(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(Invalid, match="there is no fairness"):
+        run(subject(tmp_path), tmp_path, Plugin(name="fairness"))
+    with pytest.raises(Invalid, match=r"gate latency: p95_ms: .*greater than 0"):
+        run(subject(tmp_path, "n"), tmp_path, Plugin(name="latency", p95_ms=-1))  # type: ignore[call-arg]
