@@ -144,10 +144,11 @@ class Client:
 
     def health(self) -> Health:
         found = self._ask("GET", "/health")
-        models = tuple(
-            typed(Serving, {"name": name} | about) for name, about in found["models"].items()
-        )
-        return typed(Health, found | {"models": models})
+        if isinstance(about := found.get("models"), dict):
+            found["models"] = tuple(
+                typed(Serving, {"name": name} | one) for name, one in about.items()
+            )
+        return typed(Health, found)
 
     def models(self) -> tuple[Serving, ...]:
         """What serves now."""
