@@ -154,6 +154,11 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
     }
     predictors = [] if at else presence.alive(workspace)
     attention = []
+    if not at:
+        attention += [
+            f"{finding.where} {finding.what}; {finding.do}"
+            for finding in audit.verify_manifest(workspace, state)
+        ]
     for predictor in predictors:
         if predictor.state != "ok":
             attention.append(f"predictor {predictor.pid} is degraded: {predictor.reason}")
