@@ -291,7 +291,10 @@ IGNORED = (".kt/", "kt.db*", "keys.json", f"{record.FOLDER}/**/model.*")  # by g
 
 
 def mend(workspace: Workspace) -> list[str]:
-    """What can be put right without losing anything: left-overs, the pending commit, .gitignore."""
+    """What can be put right without losing anything: left-overs, the pending commit, .gitignore; and
+    versions in quarantine get another try."""
+    from kt.predictor import quarantine  # it loads numpy
+
     left = gc.leftovers(workspace)
     with change.locked(workspace, "doctor") as held:
         deploy.recover(held)
@@ -300,6 +303,8 @@ def mend(workspace: Workspace) -> list[str]:
         notes = list(held.notes)
     if left:
         notes.append(f"removed {len(left)} left-overs of killed commands")
+    if quarantine.release(workspace.local):
+        notes.append("let the versions in quarantine be tried again")
     path = workspace.root / ".gitignore"
     lines = path.read_text().splitlines() if path.exists() else []
     if missing := [line for line in IGNORED if line not in lines]:

@@ -11,6 +11,8 @@ from conftest import Kt, git
 
 from kt import change, clock, doctor
 from kt.doctor import Finding
+from kt.predictor import quarantine
+from kt.predictor.engine import Key
 from kt.registry import record
 from kt.workspace import Workspace
 
@@ -115,6 +117,15 @@ def test_what_killed_commands_left_is_found_and_removed(workspace: Workspace, kt
     assert "removed 2 left-overs" in kt("doctor", "--fix", at=workspace).err
     assert not left.exists()
     assert not staged.exists()
+
+
+def test_a_version_in_quarantine_gets_another_try(workspace: Workspace, kt: Kt) -> None:
+    calls = quarantine.Calls()
+    with calls.note(Key("m", "v1", "1" * 64)):
+        for _ in range(quarantine.MOST):
+            quarantine.bury(workspace.local, calls, -11, False, clock.now())
+    assert "tried again" in kt("doctor", "--fix", at=workspace).err
+    assert not quarantine.read(workspace.local).held
 
 
 def test_a_pending_commit_is_found_and_made(workspace: Workspace, kt: Kt) -> None:
