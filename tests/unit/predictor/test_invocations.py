@@ -143,7 +143,7 @@ def test_mlflow_reads_what_it_writes_itself(mlp: Face) -> None:
 
     said = mlp.score(inputs=ROWS)
     frame = pd.DataFrame({"input": ROWS})
-    for given in (np.array(ROWS), ROWS, frame, {"instances": ROWS}):
+    for given in (np.array(ROWS), ROWS, frame, json.dumps({"instances": ROWS})):
         found = mlp.post(dump_input_data(given)).text
         answer = PredictionsResponse.from_json(found)
         np.testing.assert_allclose(
