@@ -3,7 +3,8 @@
 A lane takes all that waits, up to BATCH, to be answered together. On one core two threads that both
 compute take turns at the interpreter's lock and lose a tenth of the throughput to it, so requests
 queue for one. A call that holds its lane for longer than HELD_UP (a large model, or one that hangs)
-opens the next lane for those behind it.
+opens the next lane for those behind it. While one is held up the others take requests one by one: what
+holds it up may wait among them, and must not hold up those that it would be answered with.
 
 A queue that has been FULL is more than a burst: all but the newest are given up, and it is kept SHORT
 until it has been empty. Whoever is still taken is then answered about as soon as ever; in a long
@@ -82,10 +83,10 @@ class Lanes(Generic[T]):
         threading.Thread(target=self._run, args=(name,), name="kt-lane", daemon=True).start()
 
     def _take(self) -> list[T]:
-        """One at least."""
+        """One at least; no more while another lane is held up."""
         taken = [self._work.get()]
         try:
-            while len(taken) < BATCH:
+            while len(taken) < BATCH and self.longest <= HELD_UP:
                 taken.append(self._work.get_nowait())
         except queue.Empty:
             self._shed = False

@@ -13,6 +13,7 @@ it died is written down: quarantine.py.
 import asyncio
 import functools
 import gc
+import io
 import logging
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -52,6 +54,7 @@ UNREAD = 20  # seconds until a client that does not read its answer is cut off
 LONGEST_PATH = 100  # characters that a refusal looks at
 SMALL = 64_000  # bytes of a body that is read whatever the others are
 BODIES = 100_000_000  # bytes of larger bodies that a worker holds at once
+TOGETHER = 2.0  # seconds after which those of a batch are asked again, each alone
 HUNG = 30.0  # seconds after which a call is hopeless, and its worker replaced once nobody waits
 WATCH = 0.1  # seconds between looks at the lanes
 GRACE = 30  # seconds that a worker has to finish what it began
@@ -215,6 +218,9 @@ class Front:
         self.app: http.App = routes(self.host)
         self.lanes: Lanes[Waiting] = Lanes(self.answer_all, give_up)
         self.pending: dict[Done, float] = {}  # when each began, the earliest first
+        self.together: list[
+            tuple[float, list[Waiting]]
+        ] = []  # batches that run, the earliest first
         self.held = 0  # bytes of large bodies
         gc.freeze()
         gc.set_threshold(*GC)
@@ -236,7 +242,20 @@ class Front:
         if self.lanes.watch() > limit or (self.lanes.longest > HUNG and not self.pending):
             log.error("kt: a model does not come back: this worker is replaced")
             os._exit(70)
+        self.part()
         self.loop.call_later(WATCH, self.watch)
+
+    def part(self) -> None:
+        """Ask those again, each alone, whose batch does not come back: one of them holds up the rest."""
+        late = time.monotonic() - TOGETHER
+        for began, waiting in list(self.together):
+            if began > late:
+                break
+            with suppress(ValueError):  # it has come back just now
+                self.together.remove((began, waiting))
+            for given, done in waiting:
+                if not done.done():
+                    self.lanes.put((again(given), done))
 
     async def __rsgi__(self, scope: Any, proto: Any) -> None:
         length = scope.headers.get("content-length")
@@ -299,7 +318,12 @@ class Front:
     def answer_all(self, waiting: list[Waiting]) -> None:
         """Answer what waited together; in a lane."""
         waiting = [(given, done) for given, done in waiting if not done.done()]
+        batch = (time.monotonic(), waiting)
+        if len(waiting) > 1:
+            self.together.append(batch)
         found = self.answers([given for given, _ in waiting])
+        with suppress(ValueError):  # parted meanwhile, or alone
+            self.together.remove(batch)
         self.loop.call_soon_threadsafe(settle, [done for _, done in waiting], found)
 
     def answers(self, given: list[dict[str, Any]]) -> list[http.Answer]:
@@ -330,6 +354,11 @@ class Front:
             return http.call(self.app, given)
         except Exception as error:  # noqa: BLE001  # the callable answers its own; nothing may pass here
             return as_answer(http.document(error, given["PATH_INFO"]), given["PATH_INFO"])
+
+
+def again(given: dict[str, Any]) -> dict[str, Any]:
+    """An environment whose body has not been read yet."""
+    return given | {"wsgi.input": io.BytesIO(given["wsgi.input"].getvalue())}
 
 
 def settle(waiting: list[Done], found: list[http.Answer]) -> None:

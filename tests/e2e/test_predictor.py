@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -128,15 +129,31 @@ def test_a_treatment_that_hangs_is_answered_by_the_control(made: Made) -> None:
 def test_health_and_other_requests_are_answered_while_a_model_hangs(made: Made) -> None:
     made.add("slow", does="slow")
     made.deploy(6, toy=made.route("slow"))
-    with serving(made) as running:
-        hanging = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(3)]
+    with serving(made) as running, ExitStack() as stack:
         body = b'{"x": [0.75]}'
-        for connection in hanging:
+        for _ in range(3):
+            address = ("127.0.0.1", running.port)
+            connection = stack.enter_context(socket.create_connection(address))
             connection.sendall(post(len(body)) + body)
         assert running.health()["status"] == "ok"
         assert running.predict()[0] == 200
-        for connection in hanging:
-            connection.close()
+
+
+def test_those_that_wait_beside_one_that_hangs_are_answered(made: Made) -> None:
+    """Whoever is taken together with it is asked again, alone."""
+    made.add("slow", does="slow")
+    made.deploy(6, toy=made.route("slow"))
+    with serving(made) as running, ExitStack() as stack:
+        good, bad = b'{"x": [0.25]}', b'{"x": [0.75]}'
+        connections = []
+        for body in (bad, good, good, bad, good, good):
+            address = ("127.0.0.1", running.port)
+            connections.append((body, stack.enter_context(socket.create_connection(address))))
+        for body, connection in connections:
+            connection.sendall(post(len(body)) + body)
+        for body, connection in connections:
+            if body == good:
+                assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
 
 
 def test_clients_that_send_slowly_occupy_nobody_and_are_cut_off(made: Made) -> None:
