@@ -154,12 +154,8 @@ def settle(root: Path) -> str:
 
     workspace = Workspace(root)
     _, state = audit.read(workspace)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        running = presence.alive(workspace)
-        if running and all(predictor.seq == state.seq for predictor in running):
-            return running[0].address
-        time.sleep(0.02)
+    if found := presence.found(workspace, state.seq, 60):
+        return found
     raise SystemExit(f"no predictor serves event {state.seq}")
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import save_file
 
@@ -164,6 +165,15 @@ def make(root: Path) -> Made:
     return made
 
 
+def make_three(root: Path) -> Made:
+    """Three versions, the first of them active."""
+    made = make(root)
+    for n in (1, 2, 3):
+        made.add(f"v{n}", w=float(n))
+    made.deploy(5, toy=made.route("v1"))
+    return made
+
+
 class Serving:
     """A `kt serve` process."""
 
@@ -207,7 +217,8 @@ def within(claim: Callable[[], Any], seconds: float = 30.0) -> Any:
     """What `claim` returns once it is true. Fails after a deadline far beyond what it takes."""
     end = time.monotonic() + seconds
     while not (value := claim()):
-        assert time.monotonic() < end, "did not become true"
+        if time.monotonic() > end:
+            pytest.fail("did not become true")
         time.sleep(0.02)
     return value
 

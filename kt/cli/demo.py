@@ -91,16 +91,16 @@ def demo(
         stage.kt("status")
         stage.title("More traffic moves learners only into the treatment")
         stage.kt("ramp", EXPERIMENT, "50")
-        stage.settle(address)
+        stage.settle()
         replay(address, histories)
         stage.title("Promote: without outcomes the evidence is missing, so kt asks for a reason")
         stage.kt("promote", EXPERIMENT, expect=7)
         stage.kt("promote", EXPERIMENT, "--force", "--reason", "a demo has no patience")
-        stage.settle(address)
+        stage.settle()
         replay(address, histories)
         stage.title("Three in the morning: undo it")
         stage.kt("rollback", "--reason", "just to see")
-        stage.settle(address)
+        stage.settle()
         replay(address, histories)
         stage.kt("status")
     stage.title("What happened, and whether every byte is as kt wrote it")
@@ -156,7 +156,7 @@ class Stage:
             process.terminate()
             process.wait(20)
 
-    def settle(self, address: str = "") -> str:
+    def settle(self) -> str:
         """Wait until the predictor serves what the history says. Returns its address."""
         from kt.deployments import audit
         from kt.predictor import presence
@@ -164,13 +164,9 @@ class Stage:
 
         workspace = Workspace(self.root)
         _, state = audit.read(workspace)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            running = presence.alive(workspace)
-            if running and all(predictor.seq == state.seq for predictor in running):
-                return running[0].address
-            time.sleep(0.05)
-        raise Unavailable(f"no predictor at {address or 'any address'} serves event {state.seq}")
+        if found := presence.found(workspace, state.seq, 60):
+            return found
+        raise Unavailable(f"no predictor serves event {state.seq}")
 
 
 def read_histories(path: Path) -> dict[str, list[dict[str, Any]]]:

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kt.cli import complete, options, output
-from kt.cli.options import DryRun, ExitCode, Json, Model, Quiet, Reason
+from kt.cli.options import (
+    Config,
+    DryRun,
+    ExitCode,
+    Family,
+    Force,
+    Json,
+    Model,
+    Quiet,
+    Reason,
+    Version,
+)
 
 if TYPE_CHECKING:
     from kt.deployments.deploy import Done
@@ -33,12 +44,7 @@ def deploy(
         ),
     ],
     model: Model = "",
-    version: Annotated[
-        str,
-        typer.Option(
-            "--version", metavar="V", help="The version's name; the next free vN without."
-        ),
-    ] = "",
+    version: Version = "",
     traffic: Annotated[
         float | None,
         typer.Option(
@@ -54,20 +60,8 @@ def deploy(
             "--ab-test", metavar="X", help="The experiment's name; the version's without."
         ),
     ] = "",
-    family: Annotated[
-        str,
-        typer.Option(
-            "--family",
-            metavar="F",
-            help="The family of bare weights: a name, or a dotted path of yours.",
-        ),
-    ] = "",
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config", metavar="FILE", help="The configuration of bare weights, as JSON."
-        ),
-    ] = None,
+    family: Family = "",
+    config: Config = None,
     canary: Annotated[
         str,
         typer.Option(
@@ -86,10 +80,7 @@ def deploy(
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="S", min=1, help="With --wait: seconds at most.")
     ] = 60.0,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Past the judging gates, never the safety ones; recorded."),
-    ] = False,
+    force: Force = False,
     reason: Reason = "",
     dry_run: DryRun = False,
     exit_code: ExitCode = False,

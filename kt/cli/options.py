@@ -40,6 +40,26 @@ DryRun = Annotated[
 ExitCode = Annotated[
     bool, typer.Option("--exit-code", help="With --dry-run: exit 10 if something would change.")
 ]
+Version = Annotated[
+    str,
+    typer.Option("--version", metavar="V", help="The version's name; the next free vN without."),
+]
+Family = Annotated[
+    str,
+    typer.Option(
+        "--family",
+        metavar="F",
+        help="The family of bare weights: a name, or a dotted path of yours.",
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="The configuration of bare weights, as JSON."),
+]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Past the judging gates, never the safety ones; recorded."),
+]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, kept in the history.")]
 Model = Annotated[
     str,

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kt.cli import complete, options, output
-from kt.cli.options import DryRun, ExitCode, Json, Model, Quiet, Reason
+from kt.cli.options import (
+    Config,
+    DryRun,
+    ExitCode,
+    Family,
+    Force,
+    Json,
+    Model,
+    Quiet,
+    Reason,
+    Version,
+)
 
 if TYPE_CHECKING:
     from kt.deployments.plan import Stamp
@@ -48,24 +59,10 @@ def prepared(
 def register(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="A model file.")],
     model: Model = "",
-    version: Annotated[
-        str,
-        typer.Option(
-            "--version", metavar="V", help="The version's name; the next free vN without."
-        ),
-    ] = "",
-    family: Annotated[
-        str, typer.Option("--family", metavar="F", help="The family of bare weights.")
-    ] = "",
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config", metavar="FILE", help="The configuration of bare weights, as JSON."
-        ),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Past the judging gates, never the safety ones.")
-    ] = False,
+    version: Version = "",
+    family: Family = "",
+    config: Config = None,
+    force: Force = False,
     reason: Reason = "",
     dry_run: DryRun = False,
     exit_code: ExitCode = False,

@@ -141,3 +141,11 @@ def wait(workspace: Workspace, seq: int, timeout: float) -> str:
             return f"predictor {behind[0].pid} has not followed within {timeout:g} s"
         time.sleep(0.05)
     return ""
+
+
+def found(workspace: Workspace, seq: int, timeout: float) -> str:
+    """The address of a predictor, once there is one and all serve event `seq`; empty after `timeout`."""
+    deadline = time.monotonic() + timeout
+    while not (running := alive(workspace)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return running[0].address if running and not wait(workspace, seq, timeout) else ""

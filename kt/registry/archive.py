@@ -31,7 +31,7 @@ def names(path: Path) -> dict[str, int]:
             whole(archive, path, records)
     except (
         zipfile.BadZipFile,
-        NotImplementedError,
+        NotImplementedError,  # zipfile: a compression that it does not know
         UnicodeError,
         EOFError,
         OSError,

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from predictors import Made, Serving, make, serving, within
+from predictors import Made, Serving, make_three, serving, within
 
 from kt.predictor.presence import is_held
 from kt.registry.record import weights
@@ -22,11 +22,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 @pytest.fixture
 def made(tmp_path: Path) -> Made:
-    made = make(tmp_path / "workspace")
-    for n in (1, 2, 3):
-        made.add(f"v{n}", w=float(n))
-    made.deploy(5, toy=made.route("v1"))
-    return made
+    return make_three(tmp_path / "workspace")
 
 
 @pytest.fixture

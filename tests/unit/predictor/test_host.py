@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from predictors import Made, make
+from predictors import Made, make_three
 
 from kt.deployments import manifest
 from kt.deployments.manifest import MANIFEST, Version
@@ -20,11 +20,7 @@ from kt.registry.record import weights
 
 @pytest.fixture
 def made(tmp_path: Path) -> Made:
-    made = make(tmp_path / "workspace")
-    for n in (1, 2, 3):
-        made.add(f"v{n}", w=float(n))
-    made.deploy(5, toy=made.route("v1"))
-    return made
+    return make_three(tmp_path / "workspace")
 
 
 @pytest.fixture
