@@ -1,11 +1,15 @@
 """Faults at every file-changing system call of kt and of its git, by an outside fault injector.
 
-    python bench/crash.py FAULTPOINT [--modes kill,torn,ENOSPC+] [--verbs deploy,promote,rollback] [--jobs N]
+    PYTHONPATH=.:tests python bench/crash.py FAULTPOINT [--modes kill,torn,ENOSPC+] [--scenes deploy,register,pull] [--most N]
+    PYTHONPATH=.:tests python bench/crash.py FAULTPOINT --modes power --fs ext4
+    PYTHONPATH=.:tests python bench/crash.py FAULTPOINT --races deploy,gc [--most N]
 
 FAULTPOINT is the path of faultpoint.py, which runs a command once for each such call and injects one
-fault exactly there. Each state is judged by this file (`--check`): history, manifest and registry are
-sound; the exit code is true; where the command is run again (`retry`) everything is in step, git too.
-Prints the broken points of each verb and mode; the bar is 0.
+fault exactly there. Each state is judged by this file (`--check`): every part of it is as it was before or
+as a run without a fault leaves it, and whole; the exit code is true; what a killed command left is known
+to `kt doctor`. Where the command is run again (`retry`) all of it is as without a fault, git is in step
+and nothing is left over. `--races`: each of these commands is frozen at each call while each of the
+others runs. Prints the broken points of each scene and mode; the bar is 0.
 """
 
 import argparse
@@ -14,16 +18,20 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+
+import world
+from world import RACES, SCENES, Scene, Seen
+
+from kt import files
+from kt.deployments import audit, gc
+from kt.errors import KtError
+from kt.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
 MODES = "kill,kill-tree,torn,short,ENOSPC+,EIO,EROFS,EMFILE,term,int"
 KT = f"{sys.executable} -m kt"
-VERBS = {
-    "deploy": ("deploy m@v1", "deploy m@v3"),
-    "promote": ("deploy m@v1 && {kt} deploy m@v2 -t 10 --ab-test x", "promote x --force --reason bench"),
-    "rollback": ("deploy m@v1 && {kt} deploy m@v2 && {kt} deploy m@v3", "rollback"),
-}  # fmt: skip
 ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
     "PYTHONDONTWRITEBYTECODE": "1",
@@ -38,110 +46,170 @@ def main() -> None:
     )
     about.add_argument("faultpoint", nargs="?", type=Path)
     about.add_argument("--modes", default=MODES)
-    about.add_argument("--verbs", default=",".join(VERBS))
+    about.add_argument("--scenes", default=",".join(SCENES))
+    about.add_argument("--races", default="", help=f"of {','.join(RACES)}: all pairs of these")
+    about.add_argument("--most", default="0", help="points of each mode, evenly; 0: all")
+    about.add_argument("--fs", default="posix", help="of the mode power: posix or ext4")
     about.add_argument("--jobs", default="2")
     about.add_argument("--show", default="5", help="broken points shown of each mode")
-    about.add_argument("--check", action="store_true", help="judge FP_DIR, as the injector asks")
-    about.add_argument("--make", type=Path, help="make the workspace that is then deployed in")
+    about.add_argument("--check", metavar="SCENE", help="judge FP_DIR, as the injector asks")
+    about.add_argument("--make", metavar="SCENE", help="make the world of a scene here")
     given = about.parse_args()
     os.environ.update(ENVIRONMENT)
-    if given.check:
-        sys.exit(check())
     if given.make:
-        return make(given.make)
+        return world.make(Path.cwd(), scene(given.make))
+    if given.check:
+        why = check(given.check)
+        print(why)
+        sys.exit(why != "")
     if given.faultpoint is None:
         about.error("name faultpoint.py")
-    broken = sum(run(given, verb) for verb in given.verbs.split(","))
+    races = given.races.split(",") if given.races else []
+    names = [f"{a}+{b}" for a in races for b in races] or given.scenes.split(",")
+    broken = sum(run(given, name) for name in names)
     print(f"broken points in all: {broken}")
     sys.exit(broken > 0)
 
 
-def make(root: Path) -> None:
-    import forge
-
-    from kt import git
-
-    place = forge.workspace(root, git=True)
-    (root / ".gitignore").write_text(".kt/\nregistry/**/model.*\n")
-    for name in ("v1", "v2", "v3"):
-        forge.version(place, "m", name)
-    git.start(root)
-    subprocess.run(["git", "add", "."], cwd=root, check=True)
-    subprocess.run(["git", "commit", "--quiet", "-m", "begin"], cwd=root, check=True)
+def scene(name: str) -> Scene:
+    """By its name, or of two commands at once: "deploy+gc"."""
+    first, plus, second = name.partition("+")
+    if not plus:
+        return SCENES[first]
+    pulls = "pull" in (first, second)
+    before = (*world.BOTH, "ours deploy m@v5 -t 5", *(["ours push"] if pulls else []))
+    return Scene(RACES[first], before, at="theirs" if pulls else "ours", shared=True)
 
 
-def run(given: argparse.Namespace, verb: str) -> int:
-    before, command = VERBS[verb]
+def run(given: argparse.Namespace, name: str) -> int:
+    what = scene(name)
     me = f"{sys.executable} {Path(__file__).resolve()}"
+    race = name.partition("+")[2]
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         subprocess.run(
             [
-                sys.executable, str(given.faultpoint), "--mode", given.modes, "--retry", "--tracebacks",
-                "--setup", f"cd {{dir}} && {me} --make . && {KT} {before.format(kt=KT)}",
-                "--check", f"{me} --check", "--jobs", given.jobs, "--show", given.show,
-                "--json", str(answer), "--", "sh", "-c", f"cd {{dir}} && exec {KT} {command}",
+                sys.executable, str(given.faultpoint), "--mode", "race" if race else given.modes,
+                "--setup", f"cd {{dir}} && {me} --make {name}", "--check", f"{me} --check {name}",
+                *(["--race-cmd", f"cd {{dir}}/{what.at} && exec {KT} {RACES[race]}"] if race else ["--retry"]),
+                "--tracebacks", "--max-points", given.most, "--fs", given.fs, "--jobs", given.jobs,
+                "--show", given.show, "--json", str(answer),
+                "--", "sh", "-c", f"cd {{dir}}/{what.at} && exec {KT} {what.command}",
             ],
             check=False,
         )  # fmt: skip
-        found = json.loads(answer.read_text()) if answer.exists() else {}
-    print(f"{verb}: {json.dumps(found)[:2000]}")
-    return count(found)
+        found = json.loads(answer.read_text()) if answer.exists() else {"modes": {"none": {}}}
+    counts = {
+        mode: (one.get("tested", 0), one.get("broken", 1), one.get("tracebacks", 0))
+        for mode, one in found["modes"].items()
+    }
+    print(f"{name}: calls {found.get('calls')}; runs, broken, tracebacks of each mode: {counts}")
+    return sum(broken + traces for _, broken, traces in counts.values())
 
 
-def count(found: object) -> int:
-    """Every number called broken in what the injector says."""
-    if isinstance(found, dict):
-        own = found.get("broken")
-        return own if isinstance(own, int) else sum(count(value) for value in found.values())
-    return sum(count(value) for value in found) if isinstance(found, list) else 0
-
-
-def check() -> int:
-    """Whether FP_DIR is sound and the exit code true. Says what is not."""
-    from kt.deployments import audit, manifest
-    from kt.errors import KtError
-    from kt.workspace import Workspace
-
-    place, old = (Workspace(Path(os.environ[name]).resolve()) for name in ("FP_DIR", "FP_BEFORE"))
-    retry = os.environ["FP_PHASE"] == "retry"
-    code = os.environ.get("FP_EXIT", "")
+def check(name: str) -> str:
+    """What is wrong with FP_DIR after a fault in a scene's command; empty where nothing is."""
+    what = scene(name)
+    now, before, after = (Path(os.environ[f"FP_{key}"]) for key in ("DIR", "BEFORE", "AFTER"))
+    code, retry = os.environ.get("FP_EXIT", ""), os.environ["FP_PHASE"] == "retry"
+    place = Workspace((now / what.at).resolve())
+    said = now.with_name(f"{now.name}.said")  # the exit code before the retry
     try:
-        book, _ = audit.read(place)
-        before, _ = audit.read(old)
-        path = place.root / manifest.MANIFEST
-        if path.exists():
-            manifest.parse(path.read_bytes())
-        if book.events[: before.seq] != before.events:
-            return broken("an event is gone")
-        new = book.seq - before.seq
-        if not 0 <= new <= 2 or (new == 2 and not retry):
-            return broken(f"{new} new events")
-        if not retry and code == "0" and not new:
-            return broken("it said done, and nothing happened")
-        if not retry and code.isdigit() and code not in ("0", "75", "130") and new:
-            return broken(f"it said not done (exit {code}), and it happened")
-        findings = [f for f in audit.verify(place) if retry or not f.fixable]
-        if findings:
-            return broken(f"{findings[0].where}: {findings[0].what}")
-    except (KtError, OSError) as error:
-        return broken(str(error))
-    if retry:
-        if not new:
-            return broken("the same command again did nothing")
-        if (place.root / ".git" / "index.lock").exists():
-            return broken("index.lock is left")
-        status = subprocess.run(
-            ["git", "status", "--porcelain"], cwd=place.root, capture_output=True, text=True, check=False
-        )  # fmt: skip
-        if status.stdout.strip():
-            return broken(f"git is not in step: {status.stdout.splitlines()[0]}")
-    return 0
+        seen, old = world.look(now, what.at), world.look(before, what.at)
+        if "+" in name:
+            codes = [code, os.environ.get("FP_RACE_EXIT", "0")]
+            clean = os.environ["FP_MODE"] == "none"
+            return raced(name.split("+")[: 1 if clean else 2], codes, old, seen) or (
+                in_step(place) if clean or os.environ["FP_MODE"] == "race" else ""
+            )
+        new = world.look(after, what.at)
+        if retry:
+            again = what.more and said.read_text() in ("0", "75", "130")
+            return done(seen, new, again=again) or in_step(place)
+        said.write_text(code)
+        return judge(what, old, new, seen, code) or sound(place)
+    except (KtError, OSError, subprocess.CalledProcessError) as error:
+        return str(error)
 
 
-def broken(why: str) -> int:
-    print(why)
-    return 1
+def judge(what: Scene, old: Seen, new: Seen, now: Seen, code: str) -> str:
+    """What is wrong with a state between two, by the exit code that led to it ("killed": by none)."""
+    if now.events not in (old.events, new.events):
+        return f"the history has {len(now.events)} events"
+    if now.branch not in (old.branch, new.branch):
+        return f"the shared history has {len(now.branch)} events"
+    if not old.store <= now.store <= new.store:
+        return "the store lacks or has what it should not"
+    if not world.served(now.branch) <= now.store and now.store:
+        return "the shared history names weights that the store lacks"
+    for key in old.versions.keys() | now.versions.keys():
+        if now.versions.get(key) not in (old.versions.get(key), new.versions.get(key)):
+            return f"{key} is neither old nor new: {now.versions.get(key, ('', 'gone'))[1]}"
+    if code in ("0", "75") and now != new:
+        return "it said done, and it is not"
+    failed = code.isdigit() and code not in ("0", "75", "130")
+    if failed and (now == new if what.partly else now != old):
+        return f"it said not done (exit {code}), and something has happened"
+    return ""
+
+
+def done(now: Seen, new: Seen, *, again: bool) -> str:
+    """Whether the command that was typed again has come to its end, or, where it may, gone further."""
+    further = again and now.events[: len(new.events)] == new.events
+    return "" if further or now == new else "the same command again has not finished it"
+
+
+def raced(names: Sequence[str], codes: Sequence[str], old: Seen, now: Seen) -> str:
+    """What is wrong after two commands at once: each that said done is done, each other one is not."""
+    kinds = {"deploy": "deployed", "promote": "promoted", "rollback": "rolled_back"}
+    made = [json.loads(event)["kind"] for event in now.events[len(old.events) :]]
+    done = [name for name, code in zip(names, codes, strict=False) if code in ("0", "75")]
+    if bad := [code for code in codes if code not in ("0", "3", "5", "75")]:
+        return f"exit code {bad[0]}"
+    if now.events[: len(old.events)] != old.events:
+        return "an event is gone"
+    came = len(old.branch) - len(old.events) if "pull" in done else 0
+    if came and now.events[: len(old.branch)] != old.branch:
+        return "the pull said done, and their events are not here"
+    due = sorted(kinds[name] for name in done if name in kinds)
+    if sorted(made[max(came, 0) :]) != due:
+        return f"{', '.join(done)} said done; these events came: {made}"
+    if ("k/v1" in now.versions) != ("register" in done):
+        return f"register said {'done' if 'register' in done else 'not done'}, and it is otherwise"
+    if "push" in done and not len(old.events) <= len(now.branch) <= len(now.events):
+        return "the push said done, and the branch is not where this machine was"
+    if now.branch != now.events[: len(now.branch)] and "pull" not in names:
+        return "the branch has what is not here"
+    return ""
+
+
+def sound(place: Workspace) -> str:
+    """What a killed or failed command may not leave behind."""
+    for finding in audit.verify(place):
+        if not finding.fixable:
+            return f"{finding.where}: {finding.what}"
+    unknown = leftovers(place) - {path.resolve() for path in gc.leftovers(place)}
+    return f"kt doctor does not know of {unknown.pop()}" if unknown else ""
+
+
+def in_step(place: Workspace) -> str:
+    """What is not as a command leaves it that nobody has disturbed."""
+    for finding in audit.verify(place):
+        return f"{finding.where}: {finding.what}"
+    if left := leftovers(place):
+        return f"{left.pop()} is left"
+    if locks := [*(place.root / ".git").rglob("*.lock")]:
+        return f"{locks[0].name} is left"
+    if changed := world.typed(place.root, "git", "status", "--porcelain"):
+        return f"git is not in step: {changed.splitlines()[0]}"
+    return ""
+
+
+def leftovers(place: Workspace) -> set[Path]:
+    """Temporary files and folders, wherever they are."""
+    folders = {*(place.local / "staging").glob("*")}
+    asides = {path for path in place.root.rglob(f"{files.ASIDE}*") if not folders & {*path.parents}}
+    return folders | asides | {*(place.local / "incoming").glob("*")}
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kt import files, git
+from kt import files, git, reserve
 from kt.errors import KtError, Refused, Unavailable, Unconfirmed
 from kt.workspace import ROOMS, Workspace
 
@@ -101,6 +101,9 @@ def locked(workspace: Workspace, command: str, wait: float | None = None) -> Ite
         recover(lock)
         yield lock
     finally:
+        # what a change writes anew are the files that lie in the rooms themselves
+        replaced = [path for room in ROOMS for path in (workspace.root / room).glob("*.json")]
+        reserve.keep(workspace.local, replaced)
         os.close(descriptor)
 
 
@@ -121,16 +124,22 @@ def acquire(workspace: Workspace, command: str, wait: float) -> int:
                 if time.monotonic() >= deadline:
                     raise held(descriptor)
                 time.sleep(0.01)
-            from kt.clock import now
-
-            since = now().strftime("%Y-%m-%dT%H:%M:%SZ")
-            holder = f"kt {command}, process {os.getpid()}, since {since}\n"
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, holder.encode(), 0)
+        sign(descriptor, command)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def sign(descriptor: int, command: str) -> None:
+    """Say in the lock's file who holds it. A full disk keeps nobody from holding it."""
+    from kt.clock import now
+
+    since = now().strftime("%Y-%m-%dT%H:%M:%SZ")
+    holder = f"kt {command}, process {os.getpid()}, since {since}\n"
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, holder.encode(), 0)
 
 
 def take(descriptor: int) -> bool:
@@ -172,12 +181,11 @@ def apply(change: Change, lock: Lock, after: Callable[[], None] = lambda: None) 
     after: what follows the files, before the commit; it must not fail.
     """
     workspace = lock.workspace
-    asides: dict[str, Path] = {}
+    if any(isinstance(file, Adopt) for file in change.files):
+        asides = stage(change, workspace)
+    else:  # a change of traffic alone
+        asides = reserve.spend(workspace.local, lambda: stage(change, workspace))
     try:
-        for file in change.files:
-            if isinstance(file, Write):
-                asides[file.path] = files.stage(workspace.root / file.path, file.data)
-        note(workspace, change)
         with uninterrupted():
             doubt = publish(change, asides, workspace)
             after()
@@ -191,6 +199,21 @@ def apply(change: Change, lock: Lock, after: Callable[[], None] = lambda: None) 
     if doubt:
         raise doubt
     return done
+
+
+def stage(change: Change, workspace: Workspace) -> dict[str, Path]:
+    """Write everything aside, and the note of it. Leaves nothing where that fails."""
+    asides: dict[str, Path] = {}
+    try:
+        for file in change.files:
+            if isinstance(file, Write):
+                asides[file.path] = files.stage(workspace.root / file.path, file.data)
+        note(workspace, change)
+    except BaseException:
+        for aside in asides.values():
+            files.discard(aside)
+        raise
+    return asides
 
 
 def publish(change: Change, asides: dict[str, Path], workspace: Workspace) -> Unconfirmed | None:

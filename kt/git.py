@@ -150,7 +150,7 @@ class Runner:
 
     def run(self, *arguments: str, options: Sequence[str] = ()) -> str:
         command = ["git", *OPTIONS, *options, "-C", str(self.root), *arguments]
-        environment = {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
+        environment = {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
         out = self.repo.git.execute(command, env=environment, **self.inherit)
         return str(out)
 

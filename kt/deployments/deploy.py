@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kt import change, files, git, journal
+from kt import change, files, git, journal, reserve
 from kt.change import Adopt, Change, Lock, Write
 from kt.deployments import audit, events, manifest, plan
 from kt.deployments.events import HISTORY, AnyEvent, Canary
@@ -89,6 +89,9 @@ def step(
         workspace,
         "canary step",
         lambda state, _: plan.step(state, name, stamp, early=early),
+        lambda event: (
+            event["kind"] in ("traffic_changed", "promoted") and event["experiment"] == name
+        ),
         dry_run=dry_run,
     )
 
@@ -278,7 +281,8 @@ def recover(lock: Lock) -> tuple[journal.Journal, State]:
     refuse_taken_back(workspace)
     book, state = audit.read(workspace)
     if audit.verify_manifest(workspace, state):
-        files.write_whole(workspace.root / MANIFEST, manifest.dump(manifest.manifest(state)))
+        due = manifest.dump(manifest.manifest(state))
+        reserve.spend(workspace.local, lambda: files.write_whole(workspace.root / MANIFEST, due))
         lock.notes.append(
             f"recovered event {state.seq}: wrote the manifest that an interrupted command had left"
         )

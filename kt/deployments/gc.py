@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kt import change, files
+from kt import change, files, reserve
 from kt.deployments import audit, need
 from kt.deployments.deploy import recover
 from kt.deployments.need import Key, Stored
@@ -85,7 +85,7 @@ def leftovers(workspace: Workspace) -> list[Path]:
 
 def remove(workspace: Workspace, one: Stored, why: Absence) -> None:
     path = record.weights(workspace.root, *one.key)
-    absence.mark(workspace, *one.key, why)
+    reserve.spend(workspace.local, lambda: absence.mark(workspace, *one.key, why))
     with files.named("remove", path):
         path.unlink()
     try:

@@ -210,8 +210,7 @@ def pull(
     here = theirs.commit if theirs else git.head(workspace.root) if source else ""
     if dry_run:
         return Pulled(wanted, absent, events, here, theirs is not None)
-    if not wanted and theirs is None:
-        mark_absent(workspace, reasons, stamp)
+    if not (wanted or theirs or unexplained(workspace, reasons) or left(workspace)):
         return Pulled((), absent, (), here, False)
     with remote.incoming(workspace) as folder:
         for one in wanted:
@@ -221,10 +220,11 @@ def pull(
             if recover(lock)[0].events != book.events:
                 raise Refused("another command has deployed meanwhile", do="run this again")
             done = take(lock, folder, wanted, theirs, stamp)
-            mark_absent(workspace, reasons, stamp)
+            for key in unexplained(workspace, reasons):
+                absence.mark(workspace, *key, Absence("not pulled", stamp.at, stamp.by))
             remember(workspace)
-        for one in wanted:
-            files.discard(folder / one.sha256)
+        for path in folder.iterdir():  # also what an earlier pull had fetched and not removed
+            files.discard(path)
     if source and theirs and not done.problem:
         git.track(workspace.root, source, theirs.commit)
     return Pulled(wanted, absent, events, here, theirs is not None, tuple(lock.notes), done.problem)
@@ -459,7 +459,9 @@ def put_in_place(lock: Lock, folder: Path, wanted: Sequence[Weights]) -> None:
     """Weights of versions whose records are here."""
     for one in wanted:
         path = record.weights(lock.workspace.root, *one.key)
-        aside = path.parent / f"{files.ASIDE}{record.WEIGHTS}"
+        aside = (
+            lock.workspace.local / f"{files.ASIDE}{record.WEIGHTS}"
+        )  # where left-overs are swept
         files.discard(aside)
         link(folder / one.sha256, aside)
         files.publish(aside, path)
@@ -479,11 +481,18 @@ def link(source: Path, to: Path) -> None:
                 os.fsync(file.fileno())
 
 
-def mark_absent(workspace: Workspace, reasons: Collection[Key], stamp: Stamp) -> None:
-    """Weights that nothing needs here are away on purpose. Those that something needs would be lost."""
-    for one in gc.stored(workspace):
-        if not one.size and one.key not in reasons and absence.of(workspace, *one.key) is None:
-            absence.mark(workspace, *one.key, Absence("not pulled", stamp.at, stamp.by))
+def unexplained(workspace: Workspace, reasons: Collection[Key]) -> list[Key]:
+    """Versions whose weights nothing needs and nobody has: they are away on purpose, and do not say so yet."""
+    return [
+        one.key
+        for one in gc.stored(workspace)
+        if not one.size and one.key not in reasons and absence.of(workspace, *one.key) is None
+    ]
+
+
+def left(workspace: Workspace) -> bool:
+    """Whether a killed command left something to finish or to sweep."""
+    return bool(change.pending(workspace) or gc.leftovers(workspace))
 
 
 def behind(workspace: Workspace, to: Upstream, here: str, there: str) -> Refused:

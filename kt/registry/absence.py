@@ -48,7 +48,8 @@ def of(workspace: Workspace, model: str, version: str) -> Absence | None:
 
 def mark(workspace: Workspace, model: str, version: str, absence: Absence) -> None:
     """Say so before the weights go: killed in between, they are there and the mark means nothing."""
-    files.write_whole(record.folder(workspace, model, version) / MARK, dump(absence))
+    aside = files.stage(workspace.local / MARK, dump(absence))  # where left-overs are swept
+    files.publish(aside, record.folder(workspace, model, version) / MARK)
 
 
 def dump(absence: Absence) -> bytes:

@@ -62,8 +62,8 @@ def open_copy(path: Path, folder: Path) -> tuple[Path, Source]:
         free = shutil.disk_usage(folder).free
         if size * 2 > free:
             raise Unavailable(
-                f"{folder} has {free >> 20} MiB free, {path.name} needs {size * 2 >> 20}",
-                do="make room",
+                f"{folder} has {free / 1e6:.1f} MB free, {path.name} needs {size * 2 / 1e6:.1f}",
+                do="make room: kt gc",
             )
         copy = folder / "source"
         hashed = hashlib.sha256()

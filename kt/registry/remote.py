@@ -16,7 +16,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -28,6 +28,7 @@ from kt.errors import Corrupt, Invalid, KtError, Unavailable
 from kt.workspace import Workspace
 
 INCOMING = "incoming"  # in .kt/: what is being fetched, by digest
+ABANDONED = 24 * 3600  # seconds that nobody has written to a file in the store
 MARGIN = 64 << 20  # bytes of the disk that a fetch leaves free
 # of fsspec: where a put appears whole or not at all, and a rename is a copy
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "r2"}
@@ -204,7 +205,17 @@ def put_in_folder(source: Path, folder: Path, sha256: str, moved: Moved) -> None
         except BaseException:
             files.discard(aside)
             raise
+    sweep(folder, aside.stat().st_mtime)
     files.publish(aside, folder / sha256)
+
+
+def sweep(folder: Path, now: float) -> None:
+    """Remove what killed pushes left half written. now: by the store's own clock; what a living one
+    of any machine writes is younger than ABANDONED."""
+    for path in files.asides(folder):
+        with suppress(OSError):
+            if path.stat().st_mtime < now - ABANDONED:
+                path.unlink()
 
 
 def damaged(path: Path, found: str, sha256: str) -> Corrupt:

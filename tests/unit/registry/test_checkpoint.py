@@ -228,5 +228,5 @@ def test_a_configuration_may_bring_its_signature(tmp_path: Path) -> None:
 def test_a_copy_needs_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path / "m.pt")
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100})())
-    with pytest.raises(KtError, match="MiB free"):
+    with pytest.raises(KtError, match="MB free"):
         opened(path, tmp_path / "in")
