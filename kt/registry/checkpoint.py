@@ -67,10 +67,11 @@ def open_copy(path: Path, folder: Path) -> tuple[Path, Source]:
             )
         copy = folder / "source"
         hashed = hashlib.sha256()
+        buffer = memoryview(bytearray(files.CHUNK))  # one: new memory costs more than the hashing
         with files.named("copy", path), copy.open("wb") as target:
-            while chunk := os.read(source, files.CHUNK):
-                hashed.update(chunk)
-                target.write(chunk)
+            while count := os.readv(source, [buffer]):
+                hashed.update(buffer[:count])
+                target.write(buffer[:count])
     kind = sniff(copy, path)
     return copy, Source(
         name=path.name, format=kind, sha256=hashed.hexdigest(), size=copy.stat().st_size

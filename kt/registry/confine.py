@@ -26,17 +26,12 @@ TCP = 0b11  # bind, connect; since ABI 4
 SCOPES = 0b11  # abstract sockets, signals; since ABI 6
 
 
-def confine(folder: Path, *, cpu: int, memory: int) -> list[str]:
-    """Writing only into `folder`, no programs, no network, so much of the machine. Not to be undone.
+def confine(folder: Path) -> list[str]:
+    """Writing only into `folder`, no programs, no network. Not to be undone.
 
-    cpu: seconds. memory: bytes of data. Returns what this kernel cannot enforce.
-    Call it before other threads exist: they would not be bound.
+    Returns what this kernel cannot enforce. Call it before other threads exist: they would not be bound.
     """
     missing = []
-    limit(resource.RLIMIT_CPU, cpu)
-    limit(resource.RLIMIT_DATA, memory)
-    limit(resource.RLIMIT_FSIZE, memory)
-    limit(resource.RLIMIT_CORE, 0)
     if sys.platform != "linux":
         return ["files", "programs", "network"]
     libc = ctypes.CDLL(None, use_errno=True)
@@ -50,6 +45,14 @@ def confine(folder: Path, *, cpu: int, memory: int) -> list[str]:
     if not isolated and abi < 4:
         missing.append("network")
     return missing
+
+
+def bound(*, cpu: int, memory: int) -> None:
+    """So much of the machine and no more. cpu: seconds in all. memory: bytes of data, and of a file."""
+    limit(resource.RLIMIT_CPU, cpu)
+    limit(resource.RLIMIT_DATA, memory)
+    limit(resource.RLIMIT_FSIZE, memory)
+    limit(resource.RLIMIT_CORE, 0)
 
 
 def landlock_abi(libc: ctypes.CDLL | None = None) -> int:

@@ -1,13 +1,15 @@
 """The model door: a file that nobody vouches for is opened in a process of its own that is shut in.
 
-    parent   copies the file while hashing it, starts the child, believes only well-formed answers
-    child    shuts itself in (confine.py), reads weights, fits them to the family, writes the version
-             into the staging folder, runs the gates; a crash, a leak or an endless loop ends it alone
+    parent   starts the child, copies the file while hashing it, believes only well-formed answers
+    child    shuts itself in (confine.py), imports torch while the parent copies; then reads weights,
+             fits them to the family, writes the version into the staging folder, runs the gates;
+             a crash, a leak or an endless loop ends it alone
 
 The two speak JSON lines: the order on the child's standard input; on its standard output the steps as
 they happen, then the outcome.
 """
 
+import gc
 import json
 import os
 import signal
@@ -45,29 +47,32 @@ def prepared(
     active: the active version of each model. Raises Invalid or Refused, with nothing changed.
     """
     with change.staging(workspace) as folder:
-        copy, source = checkpoint.open_copy(request.path, folder)
-        progress("hashing", f"{source.name}  {source.size:,} bytes  sha256:{source.sha256[:12]}…")
-        order = {
-            "workspace": str(workspace.root),
-            "request": asdict(request),
-            "copy": str(copy),
-            "source": source.model_dump(mode="json"),
-            "active": dict(active),
-        }
-        outcome = ask(order, source, progress)
+        with started(folder) as child:
+            copy, source = checkpoint.open_copy(request.path, folder)
+            progress(
+                "hashing", f"{source.name}  {source.size:,} bytes  sha256:{source.sha256[:12]}…"
+            )
+            order = {
+                "workspace": str(workspace.root),
+                "request": asdict(request),
+                "copy": str(copy),
+                "source": source.model_dump(mode="json"),
+                "active": dict(active),
+            }
+            outcome = ask(child, order, source, progress)
         copy.unlink()
         yield believed(outcome, folder / "version", request.path)
 
 
-def ask(order: Mapping[str, Any], source: Source, progress: Progress) -> dict[str, Any]:
-    """Have the child do it. Raises what the child raised, or Invalid where it did not come to an end."""
-    seconds = SECONDS + source.size // SPEED
-    command = [sys.executable, "-m", "kt.registry.door"]
+@contextmanager
+def started(folder: Path) -> "Iterator[subprocess.Popen[bytes]]":
+    """The child, shut into `folder` and waiting for its order. It ends with the block."""
+    command = [sys.executable, "-m", "kt.registry.door", str(folder)]
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        "TMPDIR": str(Path(order["copy"]).parent),
+        "TMPDIR": str(folder),
     }
     with subprocess.Popen(
         command,
@@ -77,21 +82,32 @@ def ask(order: Mapping[str, Any], source: Source, progress: Progress) -> dict[st
         env=environment,
         start_new_session=True,
     ) as child:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        # the processor's time is limited by the kernel; one that only sleeps is ended by this
-        timer = threading.Timer(seconds * 2, child.kill)
-        timer.start()
         try:
-            child.stdin.write(json.dumps(order, default=str).encode())
-            child.stdin.close()
-            outcome = listen(child.stdout, progress)
-        except BrokenPipeError:
-            outcome = {}
+            yield child
         finally:
-            timer.cancel()
-            end(child)
+            child.kill()
+
+
+def ask(
+    child: "subprocess.Popen[bytes]", order: Mapping[str, Any], source: Source, progress: Progress
+) -> dict[str, Any]:
+    """Have the child do it. Raises what the child raised, or Invalid where it did not come to an end."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    seconds = SECONDS + source.size // SPEED
+    # the processor's time is limited by the kernel; one that only sleeps is ended by this
+    timer = threading.Timer(seconds * 2, child.kill)
+    timer.start()
+    try:
+        child.stdin.write(json.dumps(order, default=str).encode())
+        child.stdin.close()
+        outcome = listen(child.stdout, progress)
+    except BrokenPipeError:
+        outcome = {}
+    finally:
+        timer.cancel()
     if not outcome:
+        end(child)
         raise Invalid(
             f"could not be opened: {how_it_ended(child.returncode, seconds)}",
             where=str(order["request"]["path"]),
@@ -117,7 +133,7 @@ def listen(lines: IO[bytes], progress: Progress) -> dict[str, Any]:
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
-    """Whatever it started ends with it."""
+    """Let it end by itself, which says how; one that does not is killed."""
     try:
         child.wait(1)
     except subprocess.TimeoutExpired:
@@ -167,10 +183,15 @@ def believed(outcome: Mapping[str, Any], staged: Path, path: Path) -> Prepared:
 
 
 def main() -> None:
-    """The child: read the order, shut in, do it, say what came of it."""
-    order = json.loads(sys.stdin.buffer.read())
+    """The child: shut in, read the order, do it, say what came of it."""
+    confine.confine(Path(sys.argv[1]))
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what a family prints is not an answer
+    gc.disable()  # a tenth of the time that torch's import takes, for nothing
+    import torch  # noqa: F401  # here: the parent is copying meanwhile
+
+    gc.enable()
+    order = json.loads(sys.stdin.buffer.read())
 
     def say(what: Mapping[str, Any]) -> None:
         out.write(json.dumps(what, default=str).encode() + b"\n")
@@ -181,9 +202,7 @@ def main() -> None:
     if request.config is not None:
         request = replace(request, config=Path(request.config))
     workspace = Workspace(Path(order["workspace"]))
-    confine.confine(
-        copy.parent, cpu=SECONDS + source.size // SPEED, memory=MEMORY + SHARE * source.size
-    )
+    confine.bound(cpu=SECONDS + source.size // SPEED, memory=MEMORY + SHARE * source.size)
     try:
         ready = prepare(
             workspace, request, copy, source, order["active"], lambda *step: say({"step": step})

@@ -1,4 +1,4 @@
-"""Weights as a safetensors file, written and hashed in one pass.
+"""Weights as a safetensors file, hashed while they are written.
 
 The format (huggingface/safetensors): eight bytes, the header's length, little-endian; the header, JSON
 from name to dtype, shape and byte range, padded with spaces to a multiple of eight; then the tensors'
@@ -9,7 +9,8 @@ it reads what this writes, and a test compares the two byte for byte.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,19 +48,30 @@ def write(tensors: "Mapping[str, torch.Tensor]", metadata: Mapping[str, str], pa
         }
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    hashed = hashlib.sha256()
+
+    def parts() -> "Iterator[bytes | memoryview]":
+        yield len(text).to_bytes(8, "little")
+        yield text
+        yield from (bytes_of(tensors[name]) for name in names)
+
+    with ThreadPoolExecutor(1) as beside:  # writing and syncing take about as long as hashing
+        written = beside.submit(save, parts(), path)
+        sha256 = digest(parts())
+        written.result()
+    return sha256
+
+
+def save(parts: "Iterable[bytes | memoryview]", path: Path) -> None:
     with files.named("write", path), path.open("xb") as file:
-        for part in (
-            len(text).to_bytes(8, "little"),
-            text,
-            *map(bytes_of, (tensors[name] for name in names)),
-        ):
-            for begin in range(0, len(part), files.CHUNK):
-                chunk = part[begin : begin + files.CHUNK]
-                hashed.update(chunk)
-                file.write(chunk)
+        file.writelines(parts)
         file.flush()
         os.fsync(file.fileno())
+
+
+def digest(parts: "Iterable[bytes | memoryview]") -> str:
+    hashed = hashlib.sha256()
+    for part in parts:
+        hashed.update(part)
     return hashed.hexdigest()
 
 

@@ -1,7 +1,8 @@
 """One request is answered fast enough, here and now: the 95th percentile over repeated calls."""
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,8 +12,8 @@ from kt.registry.gate import Subject
 from kt.registry.record import Verdict
 
 SAFETY = False
-WARM = 3  # the first calls allocate
-FEWEST, ENOUGH = 10, 1000.0  # calls; milliseconds
+WARM = 100.0, 3  # the first calls allocate: so many milliseconds, or calls
+ENOUGH = 500.0, 5  # a slow model need not be asked for long: so many milliseconds, and calls
 
 
 class Settings(BaseModel, extra="forbid"):
@@ -24,15 +25,19 @@ def judge(candidate: Subject, baseline: Subject | None, settings: Settings) -> V
     loaded = candidate.loaded
     longest = loaded.form.example(loaded.signature, np.random.default_rng(0), 2)[-1:]
     arrays = loaded.form.collate(longest, loaded.signature)
+
+    def call() -> float:
+        started = time.perf_counter()
+        loaded.run(arrays)
+        return (time.perf_counter() - started) * 1000
+
+    warm: list[float] = []
     times: list[float] = []
     with one_thread():
-        for _ in range(WARM):
-            loaded.run(arrays)
-        # a slow model need not be asked for long to be known as slow
-        while len(times) < settings.calls and (len(times) < FEWEST or sum(times) < ENOUGH):
-            started = time.perf_counter()
-            loaded.run(arrays)
-            times.append((time.perf_counter() - started) * 1000)
+        while sum(warm) < WARM[0] and len(warm) < WARM[1]:
+            warm.append(call())
+        while not decided(times, settings):
+            times.append(call())
     p95 = float(np.quantile(times, 0.95))
     return Verdict(
         gate="",
@@ -40,6 +45,16 @@ def judge(candidate: Subject, baseline: Subject | None, settings: Settings) -> V
         measured=round(p95, 3),
         bound=settings.p95_ms,
         sentence=f"p95 {p95:.1f} ms (bound {settings.p95_ms:g})",
+    )
+
+
+def decided(times: Sequence[float], settings: Settings) -> bool:
+    """Asked often enough or long enough, or so often too slow that no further call can mend the percentile."""
+    too_slow = sum(each > settings.p95_ms for each in times)
+    return (
+        len(times) >= settings.calls
+        or too_slow > math.ceil(0.05 * (settings.calls - 1))
+        or (sum(times) >= ENOUGH[0] and len(times) >= ENOUGH[1])
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -107,6 +108,23 @@ def test_foreign_code_can_neither_write_nor_start_programs_nor_reach_the_network
 def test_a_crash_is_the_file_s_and_not_kt_s(place: Path):
     error = refused(place, "os.kill(os.getpid(), 11)")
     assert "SIGSEGV" in str(error)
+
+
+def test_the_child_ends_with_a_file_that_is_refused_at_once(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It was started before the file was looked at."""
+    children: list[subprocess.Popen[bytes]] = []
+
+    class Kept(subprocess.Popen[bytes]):
+        def __init__(self, *given: object, **more: object) -> None:
+            super().__init__(*given, **more)  # type: ignore[call-overload]
+            children.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Kept)
+    (place / "m.pt").write_text("<html>")
+    assert "web page" in str(refused(place, "pass"))
+    assert [child.returncode for child in children] == [-signal.SIGKILL]
 
 
 def test_more_memory_than_a_file_of_its_size_may_need_is_refused(place: Path):
@@ -226,7 +244,7 @@ def test_confinement_binds_the_process_for_good(tmp_path: Path):
         import json, socket, subprocess
         from pathlib import Path
         from kt.registry.confine import confine
-        missing = confine(Path({str(tmp_path / "in")!r}), cpu=10, memory=1 << 30)
+        missing = confine(Path({str(tmp_path / "in")!r}))
         def fails(act):
             try:
                 act()

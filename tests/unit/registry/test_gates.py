@@ -4,6 +4,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -91,6 +92,36 @@ def test_latency_has_a_bound(tmp_path: Path) -> None:
     assert not slow.passed
     assert slow.bound == 1e-9
     assert slow.measured is not None
+
+
+def test_a_model_that_is_too_slow_is_known_by_its_first_calls() -> None:
+    bound = latency.Settings(p95_ms=10, calls=40)
+    assert not latency.decided([11, 11], bound)
+    assert latency.decided([11, 11, 11], bound), (
+        "whatever follows, p95 of 40 calls is past the bound"
+    )
+    assert np.quantile([1] * 37 + [11] * 3, 0.95) > 10
+    assert not latency.decided([1] * 39, bound)
+    assert latency.decided([1] * 40, bound)
+    unbound = latency.Settings(p95_ms=1e6)
+    assert not latency.decided([200] * 4, unbound)
+    assert latency.decided([200] * 5, unbound), "half a second of calls is enough"
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), -float("inf")])
+def test_one_value_that_is_not_finite_is_found_anywhere(dtype: str, odd: float) -> None:
+    for place in (0, 500, 1000):
+        tensor = torch.ones(1001, dtype=getattr(torch, dtype))
+        assert finite.finite(tensor)
+        tensor[place] = odd
+        assert not finite.finite(tensor)
+
+
+def test_whole_numbers_and_nothing_are_finite() -> None:
+    assert finite.finite(torch.arange(3))
+    assert finite.finite(torch.tensor([True]))
+    assert finite.finite(torch.zeros(0, 3))
 
 
 def test_size_has_a_bound(tmp_path: Path) -> None:
