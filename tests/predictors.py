@@ -57,6 +57,9 @@ def answer(outputs: Any, requests: Any, signature: Any) -> list[list[dict[str, A
         for row, request in zip(found, requests, strict=True)
     ]
 
+def tensors(predictions: Any) -> dict[str, np.ndarray]:
+    return {"probabilities": np.array([each["p"] for each in predictions])}
+
 def narrower(old: Any, new: Any) -> str:
     return "" if new.largest >= old.largest else "it knows less"
 
@@ -121,7 +124,13 @@ class Made:
         return self.versions[name]
 
     def route(
-        self, active: str, treatment: str = "", traffic: float = 50.0, previous: str = ""
+        self,
+        active: str,
+        treatment: str = "",
+        traffic: float = 50.0,
+        previous: str = "",
+        *,
+        shadow: bool = False,
     ) -> Route:
         trial = None
         if treatment:
@@ -129,7 +138,14 @@ class Made:
             trial = Trial(
                 name="trial",
                 phase=1,
-                treatments=(Treatment(version=treatment, sha256=version.sha256, traffic=traffic),),
+                treatments=(
+                    Treatment(
+                        version=treatment,
+                        sha256=version.sha256,
+                        traffic=0.0 if shadow else traffic,
+                    ),
+                ),
+                shadow=shadow,
             )
         return Route(
             active=self.versions[active],

@@ -60,6 +60,12 @@ def deploy(
             "--ab-test", metavar="X", help="The experiment's name; the version's without."
         ),
     ] = "",
+    shadow: Annotated[
+        bool,
+        typer.Option(
+            "--shadow", help="A copy of the requests instead of traffic, compared, never returned."
+        ),
+    ] = False,
     family: Family = "",
     config: Config = None,
     canary: Annotated[
@@ -87,7 +93,11 @@ def deploy(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Give a version traffic: all of it, or a share as an A/B test.
+    """Give a version traffic: all of it, a share as an A/B test, or a copy of it as a shadow.
+
+    A shadow is an experiment whose version answers nobody: predictors run it on copies of the
+    requests, and `kt status` says how far its answers are from those that were returned. `kt ramp X 10`
+    makes it an ordinary experiment, `kt promote X --force --reason TEXT` the active version, `kt end X` ends it.
 
     Example: kt deploy model.pt --traffic 10 --ab-test bigger-memory
     """
@@ -96,6 +106,7 @@ def deploy(
     workspace = options.workspace()
     stamp = options.stamp(reason)
     experiment = name_of_experiment(ab_test, traffic)
+    refuse_share(shadow, traffic, canary)
     plan = canary_of(canary, every, traffic)
     share = 10.0 if traffic is None and ab_test else traffic
     if share == 100 and not ab_test:
@@ -117,6 +128,7 @@ def deploy(
             traffic=share,
             experiment=experiment,
             canary=plan,
+            shadow=shadow,
             dry_run=dry_run,
         )
 
@@ -131,7 +143,19 @@ def deploy(
             done = run(candidate)
     if wait and done.event and not dry_run:
         wait_for_predictors(workspace, done, timeout)
-    report(done, dry_run=dry_run, exit_code=exit_code, nothing=f"{what} has that traffic already")
+    has = "is a shadow" if shadow else "has that traffic"
+    report(done, dry_run=dry_run, exit_code=exit_code, nothing=f"{what} {has} already")
+
+
+def refuse_share(shadow: bool, traffic: float | None, canary: str) -> None:
+    from kt.errors import Invalid
+
+    if shadow and (traffic is not None or canary):
+        raise Invalid(
+            "a shadow gets a copy of the requests and no traffic",
+            where="--shadow",
+            do="leave --traffic and --canary out; give it traffic later: kt ramp X P",
+        )
 
 
 def canary_of(steps: str, every: str, traffic: float | None) -> "Canary | None":
@@ -216,6 +240,8 @@ def ramp(
     json: Json = False,
 ) -> None:
     """Change an experiment's traffic. Raising it moves units only into the treatment.
+
+    A shadow becomes an ordinary experiment with this traffic.
 
     Example: kt ramp bigger-memory 25
     """
@@ -441,6 +467,11 @@ def tell(event: dict[str, Any], done: "Done") -> list[str]:
         case "deployed":
             undo = "Undo: kt rollback." if before else "Serve it: kt serve."
             return [f"{model}: {was} → {active}, 100 % of traffic.", undo]
+        case "experiment_started" if event.get("shadow"):
+            return [
+                f"shadow {event['experiment']}: {model} {active} answers · {event['version']} gets a copy, never returned.",
+                f"Undo: kt rollback.  Compare: kt status -w.  Then: kt ramp {event['experiment']} 10.",
+            ]
         case "experiment_started":
             rest = f"{100 - event['traffic']:g} %"
             return [
@@ -448,12 +479,12 @@ def tell(event: dict[str, Any], done: "Done") -> list[str]:
                 "Undo: kt rollback.  Watch: kt status -w.",
             ]
         case "traffic_changed":
-            trial = before.experiment if before else None
-            old = f"{trial.treatments[0].traffic:g}" if trial else "P"
-            return [
-                f"experiment {event['experiment']}: {share} of traffic.",
-                f"Undo: kt ramp {event['experiment']} {old}.",
-            ]
+            name, trial = event["experiment"], before.experiment if before else None
+            now = f"shadow {name}: a copy" if event.get("shadow") else f"experiment {name}: {share}"
+            undo = f"kt ramp {name} {trial.treatments[0].traffic:g}" if trial else "kt rollback"
+            if trial and trial.shadow:
+                undo = f"kt deploy {model}@{trial.treatments[0].version} --shadow --ab-test {name}"
+            return [f"{now} of traffic.", f"Undo: {undo}."]
         case "promoted":
             return [
                 f"{model}: {was} → {active}, 100 % of traffic; {event['label']}.",

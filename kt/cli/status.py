@@ -8,8 +8,11 @@ from kt.cli import complete, options, output
 from kt.cli.options import Json, Model
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from kt.deployments import history as states
     from kt.deployments.history import Serving
+    from kt.predictor import tally
     from kt.predictor.presence import Presence
     from kt.workspace import Workspace
 
@@ -153,6 +156,7 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
         if not model or name == model
     }
     predictors = [] if at else presence.alive(workspace)
+    shadows = compared(shown, [] if at else presence.shadows(workspace))
     attention = []
     if not at:
         attention += [
@@ -176,7 +180,11 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
     result = {
         "seq": state.seq,
         "models": rows,
-        "predictors": [predictor.__dict__ for predictor in predictors],
+        "predictors": [
+            {name: value for name, value in vars(predictor).items() if name != "shadows"}
+            for predictor in predictors
+        ],
+        "shadows": shadows,
         "attention": attention,
         "last": last,
     }
@@ -193,7 +201,7 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
             row["model"],
             row["variant"],
             row["version"],
-            f"{row['traffic'] * 100:g} %",
+            "copy" if row["variant"] == "shadow" else f"{row['traffic'] * 100:g} %",
             age(row["since"]),
             ", ".join(row["labels"]),
         )
@@ -201,8 +209,10 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
     ]
     lines = [output.table(("MODEL", "VARIANT", "VERSION", "TRAFFIC", "SINCE", "LABELS"), cells), ""]
     for name, serving in shown.items():
-        if serving.experiment:
+        if serving.experiment and not serving.experiment.shadow:
             lines.append(f"experiment  {plan_of(name, serving.experiment)}")
+    for shadow in shadows:
+        lines += beside(shadow)
     if not at:
         lines.append(f"predictor   {who_serves(predictors)}")
     if last:
@@ -225,6 +235,40 @@ def plan_of(model: str, experiment: "states.Experiment") -> str:
         f"{later[0]:g} % after {due_at(experiment)}: kt canary step" if later else "no step is left"
     )
     return f"{experiment.name} on {model}: canary at {experiment.traffic:g} %, {after}"
+
+
+def compared(shown: "Mapping[str, Serving]", reports: "list[tally.Report]") -> list[dict[str, Any]]:
+    """What the shadows that run now were found to say, each as a row; of zeros where nothing is known."""
+    from kt.predictor.tally import Report, Tally
+
+    rows = []
+    for model, serving in shown.items():
+        trial = serving.experiment
+        if trial and trial.shadow:
+            nothing = Report(model, trial.name, trial.version, trial.phase, Tally())
+            known = [one for one in reports if one.shadow == nothing.shadow]
+            rows.append((known or [nothing])[0].summary() | {"since": trial.changed})
+    return rows
+
+
+def beside(shadow: dict[str, Any]) -> list[str]:
+    """A shadow's answers beside those that were returned, for people."""
+    name = f"{shadow['experiment']}: {shadow['version']} on {shadow['model']}"
+    if not any(shadow[count] for count in ("compared", "failed", "invalid", "slow", "dropped")):
+        return [f"shadow      {name}, nothing is compared yet"]
+    lines = [f"{name}, {shadow['compared']:,} answers compared"]
+    if shadow["agreement"] is not None:
+        same = f"{shadow['agreement']:.2%}".replace("%", " %")
+        lines.append(f"{same} of {shadow['predictions']:,} predictions are the same")
+    if shadow["mean_difference"] is not None:
+        mean, worst = shadow["mean_difference"], shadow["worst_difference"]
+        lines.append(f"they differ by {mean:.2g} on average, by {worst:.2g} at worst")
+        lines[-1] += f" ({shadow['worst_prediction_id']})" if worst else ""
+    took = f"p95 {shadow['p95'] * 1000:.2g} ms; " if shadow["p95"] is not None else ""
+    counts = ("failed", "failed"), ("invalid", "gave no answer"), ("slow", "took too long")
+    told = [f"{shadow[key]:,} {words}" for key, words in counts]
+    lines.append(f"{took}{', '.join(told)}, {shadow['dropped']:,} copies were dropped")
+    return [f"{'' if n else 'shadow':<11} {line}" for n, line in enumerate(lines)]
 
 
 def who_serves(predictors: "list[Presence]") -> str:
@@ -255,6 +299,11 @@ def variants(model: str, serving: "Serving") -> list[dict[str, Any]]:
 
     if experiment is None:
         return [row("active", active.version, 1.0, active.since)]
+    if experiment.shadow:
+        return [
+            row("active", active.version, 1.0, active.since),
+            row("shadow", experiment.version, 0.0, experiment.since),
+        ]
     share = experiment.traffic / 100
     return [
         row("control", active.version, 1.0 - share, active.since),

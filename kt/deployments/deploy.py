@@ -50,9 +50,11 @@ def deploy(
     traffic: float | None,
     experiment: str,
     canary: Canary | None = None,
+    shadow: bool = False,
     dry_run: bool,
 ) -> Done:
-    """Give a version traffic: all of it, a share in an experiment, or the shares of a canary's plan.
+    """Give a version traffic: all of it, a share in an experiment, or the shares of a canary's plan;
+    or as a shadow a copy of the requests.
 
     A Prepared version that is new becomes part of the registry in the same change.
     """
@@ -60,12 +62,14 @@ def deploy(
     def planned(state: State, ready: Prepared | None) -> list[AnyEvent]:
         version = candidate if ready is None else named(workspace, state, ready)
         assert isinstance(version, Candidate)
+        name = experiment or version.version
+        if shadow:
+            return plan.shadow(state, version, name, stamp)
         if canary is not None:
-            name = experiment or version.version
             return plan.canary(state, version, name, canary, stamp)
         if traffic is None:
             return plan.deploy(state, version, stamp)
-        return plan.experiment(state, version, experiment or version.version, traffic, stamp)
+        return plan.experiment(state, version, name, traffic, stamp)
 
     prepared = candidate if isinstance(candidate, Prepared) else None
     return act(workspace, "deploy", planned, prepared=prepared, dry_run=dry_run)
@@ -107,7 +111,8 @@ def undo(workspace: Workspace, done: Done, stamp: Stamp) -> Done:
         if event["kind"] == "traffic_changed":
             trial = done.before.models[model].experiment
             assert trial is not None
-            return plan.ramp(state, trial.name, trial.treatments[0].traffic, stamp)
+            share = trial.treatments[0].traffic
+            return plan.ramp(state, trial.name, share, stamp, shadow=trial.shadow)
         return plan.roll_back(state, model, stamp)
 
     return act(workspace, "deploy", planned, dry_run=False)

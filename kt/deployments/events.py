@@ -15,6 +15,7 @@ HISTORY = "deployments/history.json"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Traffic = Annotated[float, Field(ge=0, le=100)]  # percent of the units
+Sparse = Field(exclude_if=lambda value: not value)  # written where it says something
 
 
 def check_time(at: str) -> str:
@@ -57,7 +58,10 @@ class Canary(BaseModel):
 
 
 class ExperimentStarted(Event):
-    """A version takes a share of the units, beside the active one."""
+    """A version takes a share of the units, beside the active one.
+
+    shadow: it gets a copy of every request and no traffic; what it says is compared, never returned.
+    """
 
     kind: Literal["experiment_started"] = "experiment_started"
     experiment: Name
@@ -65,13 +69,17 @@ class ExperimentStarted(Event):
     sha256: Sha256
     traffic: Traffic
     forced: bool = False
-    canary: Canary | None = None
+    canary: Annotated[Canary | None, Sparse] = None
+    shadow: Annotated[bool, Sparse] = False
 
 
 class TrafficChanged(Event):
+    """shadow: it becomes one. A shadow that gets traffic is one no more."""
+
     kind: Literal["traffic_changed"] = "traffic_changed"
     experiment: Name
     traffic: Traffic
+    shadow: Annotated[bool, Sparse] = False
 
 
 class Promoted(Event):
@@ -111,8 +119,7 @@ one = TypeAdapter[AnyEvent](Annotated[AnyEvent, Field(discriminator="kind")])
 
 def body(event: AnyEvent) -> dict[str, Any]:
     """An event as it is appended, in reading order; number and chain are the journal's."""
-    without = isinstance(event, ExperimentStarted) and event.canary is None
-    values = event.model_dump(mode="json", exclude={"canary"} if without else None)
+    values = event.model_dump(mode="json")
     first = {key: values.pop(key) for key in ("at", "by", "model", "kind")}
     return first | {key: value for key, value in values.items() if key not in ("seq", "prev")}
 
@@ -125,8 +132,10 @@ def describe(event: Mapping[str, Any]) -> str:
             return f"deploy {event['version']}{forced}"
         case "experiment_started":
             canary = " as a canary" if event.get("canary") else ""
-            what = f"{event['version']} at {event['traffic']:g} %{canary}{forced}"
-            return f"start {event['experiment']}: {what}"
+            share = "as a shadow" if event.get("shadow") else f"at {event['traffic']:g} %{canary}"
+            return f"start {event['experiment']}: {event['version']} {share}{forced}"
+        case "traffic_changed" if event.get("shadow"):
+            return f"make {event['experiment']} a shadow"
         case "traffic_changed":
             return f"ramp {event['experiment']} to {event['traffic']:g} %"
         case "promoted":

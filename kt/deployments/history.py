@@ -47,6 +47,7 @@ class Experiment:
     phase: int  # seq of the event that last set the traffic
     changed: str  # when that was, ISO 8601
     canary: Canary | None = None
+    shadow: bool = False  # gets a copy of every request, and no traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,13 @@ def apply(serving: Serving, event: AnyEvent) -> Serving:
             return started(serving, event)
         case TrafficChanged():
             experiment = running(serving, event.experiment)
-            changed = replace(experiment, traffic=event.traffic, phase=event.seq, changed=event.at)
+            changed = replace(
+                experiment,
+                traffic=event.traffic,
+                shadow=event.shadow,
+                phase=event.seq,
+                changed=event.at,
+            )
             return replace(serving, experiment=changed)
         case Promoted():
             return promoted(serving, event)
@@ -164,6 +171,7 @@ def started(serving: Serving, event: ExperimentStarted) -> Serving:
         phase=event.seq,
         changed=event.at,
         canary=event.canary,
+        shadow=event.shadow,
     )
     return replace(serving, experiment=experiment, forced=forced)
 

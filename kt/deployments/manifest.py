@@ -37,11 +37,16 @@ class Treatment(Version):
 
 
 class Trial(Part):
-    """An experiment as the predictor sees it."""
+    """An experiment as the predictor sees it.
+
+    shadow: its treatments have no traffic; they get a copy of every request, to be compared. A
+    predictor that does not know the word gives them nothing.
+    """
 
     name: str
     treatments: tuple[Treatment, ...] = Field(strict=False, min_length=1)
     phase: int  # the seq of the event that last changed the traffic
+    shadow: bool = Field(default=False, exclude_if=lambda value: not value)
 
 
 class Route(Part):
@@ -52,6 +57,17 @@ class Route(Part):
     seq: int  # the event that made it active
     previous: Version | None
     experiment: Trial | None
+
+    @property
+    def split(self) -> Trial | None:
+        """The experiment that decides who answers; None where the active version answers all."""
+        return None if self.experiment is None or self.experiment.shadow else self.experiment
+
+    @property
+    def answering(self) -> list[str]:
+        """The versions that may answer a request, the active one first."""
+        treatments = self.split.treatments if self.split else ()
+        return [self.active.version, *(treatment.version for treatment in treatments)]
 
 
 class Manifest(Part):
@@ -96,6 +112,7 @@ def trial(experiment: Experiment) -> Trial:
                 version=experiment.version, sha256=experiment.sha256, traffic=experiment.traffic
             ),
         ),
+        shadow=experiment.shadow,
     )
 
 

@@ -72,8 +72,33 @@ def experiment(
     running = serving.experiment
     if running and running.name == name and running.version == candidate.version:
         return ramp(state, name, traffic, stamp)
+    return start(state, candidate, name, stamp, traffic=traffic)
+
+
+def shadow(state: State, candidate: Candidate, name: str, stamp: Stamp) -> list[AnyEvent]:
+    """A copy of the requests for the candidate, and no traffic. Under the running experiment's own
+    name its treatment becomes a shadow."""
+    serving = state.serving(candidate.model)
+    if serving.active is None:
+        raise Refused(
+            f"{candidate.model} serves nothing yet: there is nothing to shadow",
+            do="the first deployment takes 100 %: leave --shadow out",
+        )
+    running = serving.experiment
+    if running and running.name == name and running.version == candidate.version:
+        if running.canary:  # its next step would give the traffic back
+            refuse_experiment(candidate.model, serving)
+        return ramp(state, name, 0, stamp, shadow=True)
+    return start(state, candidate, name, stamp, traffic=0, shadow=True)
+
+
+def start(
+    state: State, candidate: Candidate, name: str, stamp: Stamp, **share: Any
+) -> list[AnyEvent]:
+    """A new experiment beside the active version. share: how much it gets, as the event says it."""
+    serving = state.serving(candidate.model)
     refuse_experiment(candidate.model, serving)
-    if serving.active.version == candidate.version:
+    if serving.active and serving.active.version == candidate.version:
         raise Refused(
             f"{candidate.model}@{candidate.version} is active already", do="deploy another version"
         )
@@ -95,8 +120,8 @@ def experiment(
             experiment=name,
             version=candidate.version,
             sha256=candidate.sha256,
-            traffic=traffic,
             forced=candidate.forced,
+            **share,
         )
     ]
 
@@ -151,13 +176,19 @@ def due_at(running: Experiment) -> str:
     return (began + timedelta(seconds=running.canary.every)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def ramp(state: State, name: str, traffic: float, stamp: Stamp) -> list[AnyEvent]:
-    """Another share for a running experiment."""
+def ramp(
+    state: State, name: str, traffic: float, stamp: Stamp, *, shadow: bool = False
+) -> list[AnyEvent]:
+    """Another share for a running experiment. A shadow becomes an ordinary treatment, unless `shadow`."""
     check_traffic(traffic)
     model, running = find(state, name)
-    if running.traffic == traffic:
+    if (running.traffic, running.shadow) == (traffic, shadow):
         return []
-    return [TrafficChanged(**common(state, model, stamp), experiment=name, traffic=traffic)]
+    return [
+        TrafficChanged(
+            **common(state, model, stamp), experiment=name, traffic=traffic, shadow=shadow
+        )
+    ]
 
 
 def promote(
@@ -172,7 +203,7 @@ def promote(
     model, running = find(state, name)
     verdict = evidence.get("verdict") if evidence else None
     if not force and verdict != "better":
-        judge(name, evidence, verdict)
+        judge(running, evidence, verdict)
     if force and not stamp.reason:
         raise Invalid(
             "a forced promotion needs a reason",
@@ -184,15 +215,22 @@ def promote(
             **common(state, model, stamp),
             experiment=name,
             version=running.version,
-            label=f"ab-winner-{name}",
+            label=f"shadow-{name}" if running.shadow else f"ab-winner-{name}",
             evidence=evidence,
             forced=force,
         )
     ]
 
 
-def judge(name: str, evidence: dict[str, Any] | None, verdict: str | None) -> None:
+def judge(running: Experiment, evidence: dict[str, Any] | None, verdict: str | None) -> None:
     """Refuse a promotion that the evidence does not support."""
+    name = running.name
+    if running.shadow:
+        raise Undecided(
+            f"{name} is undecided: nobody saw a shadow's answers, so they have no outcomes",
+            do=f"give it traffic (kt ramp {name} 10), end it (kt end {name}), or promote without"
+            f" evidence: kt promote {name} --force --reason TEXT",
+        )
     if verdict == "worse":
         raise Refused(
             f"the treatment of {name} is worse than the control", do=f"end it: kt end {name}"

@@ -20,6 +20,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -30,7 +31,7 @@ import numpy as np
 from kt import clock, files
 from kt.config import Settings, check_name
 from kt.deployments import manifest as manifests
-from kt.deployments.manifest import MANIFEST, Manifest, Route, Version
+from kt.deployments.manifest import MANIFEST, Manifest, Route, Trial, Version
 from kt.errors import Corrupt, Invalid, KtError
 from kt.models import family
 from kt.predictor import engine as engines
@@ -39,12 +40,15 @@ from kt.predictor.aside import Aside
 from kt.predictor.engine import Engine, Key
 from kt.predictor.presence import LIVE, Place, Presence
 from kt.predictor.quarantine import Calls, Noted
+from kt.predictor.shadow import Answering, Shadow
+from kt.predictor.tally import Report, merged, reports
 
 log = logging.getLogger("kt")
 
 LOCAL = ".kt"
 LARGEST = 10_000_000  # bytes of a manifest
 RETRIES = (2.0, 60.0)  # seconds until what did not load is tried again: at first, at most
+TELL = 2.0  # seconds between two cards that tell what shadows are found to say
 WARM = 4  # requests in the batch that warms a version
 
 
@@ -60,12 +64,13 @@ class Ready:
 @dataclass(frozen=True)
 class Loaded:
     """What serves, and all that it names in memory. follows: the manifest as kt wrote it, with the
-    versions that are in quarantine. why: the reason for what is left out."""
+    versions that are in quarantine. why: the reason for what is left out. shadows: by model."""
 
     manifest: Manifest
     ready: Mapping[Key, Ready]
     follows: Manifest
     why: str = ""
+    shadows: Mapping[str, Shadow] = field(default_factory=dict)
 
     def of(self, model: str, version: Version) -> Ready:
         return self.ready[Key(model, version.version, version.sha256)]
@@ -94,12 +99,14 @@ class Host:
     calls: Calls = field(default_factory=Calls)
     current: Loaded = NOTHING
     fallbacks: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    answering: Answering = field(default_factory=Answering)
     state: State = State("ok", "", "")
     _follows: bool = False  # one request from the shell leaves no trace in .kt/
     _seen: object = None  # the identity of manifest and quarantine when they were last read
     _retry: tuple[float, float] = (0.0, 0.0)  # when, on the monotonic clock, and after which wait
     _stop: threading.Event = field(default_factory=threading.Event)
     _place: Place | None = None
+    _told: float = 0.0  # when the card was written, on the monotonic clock
 
     # What serves
 
@@ -107,6 +114,8 @@ class Host:
         """Load what there is to serve, and follow active.json from now on. Raises nothing: a
         predictor without a version waits for its first one."""
         self._follows = True
+        with suppress(OSError):  # told of by _post
+            self._place = Place(self.root / LOCAL)
         self.open()
         self._post()
         threading.Thread(target=self._follow, name="kt-follow", daemon=True).start()
@@ -126,6 +135,7 @@ class Host:
         """Stop following; the card is removed."""
         self._stop.set()
         if self._place:
+            self._post()
             self._place.leave()
             self._place = None
         atexit.unregister(self.close)
@@ -141,6 +151,8 @@ class Host:
             try:
                 self.look()
                 self._forget()
+                if time.monotonic() - self._told > TELL and self.reports:
+                    self._post()
             except Exception:  # the thread must outlive whatever a manifest or a family does
                 log.exception("kt: looking for a new manifest failed")
 
@@ -180,6 +192,7 @@ class Host:
         try:
             what, why = self._spared(found)
             after = Loaded(what, self._load_all(what, before), found, why)
+            after = replace(after, shadows=self._shadows(after, before))
         except Exception as error:  # noqa: BLE001  # a family is foreign code: whatever it raises, the old version serves
             self._report(f"seq {found.seq} cannot be served: {str(error) or type(error).__name__}")
             return False
@@ -196,6 +209,38 @@ class Host:
         return {
             key: before.ready.get(key) or self._load(key) for key in dict.fromkeys(serving(found))
         }
+
+    def _shadows(self, after: Loaded, before: Loaded) -> dict[str, Shadow]:
+        """The shadows among what is loaded, taken over where nothing has changed for them."""
+        found = {}
+        if self._follows:
+            for model, route in after.manifest.models.items():
+                trial, old = route.experiment, before.shadows.get(model)
+                if trial and trial.shadow:
+                    found[model] = (
+                        old if old and old.trial == trial else self._shadow(after, model, trial)
+                    )
+        self.calls.mark(
+            {key(model, one) for model, shadow in found.items() for one in shadow.trial.treatments}
+        )
+        return found
+
+    def _shadow(self, loaded: Loaded, model: str, trial: Trial) -> Shadow:
+        ready = loaded.of(model, trial.treatments[0])
+        form = loaded.of(model, loaded.manifest.models[model].active).engine.form
+        timeout = self.settings.predictor.timeout
+        return Shadow(model, trial, ready.engine, ready.aside, form, self.answering, timeout)
+
+    @property
+    def reports(self) -> list[Report]:
+        """What the shadows were found to say, by this process and those that ended before it."""
+        routes = self.current.follows.models
+        now = {
+            (model, route.experiment.phase) for model, route in routes.items() if route.experiment
+        }
+        left = reports(self._place.left if self._place else ())
+        own = [shadow.report for shadow in self.current.shadows.values()]
+        return merged([*(one for one in left if (one.model, one.phase) in now), *own])
 
     def _load(self, key: Key) -> Ready:
         check_name(key.model, "a model")
@@ -243,6 +288,7 @@ class Host:
         try:
             self._place = self._place or Place(self.root / LOCAL)
             self._place.tell(self.presence())
+            self._told = time.monotonic()
         except OSError as error:
             log.warning("kt: others are not told what this process serves: %s", error.strerror)
 
@@ -258,6 +304,7 @@ class Host:
             state=state.status,
             reason=state.reason,
             since=state.since,
+            shadows=[one.card() for one in self.reports],
         )
 
     def _live(self) -> Manifest | None:
@@ -376,6 +423,8 @@ def describe(what: Manifest) -> str:
                     f"{model} {route.active.version}",
                     *(
                         f"{t.version} at {t.traffic:g} %"
+                        if route.split
+                        else f"{t.version} as a shadow"
                         for t in (route.experiment.treatments if route.experiment else ())
                     ),
                 ]

@@ -167,11 +167,7 @@ def check_plain(request: falcon.Request) -> None:
 def serving(host: Host, name: str, version: str) -> View:
     """The model of this name. Raises http.Unknown, also for a version that does not serve."""
     found = views.view(host, name)
-    trial = found.route.experiment
-    names = [
-        found.route.active.version,
-        *(one.version for one in (trial.treatments if trial else ())),
-    ]
+    names = found.route.answering
     if version and version not in names:
         raise http.Unknown(
             f"{found.model} does not serve {version[:64]}", do=f"it serves {', '.join(names)}"
@@ -181,13 +177,9 @@ def serving(host: Host, name: str, version: str) -> View:
 
 def metadata(found: View) -> dict[str, Any]:
     takes, gives = found.ports
-    trial = found.route.experiment
     return {
         "name": found.model,
-        "versions": [
-            found.route.active.version,
-            *(one.version for one in (trial.treatments if trial else ())),
-        ],
+        "versions": found.route.answering,
         "platform": "pytorch",
         "inputs": [described(port) for port in takes],
         "outputs": [described(port) for port in gives],
@@ -201,7 +193,7 @@ def described(port: Port) -> dict[str, Any]:
 def ask(host: Host, body: Any, name: str, version: str = "") -> Asked:
     """The request as predict knows it, to be answered in this protocol. Raises KtError."""
     found = serving(host, name, version)
-    trial = found.route.experiment
+    trial = found.route.split
     if version and trial:
         raise Refused(
             f"experiment {trial.name} decides which version answers",

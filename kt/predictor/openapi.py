@@ -74,7 +74,7 @@ ANSWERS: dict[str, Schema] = {
         fallback={"type": "boolean"},
         reason=TEXT,
     ),
-    "Health": record(SUMMARY | {"since": TEXT, "head": TEXT, "pid": NUMBER, "models": OBJECT, "fallbacks": many(OBJECT)}),
+    "Health": record(SUMMARY | {"since": TEXT, "head": TEXT, "pid": NUMBER, "models": OBJECT, "fallbacks": many(OBJECT), "shadows": many(OBJECT)}),
     "Ready": record({"ready": {"const": True}} | SUMMARY),
     "Index": record({"name": TEXT, "version": TEXT}),
     "Server": record({"name": TEXT, "version": TEXT, "extensions": many(TEXT)}),

@@ -17,23 +17,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 from kt import http
 from kt.config import Settings
 from kt.deployments.manifest import Route, Treatment, Trial, fraction, treatment_for
-from kt.errors import Invalid, KtError, Unavailable
-from kt.models import family
-from kt.predictor.aside import Overrun
+from kt.errors import Invalid, Unavailable
 from kt.predictor.decision import decide
 from kt.predictor.engine import Engine
 from kt.predictor.host import Host, Loaded
+from kt.predictor.run import Predictions, explain, run, validated
+from kt.predictor.shadow import Shadow
 
 Answer = dict[str, Any]  # as POST /predict gives it
-
-
-class Nonsense(Exception):
-    """A model's outputs are no answer."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +54,6 @@ class Asked:
     @property
     def control(self) -> Engine:
         return self.loaded.of(self.model, self.route.active).engine
-
-
-Predictions = list[dict[str, Any]]
 
 
 def predict(host: Host, fields: Any, name: str | None = None) -> Answer:
@@ -93,7 +84,7 @@ def ask(host: Host, fields: Any, name: str | None = None) -> Asked:
     control = loaded.of(model, route.active).engine
     request = validated(control, fields)
     unit = getattr(request, control.form.UNIT, None)
-    treatment = assign(route.experiment, unit, random.random) if route.experiment else None
+    treatment = assign(route.split, unit, random.random) if route.split else None
     return Asked(loaded, model, request, fields, treatment, unit is None)
 
 
@@ -101,13 +92,17 @@ def answers(host: Host, asked: Sequence[Asked]) -> list[Any]:
     """The answers to requests that came together, each an Answer, or what `tell` makes of it, or an
     exception: those for one version run as one batch."""
     found: list[Any] = [None] * len(asked)
-    for (_, treated), places in grouped(asked).items():
-        batch = [asked[place] for place in places]
-        outcomes = treat(host, batch) if treated else control(batch)
-        for place, outcome in zip(places, outcomes, strict=True):
-            found[place] = (
-                outcome if isinstance(outcome, Exception) else told(host, asked[place], *outcome)
-            )
+    with host.answering:
+        for (_, treated), places in grouped(asked).items():
+            batch = [asked[place] for place in places]
+            outcomes = treat(host, batch) if treated else control(batch)
+            for place, outcome in zip(places, outcomes, strict=True):
+                found[place] = (
+                    outcome
+                    if isinstance(outcome, Exception)
+                    else told(host, asked[place], *outcome)
+                )
+    copy(asked, found)
     for place, one in enumerate(asked):
         if one.tell and not isinstance(found[place], Exception):
             try:
@@ -115,6 +110,17 @@ def answers(host: Host, asked: Sequence[Asked]) -> list[Any]:
             except Exception as error:  # noqa: BLE001  # those answered together must not fail with it
                 found[place] = error
     return found
+
+
+def copy(asked: Sequence[Asked], found: Sequence[Answer | Exception]) -> None:
+    """Give the shadows what they are to be compared with."""
+    of: dict[Shadow, list[tuple[dict[str, Any], Answer]]] = {}
+    for one, answer in zip(asked, found, strict=True):
+        shadow = one.loaded.shadows.get(one.model)
+        if shadow and not isinstance(answer, Exception):
+            of.setdefault(shadow, []).append((one.fields, answer))
+    for shadow, answered in of.items():
+        shadow.offer(answered)
 
 
 def grouped(asked: Sequence[Asked]) -> dict[tuple[int, Treatment | None], list[int]]:
@@ -133,7 +139,7 @@ def told(host: Host, asked: Asked, version: str, predictions: Predictions, why: 
         "variant": None,
         "experiment": None,
     }
-    if trial := asked.route.experiment:
+    if trial := asked.route.split:
         said["variant"] = "control" if why or not asked.treatment else "treatment"
         said["experiment"] = trial.name
         if asked.at_random:
@@ -172,14 +178,6 @@ def which(
 def listing(models: Any) -> str:
     names = sorted(models)
     return ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
-
-
-def validated(engine: Engine, fields: dict[str, Any]) -> Any:
-    """The form's request. Raises Invalid with the first bad field."""
-    try:
-        return engine.form.Request.model_validate(fields)
-    except ValidationError as error:
-        raise http.first_problem(error) from None
 
 
 def assign(trial: Trial, unit: Any, draw: Callable[[], float]) -> Treatment | None:
@@ -237,33 +235,6 @@ def fallen_back(host: Host, asked: Asked, error: Outcome, instead: Outcome) -> O
     kind, why = explain(error)
     host.fell_back(asked.model, asked.route.experiment.name, asked.treatment.version, kind)
     return instead[0], instead[1], f"{asked.treatment.version} {why}"
-
-
-def explain(error: Exception) -> tuple[str, str]:
-    """The kind of a treatment's failure, and the clause that an answer carries."""
-    match error:
-        case Overrun():
-            return "slow", f"took too long: {error}"
-        case Nonsense():
-            return "invalid", f"gave no answer: {error}"
-        case KtError():
-            return "failed", "refused the request"
-        case _:
-            return "failed", f"failed: {type(error).__name__}"
-
-
-def run(engine: Engine, requests: Sequence[Any]) -> list[Predictions | Exception]:
-    """Requests through an engine as one batch; each by itself where that fails, so that one bad
-    request spoils no other. Nonsense where the outputs are not finite or not in range."""
-    try:
-        outputs = engine.run(engine.form.collate(requests, engine.signature))
-        if wrong := family.problem(outputs, engine.form.PROBABILITIES):
-            raise Nonsense(wrong)
-        return list(engine.form.answer(outputs, requests, engine.signature))
-    except Exception as error:  # noqa: BLE001  # handed to the caller, who decides
-        if len(requests) == 1:
-            return [error]
-    return [run(engine, [request])[0] for request in requests]
 
 
 def decided(

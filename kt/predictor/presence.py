@@ -10,11 +10,13 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kt import files
 from kt.errors import KtError
+from kt.predictor.tally import Report, merged, reports
 from kt.workspace import Workspace
 
 FOLDER = "predictors"
@@ -34,27 +36,35 @@ class Presence:
     state: str  # "ok" or "degraded"
     reason: str
     since: str  # when it began to serve this, ISO 8601
+    shadows: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # what they were found to say: tally.py
 
 
 class Place:
-    """This process's own card, held while it lives. The cards of dead processes are removed."""
+    """This process's own card, held while it lives. The cards of dead processes are removed.
+
+    left: what those told of shadows, to be told on.
+    """
 
     def __init__(self, local: Path) -> None:
         self.path = local / FOLDER / f"{os.getpid()}.json"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        for left in cards(local):
-            if not is_held(left):
-                files.discard(left)
+        self.left = [report for path in cards(local) for report in take_over(path)]
         self.descriptor = claim(self.path)
+        self.told: list[dict[str, Any]] = []
 
     def tell(self, presence: Presence) -> None:
         """Write in place: the lock belongs to this very file. A reader that meets half of it looks again."""
         data = json.dumps(asdict(presence)).encode() + b"\n"
         os.pwrite(self.descriptor, data, 0)
         os.ftruncate(self.descriptor, len(data))
+        self.told = presence.shadows
 
     def leave(self) -> None:
-        files.discard(self.path)
+        """The card is removed, unless another process is to tell on what it says of shadows."""
+        if not self.told:
+            files.discard(self.path)
         os.close(self.descriptor)
 
 
@@ -87,18 +97,50 @@ def cards(local: Path) -> Iterator[Path]:
     return (local / FOLDER).glob("*.json")
 
 
-def alive(workspace: Workspace) -> list[Presence]:
-    """The predictors that run, oldest process first; the cards of dead ones are removed."""
-    found = []
-    for path in cards(workspace.local):
-        if not is_held(path):
-            files.discard(path)
-            continue
+def card(path: Path) -> Presence | None:
+    """What a card says; None where its process ended meanwhile, or has not written yet."""
+    for _ in range(TRIES):
         try:
-            found.append(Presence(**json.loads(path.read_bytes())))
-        except (OSError, ValueError, TypeError):
-            continue  # it ended meanwhile, or is about to write
-    return sorted(found, key=lambda presence: presence.pid)
+            data = path.read_bytes()
+            if not data:
+                return None
+            return Presence(**json.loads(data))
+        except ValueError:  # half of it is written
+            time.sleep(0.001)
+        except (OSError, TypeError):
+            return None
+    return None
+
+
+def take_over(path: Path) -> list[dict[str, Any]]:
+    """What a dead process told of shadows; its card is removed, by one alone of those who look."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(descriptor), path.stat()):
+            return []
+        found = card(path)
+        files.discard(path)
+        return found.shadows if found else []
+    except OSError:  # it is alive, or gone
+        return []
+    finally:
+        os.close(descriptor)
+
+
+def alive(workspace: Workspace) -> list[Presence]:
+    """The predictors that run, oldest process first."""
+    held = [card(path) for path in cards(workspace.local) if is_held(path)]
+    return sorted(filter(None, held), key=lambda presence: presence.pid)
+
+
+def shadows(workspace: Workspace) -> list[Report]:
+    """What is known of shadows on this machine, also from processes that have ended."""
+    found = filter(None, map(card, cards(workspace.local)))
+    return merged(reports(one for each in found for one in each.shadows))
 
 
 def is_held(card: Path) -> bool:

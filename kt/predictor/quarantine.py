@@ -14,7 +14,7 @@ import mmap
 import signal
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -40,7 +40,8 @@ KEPT = 100  # versions held back that are remembered
 
 SEQ = struct.Struct("<Q")  # of the manifest that it serves or loads
 NOTE = struct.Struct("<II")  # calls that run now, calls begun
-PLACE = 256  # bytes of each version: the note, then its name
+PLACE = 256  # bytes of each version: the note, whether it is a shadow, then its name
+NAME = NOTE.size + 1
 PLACES = 63
 
 
@@ -49,6 +50,7 @@ class Ran(NamedTuple):
 
     key: Key
     begun: int
+    shadow: bool = False
 
 
 class Calls:
@@ -77,18 +79,24 @@ class Calls:
             place = PLACE * (len(self._notes) + 1)
             if place > PLACE * PLACES:
                 return Note(bytearray(NOTE.size), 0, self._lock)
-            name = " ".join(key).encode()[: PLACE - NOTE.size]
-            self._memory[place + NOTE.size : place + NOTE.size + len(name)] = name
+            name = " ".join(key).encode()[: PLACE - NAME]
+            self._memory[place + NAME : place + NAME + len(name)] = name
             self._notes[key] = Note(self._memory, place, self._lock)
         return self._notes[key]
+
+    def mark(self, shadows: Collection[Key]) -> None:
+        """Which of the versions that are noted are shadows."""
+        for key, note in self._notes.items():
+            self._memory[note.place + NOTE.size] = key in shadows
 
     def running(self) -> list[Ran]:
         found = []
         for place in range(PLACE, len(self._memory), PLACE):
             running, begun = NOTE.unpack_from(self._memory, place)
-            name = self._memory[place + NOTE.size : place + PLACE].rstrip(b"\0").decode()
+            shadow = bool(self._memory[place + NOTE.size])
+            name = self._memory[place + NAME : place + PLACE].rstrip(b"\0").decode()
             if running and name.count(" ") == 2:
-                found.append(Ran(Key(*name.split(" ")), begun))
+                found.append(Ran(Key(*name.split(" ")), begun, shadow))
         return found
 
 
@@ -165,11 +173,15 @@ class Book(Part):
 
 
 def blamed(ran: Sequence[Ran], code: int, no_memory: bool) -> list[Key]:
-    """The versions that a death is put down to. code: the exit code, or a signal's negative number."""
+    """The versions that a death is put down to. code: the exit code, or a signal's negative number.
+
+    Whoever ran beside a shadow is spared: if it was not the shadow, it dies again without one.
+    """
     if code in (-signal.SIGTERM, -signal.SIGINT):
         return []
     anybody = code == -signal.SIGKILL and not no_memory
-    return [key for key, begun in ran if not anybody or begun < HARDLY]
+    suspects = [one for one in ran if one.shadow] or ran
+    return [one.key for one in suspects if not anybody or one.begun < HARDLY]
 
 
 def added(book: Book, deaths: Sequence[Death], now: datetime) -> Book:

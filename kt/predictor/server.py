@@ -40,7 +40,7 @@ from kt.errors import KtError, Refused, Unavailable
 from kt.predictor import engine, faults, keys, quarantine
 from kt.predictor.app import make_host, routes
 from kt.predictor.guard import is_loopback
-from kt.predictor.lanes import Lanes
+from kt.predictor.lanes import BATCH, Lanes
 from kt.predictor.later import LATER
 from kt.predictor.predict import Asked, answers
 from kt.workspace import Workspace
@@ -214,9 +214,10 @@ class Front:
         self.host.calls = calls
         # what the command line chose stands over kt.toml
         self.host.settings = self.host.settings.model_copy(update={"predictor": settings})
+        self.lanes: Lanes[Waiting] = Lanes(self.answer_all, give_up)
+        self.host.answering.crowded = lambda: self.lanes.waiting > BATCH
         self.host.start()
         self.app: http.App = routes(self.host)
-        self.lanes: Lanes[Waiting] = Lanes(self.answer_all, give_up)
         self.pending: dict[Done, float] = {}  # when each began, the earliest first
         self.together: list[
             tuple[float, list[Waiting]]
