@@ -112,11 +112,15 @@ class Shadow:
     def _work(self) -> None:
         """Until nothing has waited for a while. Nobody else adds to the tally."""
         patience = PATIENCE
-        while self._wait():
-            self._answering.wait_for_pause(patience)
-            began = time.monotonic()
-            self._tally += self._run([orjson.loads(copy) for copy in self._take()])
-            patience = max(PATIENCE, BUSY * (time.monotonic() - began))
+        try:
+            while self._wait():
+                self._answering.wait_for_pause(patience)
+                began = time.monotonic()
+                self._tally += self._run([orjson.loads(copy) for copy in self._take()])
+                patience = max(PATIENCE, BUSY * (time.monotonic() - began))
+        except BaseException:  # for want of memory: the next copy starts another thread
+            self._running = False
+            raise
 
     def _wait(self) -> bool:
         with self._changed:
