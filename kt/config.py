@@ -124,6 +124,12 @@ class Predictor(Table):
     )
 
 
+class Registry(Table):
+    trust_code: bool = setting(
+        True, "whether a file that is code may become a version on a person's word: --trust-code"
+    )
+
+
 class Remote(Table):
     url: str = setting(
         "",
@@ -140,6 +146,7 @@ class Settings(Table):
     )
     decision: Decision = setting(Decision(), "when an answer is accepted, reviewed or escalated")
     predictor: Predictor = setting(Predictor(), "the process that answers requests: kt serve")
+    registry: Registry = setting(Registry(), "which files may become versions")
     remote: Remote = setting(Remote(), "what machines share: kt push and kt pull")
     gate: list[Plugin] = setting(
         [], "gates of every model: a file in kt/registry/gates with its settings"
@@ -246,6 +253,7 @@ def known_settings(table: type[BaseModel] = Settings, prefix: str = "") -> Itera
     nested: dict[str, tuple[type[BaseModel], str]] = {
         "decision": (Decision, "decision."),
         "predictor": (Predictor, "predictor."),
+        "registry": (Registry, "registry."),
         "remote": (Remote, "remote."),
         "models": (Model, "models.NAME."),
     }

@@ -10,6 +10,7 @@ from kt.cli import complete, options, output
 from kt.cli.options import (
     Config,
     DryRun,
+    Example,
     ExitCode,
     Family,
     Force,
@@ -17,6 +18,7 @@ from kt.cli.options import (
     Model,
     Quiet,
     Reason,
+    Trust,
     Version,
 )
 
@@ -68,6 +70,8 @@ def deploy(
     ] = False,
     family: Family = "",
     config: Config = None,
+    example: Example = None,
+    trust_code: Trust = None,
     canary: Annotated[
         str,
         typer.Option(
@@ -138,7 +142,16 @@ def deploy(
         from kt.cli.registry import prepared
 
         with prepared(
-            workspace, Path(what), stamp, model, version, family, config, force=force
+            workspace,
+            Path(what),
+            stamp,
+            trust_code,
+            model=model,
+            version=version,
+            family=family,
+            config=config,
+            example=example,
+            force=force,
         ) as candidate:
             done = run(candidate)
     if wait and done.event and not dry_run:

@@ -56,6 +56,22 @@ Config = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="The configuration of bare weights, as JSON."),
 ]
+Example = Annotated[
+    Path | None,
+    typer.Option(
+        "--example",
+        metavar="FILE",
+        help="With --trust-code: a request as JSON, or tensors by name, to trace the module with.",
+    ),
+]
+Trust = Annotated[
+    str | None,
+    typer.Option(
+        "--trust-code",
+        metavar="REASON",
+        help="Run the code in the file, shut in, to make data of it; recorded and shown.",
+    ),
+]
 Force = Annotated[
     bool,
     typer.Option("--force", help="Past the judging gates, never the safety ones; recorded."),
@@ -99,13 +115,32 @@ def stamp(reason: str) -> "Stamp":
     """Who, when, why."""
     from kt import clock, git
     from kt.deployments.plan import Stamp
+
+    return Stamp(text(git.identity()), output.iso(clock.now()), kept(reason, "--reason"))
+
+
+def kept(reason: str, option: str) -> str:
+    """A reason as it is kept. Raises Invalid where it is too long."""
     from kt.errors import Invalid
 
     if len(reason) > LONGEST:
+        raise Invalid(f"it has {len(reason)} characters, at most {LONGEST} are kept", where=option)
+    return text(reason)
+
+
+def vouched(reason: str | None) -> str:
+    """Why the code in a file may run; empty where it may not. Raises Invalid without a reason."""
+    from kt.errors import Invalid
+
+    if reason is None:
+        return ""
+    if not reason.strip():
         raise Invalid(
-            f"it has {len(reason)} characters, at most {LONGEST} are kept", where="--reason"
+            "code is run for a reason alone",
+            where="--trust-code",
+            do="say why: --trust-code REASON",
         )
-    return Stamp(text(git.identity()), output.iso(clock.now()), text(reason))
+    return kept(reason.strip(), "--trust-code")
 
 
 def text(given: str) -> str:

@@ -11,6 +11,7 @@ from kt.cli import complete, options, output
 from kt.cli.options import (
     Config,
     DryRun,
+    Example,
     ExitCode,
     Family,
     Force,
@@ -18,6 +19,7 @@ from kt.cli.options import (
     Model,
     Quiet,
     Reason,
+    Trust,
     Version,
 )
 
@@ -32,21 +34,24 @@ def prepared(
     workspace: "Workspace",
     path: Path,
     stamp: "Stamp",
-    model: str,
-    version: str,
-    family: str,
-    config: Path | None,
-    *,
-    force: bool,
+    trust: str | None,
+    **more: Any,
 ) -> "Iterator[Prepared]":
-    """A file made ready to be a version, its steps told as they happen."""
+    """A file made ready to be a version, its steps told as they happen. more: fields of a Request."""
     from kt.deployments import audit
     from kt.registry import door
     from kt.registry.register import Request
 
     _, state = audit.read(workspace)
     active = {name: held.active.version for name, held in state.models.items() if held.active}
-    request = Request(path, model, version, family, config, force, stamp.by, stamp.at)
+    request = Request(
+        path,
+        trust=options.vouched(trust),
+        by=stamp.by,
+        at=stamp.at,
+        reason=stamp.reason,
+        **more,
+    )
     with door.prepared(workspace, request, active, output.step) as ready:
         for verdict in ready.draft.gates:
             if not ready.existing:
@@ -62,6 +67,8 @@ def register(
     version: Version = "",
     family: Family = "",
     config: Config = None,
+    example: Example = None,
+    trust_code: Trust = None,
     force: Force = False,
     reason: Reason = "",
     dry_run: DryRun = False,
@@ -78,7 +85,18 @@ def register(
 
     workspace = options.workspace()
     stamp = options.stamp(reason)
-    with prepared(workspace, path, stamp, model, version, family, config, force=force) as ready:
+    with prepared(
+        workspace,
+        path,
+        stamp,
+        trust_code,
+        model=model,
+        version=version,
+        family=family,
+        config=config,
+        example=example,
+        force=force,
+    ) as ready:
         done = room.register(workspace, ready, dry_run=dry_run)
     name = done.version
     for text in (*done.notes, *done.warnings):
@@ -251,7 +269,9 @@ def show(
             else [f"              not here: {away.sentence if away else weights}"]
         ),
         f"  from        {known.source.name} ({known.source.format}, {output.bytes_of(known.source.size)}, sha256 {known.source.sha256[:12]}…)",
+        *([f"  trusted     its code was run to read it: {known.trusted}"] if known.trusted else []),
         f"  registered  {known.created_at} by {known.by}, after {known.parent or 'nothing'}; kt {known.made_with.get('kt')}, torch {known.made_with.get('torch')}",
+        *([f"  reason      {known.reason}"] if known.reason else []),
         f"  scores      {brief(known.scores) or 'none are known'}",
     ]
     lines += [
@@ -260,7 +280,13 @@ def show(
     ]
     lines += [f"  event {event['seq']:<5} {event['at']} {describe(event)}" for event in life[-10:]]
     output.emit(
-        {**known.model_dump(mode="json"), "weights": weights, "events": life},
+        {
+            **known.model_dump(mode="json"),
+            "reason": known.reason or None,
+            "trusted": known.trusted or None,
+            "weights": weights,
+            "events": life,
+        },
         lines,
     )
 

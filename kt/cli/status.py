@@ -176,6 +176,11 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
         for row in rows
         if row["forced"]
     ]
+    attention += [
+        f"{row['model']} {row['version']} was made by running the code in its file: {row['trusted']}"
+        for row in rows
+        if row["trusted"]
+    ]
     last = book.events[-1] if book.events else None
     result = {
         "seq": state.seq,
@@ -295,6 +300,7 @@ def variants(model: str, serving: "Serving") -> list[dict[str, Any]]:
             "since": since,
             "labels": list(serving.labels.get(version, ())),
             "forced": version in serving.forced,
+            "trusted": serving.trusted.get(version),
         }
 
     if experiment is None:

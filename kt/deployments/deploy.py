@@ -16,7 +16,7 @@ from kt.deployments.history import State, fold
 from kt.deployments.manifest import MANIFEST, Manifest
 from kt.deployments.plan import Candidate, Stamp
 from kt.errors import Refused
-from kt.registry import absence, load, record
+from kt.registry import absence, load, record, trusted
 from kt.registry.register import Prepared
 from kt.workspace import Workspace
 
@@ -62,6 +62,10 @@ def deploy(
     def planned(state: State, ready: Prepared | None) -> list[AnyEvent]:
         version = candidate if ready is None else named(workspace, state, ready)
         assert isinstance(version, Candidate)
+        if version.trusted:
+            trusted.refuse_forbidden(
+                workspace, f"{version.model}@{version.version} was made by running code"
+            )
         name = experiment or version.version
         if shadow:
             return plan.shadow(state, version, name, stamp)
@@ -82,7 +86,8 @@ def named(workspace: Workspace, state: State, ready: Prepared) -> Candidate:
         raise Refused(
             "the active version changed while the gates ran", do="run the same command again"
         )
-    return Candidate(ready.model, ready.version(workspace), ready.sha256, ready.forced)
+    version = ready.version(workspace)
+    return Candidate(ready.model, version, ready.sha256, ready.forced, ready.draft.trusted)
 
 
 def step(
@@ -347,4 +352,4 @@ def version_of(workspace: Workspace, model: str, version: str) -> Candidate:
     """A registered version as a candidate."""
     known = record.read(workspace, model, version)
     forced = any(not verdict.passed for verdict in known.gates)
-    return Candidate(model, version, known.sha256, forced)
+    return Candidate(model, version, known.sha256, forced, known.trusted)

@@ -46,6 +46,7 @@ class Deployed(Event):
     version: Name
     sha256: Sha256  # of its weights
     forced: bool = False
+    trusted: Annotated[str, Sparse] = ""  # why the code in its file was run
 
 
 class Canary(BaseModel):
@@ -69,6 +70,7 @@ class ExperimentStarted(Event):
     sha256: Sha256
     traffic: Traffic
     forced: bool = False
+    trusted: Annotated[str, Sparse] = ""  # why the code in its file was run
     canary: Annotated[Canary | None, Sparse] = None
     shadow: Annotated[bool, Sparse] = False
 
@@ -127,6 +129,7 @@ def body(event: AnyEvent) -> dict[str, Any]:
 def describe(event: Mapping[str, Any]) -> str:
     """An event in a few words."""
     forced = ", forced" if event.get("forced") else ""
+    forced += ", code trusted" if event.get("trusted") else ""
     match event["kind"]:
         case "deployed":
             return f"deploy {event['version']}{forced}"

@@ -61,6 +61,7 @@ class Serving:
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by version
     bad: frozenset[str] = frozenset()  # marked by a rollback; cleared by a new deployment
     forced: frozenset[str] = frozenset()  # deployed past a gate's refusal
+    trusted: Mapping[str, str] = field(default_factory=dict)  # by version: why its code was run
     finished: tuple[str, str] | None = (
         None  # the last experiment and how it finished: an event's kind
     )
@@ -150,9 +151,19 @@ def deployed(serving: Serving, event: Deployed) -> Serving:
     no_experiment(serving)
     if serving.active and serving.active.version == event.version:
         raise Impossible(f"{event.version} is active already")
-    forced = serving.forced | {event.version} if event.forced else serving.forced - {event.version}
-    after = push(serving, Held(event.version, event.sha256, event.at, event.seq))
-    return replace(after, bad=serving.bad - {event.version}, forced=forced)
+    after = push(marked(serving, event), Held(event.version, event.sha256, event.at, event.seq))
+    return replace(after, bad=serving.bad - {event.version})
+
+
+def marked(serving: Serving, event: Deployed | ExperimentStarted) -> Serving:
+    """What a version was let past, or that it was not."""
+    forced, trusted = serving.forced - {event.version}, dict(serving.trusted)
+    trusted.pop(event.version, None)
+    if event.forced:
+        forced |= {event.version}
+    if event.trusted:
+        trusted[event.version] = event.trusted
+    return replace(serving, forced=forced, trusted=trusted)
 
 
 def started(serving: Serving, event: ExperimentStarted) -> Serving:
@@ -161,7 +172,6 @@ def started(serving: Serving, event: ExperimentStarted) -> Serving:
         raise Impossible("nothing is active: an experiment needs a control")
     if serving.active.version == event.version:
         raise Impossible(f"{event.version} is active already")
-    forced = serving.forced | {event.version} if event.forced else serving.forced - {event.version}
     experiment = Experiment(
         name=event.experiment,
         version=event.version,
@@ -173,7 +183,7 @@ def started(serving: Serving, event: ExperimentStarted) -> Serving:
         canary=event.canary,
         shadow=event.shadow,
     )
-    return replace(serving, experiment=experiment, forced=forced)
+    return replace(marked(serving, event), experiment=experiment)
 
 
 def promoted(serving: Serving, event: Promoted) -> Serving:

@@ -40,6 +40,7 @@ class Candidate:
     version: str
     sha256: str
     forced: bool = False  # past a gate's refusal
+    trusted: str = ""  # why the code in its file was run
 
 
 def deploy(state: State, candidate: Candidate, stamp: Stamp) -> list[AnyEvent]:
@@ -54,6 +55,7 @@ def deploy(state: State, candidate: Candidate, stamp: Stamp) -> list[AnyEvent]:
             version=candidate.version,
             sha256=candidate.sha256,
             forced=candidate.forced,
+            trusted=candidate.trusted,
         )
     ]
 
@@ -121,6 +123,7 @@ def start(
             version=candidate.version,
             sha256=candidate.sha256,
             forced=candidate.forced,
+            trusted=candidate.trusted,
             **share,
         )
     ]

@@ -7,6 +7,8 @@ two records of one name, a name that climbs out, compressed or encrypted records
 
 import re
 import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 STORAGE = r"data/\d+"
@@ -23,12 +25,24 @@ class Odd(ValueError):
 
 def names(path: Path) -> dict[str, int]:
     """The records, without their root folder, with their sizes. Raises Odd."""
+    with readable(path) as archive:
+        records = archive.infolist()
+        check(records)
+        whole(archive, path, records)
+        return {record.filename.partition("/")[2]: record.file_size for record in records}
+
+
+def listed(path: Path) -> set[str]:
+    """The records' names as they stand, of an archive that may be anything. Raises Odd."""
+    with readable(path) as archive:
+        return set(archive.namelist())
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
-            records = archive.infolist()
-            check(records)
-            sizes = {record.filename.partition("/")[2]: record.file_size for record in records}
-            whole(archive, path, records)
+            yield archive
     except (
         zipfile.BadZipFile,
         NotImplementedError,  # zipfile: a compression that it does not know
@@ -40,7 +54,6 @@ def names(path: Path) -> dict[str, int]:
         if isinstance(error, Odd):
             raise
         raise Odd(f"a damaged zip archive ({str(error)[:100] or type(error).__name__})") from error
-    return sizes
 
 
 def check(records: list[zipfile.ZipInfo]) -> None:
@@ -79,7 +92,7 @@ def whole(archive: zipfile.ZipFile, path: Path, records: list[zipfile.ZipInfo]) 
         raise Odd(f"an archive whose record {broken[:60]!r} has a wrong checksum")
 
 
-def only(records: dict[str, int], allowed: str) -> None:
+def only(records: Iterable[str], allowed: str) -> None:
     """Raises Odd for a record whose name is not of the allowed ones."""
     for name in records:
         if not re.fullmatch(allowed, name):

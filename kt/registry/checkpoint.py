@@ -7,6 +7,10 @@ fallback: a file that would need more is refused with one line.
     kt checkpoint       what `kt train` writes: {"kt": 1, "family", "config", "signature", "state_dict", ...}
     state dict          names to tensors, bare or under "state_dict", "model_state_dict" or "model"
     safetensors         kt's own header names its family; other files need --family and --config
+    program             what torch.export.save writes, read as data
+
+What must run code to be opened (`CODE`, and a torch file that holds more than weights) is refused
+here; trusted.py makes data of it on a person's word.
 """
 
 import contextlib
@@ -18,6 +22,7 @@ import re
 import shutil
 import stat
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +40,19 @@ if TYPE_CHECKING:
 
 MAX_SIZE = 32 << 30  # bytes
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch before 1.6
+PICKLE = b"\x80"  # of protocol 2 and later
+AUTOMATIC = 47  # zlib's wbits: either header, zlib's or gzip's
 NESTED = ("state_dict", "model_state_dict", "model")
+CODE = {
+    "TorchScript": "a TorchScript archive, which is code",
+    "torch.export legacy": "a torch.export archive of a torch before 2.9, which holds pickles",
+    "pickle": "a bare pickle, which is code",
+    "joblib": "a compressed pickle as joblib writes it, which is code",
+}  # formats that hold nothing else
+INSTEAD = (
+    "kt opens weights: torch.save(model.state_dict(), FILE), safetensors, or what kt train wrote"
+)
+VOUCH = "save its weights, torch.save(model.state_dict(), FILE), or vouch for the file: --trust-code REASON"
 
 
 @dataclass(frozen=True)
@@ -52,9 +69,10 @@ class Opened:
     training: dict[str, Any] = field(default_factory=dict)
 
 
-def open_copy(path: Path, folder: Path) -> tuple[Path, Source]:
+def open_copy(path: Path, folder: Path, *, code: bool = False) -> tuple[Path, Source]:
     """Copy a model file into `folder`, hashing in the same pass; then say what its bytes are.
 
+    code: also of the formats that hold nothing but code.
     Raises Invalid where it is no regular file or of no format that kt opens.
     """
     with descriptor_of(path) as source:
@@ -73,6 +91,8 @@ def open_copy(path: Path, folder: Path) -> tuple[Path, Source]:
                 hashed.update(buffer[:count])
                 target.write(buffer[:count])
     kind = sniff(copy, path)
+    if kind in CODE and not code:
+        raise Invalid(f"is {CODE[kind]}", where=str(path), do=VOUCH)
     return copy, Source(
         name=path.name, format=kind, sha256=hashed.hexdigest(), size=copy.stat().st_size
     )
@@ -104,7 +124,10 @@ def descriptor_of(path: Path) -> Iterator[int]:
 
 
 def sniff(copy: Path, path: Path) -> str:
-    """The format that the bytes show: "safetensors", "torch" or "torch legacy". Raises Invalid for others."""
+    """The format that the bytes show: "safetensors", "torch", "torch legacy", "torch.export" or one of CODE.
+
+    Raises Invalid for others.
+    """
     with copy.open("rb") as file:
         head = file.read(512)
     if (
@@ -117,17 +140,31 @@ def sniff(copy: Path, path: Path) -> str:
         return sniff_zip(copy, path)
     if head.startswith(LEGACY):
         return "torch legacy"
+    if head.startswith(PICKLE):
+        return "pickle"
+    if is_compressed_pickle(head):
+        return "joblib"
     raise refusal(accident(head), path)
+
+
+def is_compressed_pickle(head: bytes) -> bool:
+    """Whether zlib or gzip data, which joblib writes, begin as a pickle does."""
+    try:
+        return zlib.decompressobj(wbits=AUTOMATIC).decompress(head, 1) == PICKLE
+    except zlib.error:
+        return False
 
 
 def sniff_zip(copy: Path, path: Path) -> str:
     """Which of torch's archives it is; sound ones alone are told apart. Raises Invalid."""
     try:
+        stems = {name.partition("/")[2]: name for name in archive.listed(copy)}
+        if "constants.pkl" in stems or any(name.startswith("code/") for name in stems):
+            return "TorchScript"
+        if "serialized_exported_program.json" in stems.values():
+            return "torch.export legacy"
         records = archive.names(copy)
-        if "constants.pkl" in records or any(name.startswith("code/") for name in records):
-            raise refusal("a TorchScript archive, which is code", path)
         if "archive_format" in records or any(name.startswith("models/") for name in records):
-            archive.only(records, rf"{archive.PROGRAM}|{archive.TEXT}")
             return "torch.export"
         if ".data/extern_modules" in records:
             raise refusal("a torch.package archive, which is code", path)
@@ -152,18 +189,13 @@ def accident(head: bytes) -> str:
         (text.startswith(b"outs:") or b"\nmd5:" in text, "a DVC pointer: run dvc pull"),
         (head.startswith(b"\x1f\x8b"), "gzip data: unpack it first"),
         (head.startswith(b"\x93NUMPY"), "a numpy array"),
-        (head.startswith(b"\x80"), "a bare pickle, which is code"),
         (b"\0" not in head and head.isascii(), "a text file"),
     ]
     return next((what for found, what in signs if found), "of no format that kt knows")
 
 
 def refusal(what: str, path: Path) -> Invalid:
-    return Invalid(
-        f"is {what}",
-        where=str(path),
-        do="kt opens weights: torch.save(model.state_dict(), FILE), safetensors, or what kt train wrote",
-    )
+    return Invalid(f"is {what}", where=str(path), do=INSTEAD)
 
 
 def read(copy: Path, source: Source, path: Path) -> Opened:
@@ -202,9 +234,7 @@ def read_torch(copy: Path, path: Path, *, mapped: bool) -> Any:
             r"(?:GLOBAL|Unsupported (?:global|class|operand)|type)[^.\n]*?([\w.]+\.\w+)", str(error)
         )
         what = f"holds more than weights ({found[1]})" if found else "holds more than weights"
-        raise Invalid(
-            what, where=str(path), do="save the weights alone: torch.save(model.state_dict(), FILE)"
-        ) from error
+        raise Invalid(what, where=str(path), do=VOUCH) from error
     except Exception as error:  # a damaged file may make torch raise anything
         reason = " ".join(str(error).split())[:150] or type(error).__name__
         raise Invalid(

@@ -17,6 +17,7 @@ PARTS = (
     "scores",
     "gates",
     "training",
+    "trusted",
 )
 
 
@@ -50,7 +51,7 @@ def entries(known: VersionRecord) -> Iterator[tuple[str, Any]]:
     gates = {gate["gate"]: {k: gate[k] for k in ("passed", "measured")} for gate in values["gates"]}
     parts = values | spec | {"gates": gates}
     for part in PARTS:
-        yield from flat(part, parts[part])
+        yield from flat(part, parts.get(part))
 
 
 def flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -5,10 +5,14 @@
              fits them to the family, writes the version into the staging folder, runs the gates;
              a crash, a leak or an endless loop ends it alone
 
+Where a person vouches for a file that is code, another child comes first: it runs the code and leaves
+a file of plain data (trusted.py) in a folder of its own, which then takes the same way as any other.
+
 The two speak JSON lines: the order on the child's standard input; on its standard output the steps as
 they happen, then the outcome.
 """
 
+import contextlib
 import gc
 import json
 import os
@@ -16,7 +20,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -26,9 +30,9 @@ from pydantic import ValidationError
 
 from kt import change, errors
 from kt.errors import Invalid, KtError, Refused
-from kt.registry import checkpoint, confine, load
+from kt.registry import checkpoint, confine, load, trusted
 from kt.registry.record import WEIGHTS, Source, VersionRecord
-from kt.registry.register import Prepared, Progress, Request, prepare
+from kt.registry.register import Prepared, Progress, Request, named_model, prepare
 from kt.workspace import Workspace
 
 SECONDS = 120  # of processor time, and a second for each SPEED bytes of the file
@@ -46,22 +50,54 @@ def prepared(
 
     active: the active version of each model. Raises Invalid or Refused, with nothing changed.
     """
+    if request.trust:
+        trusted.refuse_forbidden(workspace, "--trust-code runs the code in a file")
     with change.staging(workspace) as folder:
         with started(folder) as child:
-            copy, source = checkpoint.open_copy(request.path, folder)
+            copy, source = checkpoint.open_copy(request.path, folder, code=bool(request.trust))
             progress(
                 "hashing", f"{source.name}  {source.size:,} bytes  sha256:{source.sha256[:12]}…"
             )
-            order = {
-                "workspace": str(workspace.root),
-                "request": asdict(request),
-                "copy": str(copy),
-                "source": source.model_dump(mode="json"),
-                "active": dict(active),
-            }
-            outcome = ask(child, order, source, progress)
+            plain = rewritten(workspace, request, copy, source) if request.trust else None
+            if request.trust:
+                told = "has run, shut in" if plain else "has not run: the file is plain data"
+                progress("code", told)
+            order = order_of("prepare", workspace, request, copy, plain or source)
+            outcome = ask(child, order | {"active": dict(active)}, source, progress)
         copy.unlink()
-        yield believed(outcome, folder / "version", request.path)
+        ready = believed(outcome, folder / "version", request.path)
+        if plain is not None and not ready.existing:
+            marks = {"source": source, "trusted": request.trust}
+            ready = replace(ready, draft=ready.draft.model_copy(update=marks))
+        yield ready
+
+
+def rewritten(workspace: Workspace, request: Request, copy: Path, source: Source) -> Source | None:
+    """Have the code in a file run, and put the data that it leaves in the place of the copy.
+
+    None where there was no need to: it is data.
+    """
+    with change.staging(workspace) as room:
+        with started(room) as child:
+            order = order_of("rewrite", workspace, request, copy, source)
+            ask(child, order, source, lambda *_: None)
+        left = room / trusted.LEFT
+        if not os.path.lexists(left):
+            return None
+        return checkpoint.open_copy(left, copy.parent)[1]
+
+
+def order_of(
+    task: str, workspace: Workspace, request: Request, copy: Path, source: Source
+) -> dict[str, Any]:
+    """What a child is told. task: "prepare" or "rewrite"."""
+    return {
+        "task": task,
+        "workspace": str(workspace.root),
+        "request": asdict(request),
+        "copy": str(copy),
+        "source": source.model_dump(mode="json"),
+    }
 
 
 @contextmanager
@@ -85,7 +121,13 @@ def started(folder: Path) -> "Iterator[subprocess.Popen[bytes]]":
         try:
             yield child
         finally:
-            child.kill()
+            kill(child)
+
+
+def kill(child: "subprocess.Popen[bytes]") -> None:
+    """It ends, and whatever it has started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing of it is left
+        os.killpg(child.pid, signal.SIGKILL)
 
 
 def ask(
@@ -96,7 +138,7 @@ def ask(
     assert child.stdout is not None
     seconds = SECONDS + source.size // SPEED
     # the processor's time is limited by the kernel; one that only sleeps is ended by this
-    timer = threading.Timer(seconds * 2, child.kill)
+    timer = threading.Timer(seconds * 2, kill, (child,))
     timer.start()
     try:
         child.stdin.write(json.dumps(order, default=str).encode())
@@ -125,10 +167,13 @@ def listen(lines: IO[bytes], progress: Progress) -> dict[str, Any]:
             said = json.loads(line)
         except ValueError:
             return {}
-        if "step" in said:
-            progress(*map(str, said["step"][:2]))
-        else:
-            return dict(said)
+        match said:
+            case {"step": [name, text]}:
+                progress(str(name), str(text))
+            case {"error": dict()} | {"done": _}:
+                return dict(said)
+            case _:
+                break
     return {}
 
 
@@ -137,17 +182,17 @@ def end(child: subprocess.Popen[bytes]) -> None:
     try:
         child.wait(1)
     except subprocess.TimeoutExpired:
-        child.kill()
+        kill(child)
         child.wait()
 
 
 def how_it_ended(code: int, seconds: int) -> str:
     if code in (-signal.SIGXCPU, -signal.SIGKILL):
         return f"it took more than {seconds} s, or more memory than there is"
+    if code < 0:
+        return f"it made the loader crash ({signal.Signals(-code).name})"
     return (
-        f"it made the loader crash ({signal.Signals(-code).name})"
-        if code < 0
-        else "it needs more memory than a file of its size may"
+        "it needs more memory than a file of its size may" if code else "it ended its loader early"
     )
 
 
@@ -164,16 +209,17 @@ def raised(error: Mapping[str, Any]) -> KtError:
 def believed(outcome: Mapping[str, Any], staged: Path, path: Path) -> Prepared:
     """The child's outcome, if it is one: it may have run foreign code. Raises Invalid."""
     try:
-        draft = VersionRecord.model_validate(outcome["draft"])
+        done = outcome["done"]
+        draft = VersionRecord.model_validate(done["draft"])
         ready = Prepared(
-            model=str(outcome["model"]),
-            wanted=str(outcome["wanted"]),
-            existing=str(outcome["existing"]),
-            parent=None if outcome["parent"] is None else str(outcome["parent"]),
-            forced=bool(outcome["forced"]),
+            model=str(done["model"]),
+            wanted=str(done["wanted"]),
+            existing=str(done["existing"]),
+            parent=None if done["parent"] is None else str(done["parent"]),
+            forced=bool(done["forced"]),
             draft=draft,
             staged=staged,
-            heals=bool(outcome["heals"]),
+            heals=bool(done["heals"]),
         )
     except (ValidationError, KeyError, TypeError) as error:
         raise Invalid("made its loader answer nonsense", where=str(path)) from error
@@ -184,7 +230,8 @@ def believed(outcome: Mapping[str, Any], staged: Path, path: Path) -> Prepared:
 
 def main() -> None:
     """The child: shut in, read the order, do it, say what came of it."""
-    confine.confine(Path(sys.argv[1]))
+    folder = Path(sys.argv[1])
+    missing = confine.confine(folder)
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what a family prints is not an answer
     gc.disable()  # a tenth of the time that torch's import takes, for nothing
@@ -196,17 +243,13 @@ def main() -> None:
     def say(what: Mapping[str, Any]) -> None:
         out.write(json.dumps(what, default=str).encode() + b"\n")
 
-    copy = Path(order["copy"])
-    source = Source.model_validate(order["source"])
-    request = Request(**{**order["request"], "path": Path(order["request"]["path"])})
-    if request.config is not None:
-        request = replace(request, config=Path(request.config))
-    workspace = Workspace(Path(order["workspace"]))
+    request, source = request_of(order["request"]), Source.model_validate(order["source"])
     confine.bound(cpu=SECONDS + source.size // SPEED, memory=MEMORY + SHARE * source.size)
     try:
-        ready = prepare(
-            workspace, request, copy, source, order["active"], lambda *step: say({"step": step})
-        )
+        if order["task"] == "rewrite":
+            say({"done": rewrite(order, request, source, folder, missing)})
+        else:
+            say({"done": made(order, request, source, lambda *step: say({"step": step}))})
     except KtError as error:
         say(
             {
@@ -231,12 +274,50 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001  # a family is foreign code
         what = f"cannot be made a version: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
         say({"error": {"kind": "invalid", "what": what, "where": str(request.path)}})
-    else:
-        fields = {
-            name: getattr(ready, name)
-            for name in ("model", "wanted", "existing", "parent", "forced", "heals")
-        }
-        say(fields | {"draft": ready.draft.model_dump(mode="json")})
+
+
+def made(
+    order: Mapping[str, Any], request: Request, source: Source, progress: Progress
+) -> dict[str, Any]:
+    """The task for data: a version."""
+    workspace = Workspace(Path(order["workspace"]))
+    ready = prepare(workspace, request, Path(order["copy"]), source, order["active"], progress)
+    names = ("model", "wanted", "existing", "parent", "forced", "heals")
+    fields = {name: getattr(ready, name) for name in names}
+    return fields | {"draft": ready.draft.model_dump(mode="json")}
+
+
+def rewrite(
+    order: Mapping[str, Any],
+    request: Request,
+    source: Source,
+    folder: Path,
+    missing: Sequence[str],
+) -> bool:
+    """The task for code: a file of data. Raises Refused where the child is not wholly shut in."""
+    if missing:
+        raise Refused(
+            f"this machine cannot shut foreign code in: {', '.join(missing)} would be open to it",
+            do="register the file on Linux 6.7 or later, or save its weights",
+        )
+    workspace = Workspace(Path(order["workspace"]))
+    family = request.family or workspace.settings.of(named_model(workspace, request)).family
+    trusted.rewrite(
+        workspace.root,
+        Path(order["copy"]),
+        source,
+        request.path,
+        folder,
+        family="" if family == "exported" else family,
+        example=request.example,
+    )
+    return True
+
+
+def request_of(said: Mapping[str, Any]) -> Request:
+    """A request as it came through JSON."""
+    paths = {name: Path(said[name]) for name in ("path", "config", "example") if said[name]}
+    return Request(**{**said, **paths})
 
 
 if __name__ == "__main__":

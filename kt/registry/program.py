@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import torch
 
 LARGEST = 50_000_000  # bytes of a graph
+AGAIN = (
+    "export it again with torch 2.9 or later, torch.export.save(torch.export.export(model, args), FILE), "
+    "or vouch for the file: --trust-code REASON"
+)
 
 
 def read(copy: Path, path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
@@ -25,6 +29,7 @@ def read(copy: Path, path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, An
         with zipfile.ZipFile(copy) as file:
             root = file.namelist()[0].partition("/")[0]
             records = {name.partition("/")[2]: name for name in file.namelist()}
+            archive.only(records, rf"{archive.PROGRAM}|{archive.TEXT}")
             graphs = [name for name in records if name.startswith("models/")]
             if len(graphs) != 1:
                 raise archive.Odd(
@@ -44,7 +49,7 @@ def read(copy: Path, path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, An
                 }
         return kept(strip(graph), tensors)
     except archive.Odd as error:
-        raise Invalid(f"is {error}", where=str(path)) from error
+        raise Invalid(f"is {error}", where=str(path), do=AGAIN) from error
     except (
         KeyError,
         TypeError,
@@ -57,7 +62,7 @@ def read(copy: Path, path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, An
         raise Invalid(
             f"is a torch.export archive that kt cannot read ({type(error).__name__}: {str(error)[:100]})",
             where=str(path),
-            do="export it again with torch 2.9 or later: torch.export.save(torch.export.export(model, args), FILE)",
+            do=AGAIN,
         ) from error
 
 

@@ -9,6 +9,7 @@ them for people. `digest` covers the record itself: a flipped bit in it is found
 """
 
 import hashlib
+import operator
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,10 @@ class VersionRecord(Part):
     gates: tuple[Verdict, ...]
     created_at: str
     by: str
+    reason: str = Field(default="", exclude_if=operator.not_)  # why it was registered
+    trusted: str = Field(
+        default="", exclude_if=operator.not_
+    )  # why the file's code was run (trusted.py)
     made_with: dict[str, str]  # kt and torch versions
     digest: str = ""
 

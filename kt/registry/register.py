@@ -35,9 +35,12 @@ class Request:
     version: str = ""
     family: str = ""
     config: Path | None = None
+    example: Path | None = None
     force: bool = False
+    trust: str = ""  # why code in the file may run, shut in
     by: str = ""
     at: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ def prepare(
         gates=(),
         created_at=request.at,
         by=request.by,
+        reason=request.reason,
         made_with={"kt": __version__, "torch": importlib.metadata.version("torch")},
     )
     return judged(workspace, request, draft, staged, progress)
@@ -164,9 +168,7 @@ def refuse_other_name(wanted: str, known: VersionRecord) -> None:
 def choose_model(workspace: Workspace, request: Request, opened: Opened) -> str:
     """The model that a file is a version of."""
     known = record.models(workspace)
-    name = request.model or opened.model or workspace.settings.model
-    if not name and len(known) == 1:
-        name = known[0]
+    name = named_model(workspace, request, opened.model)
     if not name and not known:
         name = (
             (request.family or opened.family).rpartition(".")[2].lower()
@@ -179,6 +181,13 @@ def choose_model(workspace: Workspace, request: Request, opened: Opened) -> str:
             do=f"name one: --model {' | '.join(known)}",
         )
     return config.check_name(name, "a model")
+
+
+def named_model(workspace: Workspace, request: Request, said: str = "") -> str:
+    """The model that is named, by the command, the file or kt.toml, or the only one; else empty."""
+    name = request.model or said or workspace.settings.model
+    known = record.models(workspace)
+    return known[0] if not name and len(known) == 1 else name
 
 
 def fit(

@@ -14,7 +14,7 @@ from torch.export import Dim, export, save
 
 from kt.errors import Invalid
 from kt.models import exported, tensors
-from kt.registry import archive, checkpoint, program
+from kt.registry import archive, program
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch.export talks about its own internals
 
@@ -202,7 +202,7 @@ def test_compiled_code_is_refused(tmp_path: Path):
         tmp_path / "m.pt2", lambda _, data: data, {"data/aotinductor/model/model.so": b"\x7fELF"}
     )
     with pytest.raises(Invalid, match="does not belong there"):
-        checkpoint.sniff(changed, changed)
+        program.read(changed, changed)
 
 
 @pytest.mark.parametrize("missing", ["models/", "weights_config.json"])
