@@ -318,11 +318,11 @@ def note(workspace: Workspace, change: Change) -> None:
     paths = sorted({*left.get("paths", []), *change.paths})
     since = min(left.get("git_since", math.inf), time_of_day())
     said = {"message": change.message, "paths": paths, "git_since": since, "to": change.to}
-    aside = files.stage(
-        workspace.local / PENDING, json.dumps(said | {"fact": change.fact}).encode()
-    )
-    with files.named("write", workspace.local / PENDING):
-        aside.replace(workspace.local / PENDING)
+    text = json.dumps(said | {"fact": change.fact}).encode()
+    try:
+        files.write_whole(workspace.local / PENDING, text)
+    except Unconfirmed as error:  # it is no fact yet
+        raise Unavailable(error.what, do="nothing was changed; run the command again") from error
 
 
 def told(workspace: Workspace) -> None:

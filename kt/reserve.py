@@ -15,7 +15,7 @@ from kt import files
 from kt.errors import Unavailable
 
 NAME = "reserve"
-SIZE = 1 << 20  # bytes, and twice those of the files that a change replaces
+SIZE = 1 << 20  # bytes, and so many more for each so many that a change writes anew
 FULL = (errno.ENOSPC, errno.EDQUOT)
 T = TypeVar("T")
 
@@ -24,7 +24,8 @@ def keep(folder: Path, replaced: Sequence[Path]) -> None:
     """Take up room in `folder`, at most half of what is free. Where that fails the next command tries again."""
     path = folder / NAME
     try:
-        due = SIZE + 2 * sum(file.lstat().st_size for file in replaced)
+        written = 2 * sum(file.lstat().st_size for file in replaced)  # aside, and by git
+        due = SIZE * (1 + -(-written // SIZE))
         size = min(due, shutil.disk_usage(folder).free // 2)
         if not path.exists() or path.stat().st_size < size:
             path.write_bytes(bytes(size))

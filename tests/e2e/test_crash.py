@@ -12,7 +12,8 @@ from conftest import Kt, git
 from dying import THROUGH, Dying
 
 from kt import journal
-from kt.deployments import audit, manifest
+from kt.deployments import audit, gc, manifest
+from kt.registry import absence, load, record
 from kt.workspace import Workspace
 
 pytestmark = pytest.mark.e2e
@@ -21,11 +22,14 @@ PROMOTE = ("promote", "x", "--force", "--reason", "test")
 
 
 def points(
-    template: Path, tmp_path: Path, fault: str, command: tuple[str, ...]
+    template: Path, tmp_path: Path, fault: str, command: tuple[str, ...], every: int = 1
 ) -> Iterator[tuple[Path, int, str]]:
-    """A copy of the workspace after each fault in turn, until the command comes through."""
+    """A copy of the workspace after each fault in turn, until the command comes through.
+
+    every: 3 for every third call.
+    """
     with Dying() as dying:
-        for at in range(1, 200):
+        for at in range(1, 200, every):
             root = tmp_path / "copy"
             shutil.rmtree(root, ignore_errors=True)
             shutil.copytree(template, root, symlinks=True)
@@ -60,26 +64,33 @@ def is_in_step(root: Path, kt: Kt, head: int) -> None:
 
 
 def prepared(root: Path, kt: Kt, command: tuple[str, ...]) -> int:
-    """Something to deploy over, promote or roll back. Returns the events so far."""
+    """Something to deploy over, promote, ramp, end, step or roll back. Returns the events so far."""
     assert kt("deploy", "m@v1", at=root).code == 0
-    if command[0] == "promote":
+    if command[0] in ("promote", "ramp", "end"):
         assert kt("deploy", "m@v2", "--traffic", "10", "--ab-test", "x", at=root).code == 0
+    if command[0] == "canary":
+        assert kt("deploy", "m@v2", "--canary", "5,25,50,100", at=root).code == 0
     if command[0] == "rollback":
         assert kt("deploy", "m@v2", at=root).code == 0
     return seq(root)
 
 
 COMMANDS = [("deploy", "m@v3"), PROMOTE, ("rollback",)]
+LIKE_THEM = [("ramp", "x", "20"), ("end", "x"), ("canary", "step", "--now")]  # a sample will do
 NAMES = [command[0] for command in COMMANDS]
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=NAMES)
+@pytest.mark.parametrize(
+    ("command", "every"),
+    [*((command, 1) for command in COMMANDS), *((command, 3) for command in LIKE_THEM)],
+    ids=[command[0] for command in COMMANDS + LIKE_THEM],
+)
 def test_killed_at_any_call_it_is_old_or_new_and_the_next_command_goes_on(
-    command: tuple[str, ...], workspace: Workspace, tmp_path: Path, kt: Kt
+    command: tuple[str, ...], every: int, workspace: Workspace, tmp_path: Path, kt: Kt
 ) -> None:
     before = prepared(workspace.root, kt, command)
     states = set()
-    for root, code, _ in points(workspace.root, tmp_path, "kill", command):
+    for root, code, _ in points(workspace.root, tmp_path, "kill", command, every):
         assert code == -9
         states.add(seq(root) - before)
         again = kt(*command, at=root)
@@ -102,6 +113,51 @@ def test_what_the_disk_refuses_is_refused_cleanly_or_done(
             assert kt(*command, at=root).code == 0
         assert kt("verify", "--fix", at=root).code == 0
         is_in_step(root, kt, before + 1)
+
+
+def here(root: Path) -> set[str]:
+    """The versions of m whose weights are on this machine and are what their records say."""
+    place = Workspace(root)
+    found = {one.version: one.size for one in gc.stored(place) if one.model == "m"}
+    for name, size in found.items():
+        if size:
+            load.check(record.weights(root, "m", name), record.read(place, "m", name).sha256)
+        else:
+            assert absence.of(place, "m", name) is not None
+    return {name for name, size in found.items() if size}
+
+
+@pytest.mark.parametrize("fault", ["kill", "ENOSPC", "EIO"])
+def test_gc_removes_each_version_or_leaves_it_and_goes_on(
+    fault: str, place: Workspace, tmp_path: Path, kt: Kt
+) -> None:
+    command = ("gc", "--keep", "1", "--yes")
+    assert kt("deploy", "m@v3", at=place).code == 0
+    for root, code, said in points(place.root, tmp_path, fault, command):
+        assert "Traceback" not in said
+        assert {"v3"} <= here(root)
+        if code in (0, 75):
+            assert here(root) == {"v3"}
+        else:
+            assert code == (-9 if fault == "kill" else 5)
+        assert kt(*command, at=root).code == 0
+        assert here(root) == {"v3"}
+        assert [*root.rglob(".aside-*")] == []
+        is_in_step(root, kt, 1)
+
+
+@pytest.mark.slow
+def test_a_register_that_is_killed_adds_the_version_once(
+    workspace: Workspace, checkpoints: Path, tmp_path: Path, kt: Kt
+) -> None:
+    command = ("register", str(checkpoints / "1.pt"), "--model", "n")
+    assert kt("deploy", "m@v1", at=workspace).code == 0
+    for root, code, _ in points(workspace.root, tmp_path, "kill", command, every=7):
+        assert code == -9
+        assert kt(*command, at=root).code == 0
+        assert record.versions(Workspace(root), "n") == ["v1"]
+        assert [*(root / ".kt" / "staging").iterdir()] == []
+        is_in_step(root, kt, 1)
 
 
 KILLING = """#!/bin/sh

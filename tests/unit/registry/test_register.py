@@ -1,6 +1,7 @@
 """A file becomes a version: the same bytes are the same version, and a version never changes."""
 
 import json
+import os
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -217,3 +218,14 @@ def test_the_door_and_the_verb_do_the_same(place: Workspace, checkpoints: Path, 
         assert (ready.staged / WEIGHTS).read_bytes() == record.weights(
             place.root, "sakt", "v1"
         ).read_bytes()
+
+
+def test_a_deploy_of_a_file_needs_few_syncs(
+    place: Workspace, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(place, checkpoints / "1.pt")
+    calls: list[int] = []
+    monkeypatch.setattr(os, "fsync", calls.append)
+    with prepared(place, checkpoints / "2.pt") as ready:
+        deploy.deploy(place, ready, forge.STAMP, traffic=None, experiment="", dry_run=False)
+    assert len(calls) <= 10 + 2
