@@ -37,6 +37,16 @@ def fails(name: str) -> Any:
     return replace
 
 
+def unsynced(name: str) -> Any:
+    """A sync that fails for folders of this name, and for no others."""
+
+    def sync(folder: Path) -> None:
+        if folder.name == name:
+            raise Unconfirmed("not synced")
+
+    return sync
+
+
 def test_files_are_written_in_order_and_noted_until_committed(place: Workspace) -> None:
     with change.locked(place, "deploy") as lock:
         assert change.apply(TWO, lock) == git.Committed()
@@ -88,14 +98,21 @@ def test_a_change_that_is_not_whole_is_not_committed_until_it_is(
 def test_a_sync_that_fails_after_a_rename_does_not_stop_the_rest(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(folder: Path) -> None:
-        raise Unconfirmed("not synced")
-
     with change.locked(place, "deploy") as lock:
-        monkeypatch.setattr(files, "sync_folder", refuse)
+        monkeypatch.setattr(files, "sync_folder", unsynced("deployments"))
         with pytest.raises(Unconfirmed, match="not synced"):
             change.apply(TWO, lock)
     assert found(place) == {"a.json": b"1", "b.json": b"2"}
+
+
+def test_a_note_that_cannot_be_synced_is_a_refusal(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with change.locked(place, "deploy") as lock:
+        monkeypatch.setattr(files, "sync_folder", unsynced(".kt"))
+        with pytest.raises(Unavailable, match="not synced"):
+            change.apply(TWO, lock)
+    assert found(place) == {}
 
 
 def test_a_full_disk_while_staging_leaves_nothing(
