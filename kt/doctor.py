@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from kt import change, files, git, journal
-from kt.deployments import audit, deploy, gc
+from kt import change, clock, files, git, journal, powercut
+from kt.deployments import audit, deploy, gc, sync
 from kt.deployments.events import HISTORY
 from kt.errors import KtError
 from kt.predictor import presence
@@ -183,7 +183,10 @@ def repository(workspace: Workspace) -> Found:
         yield Finding(
             "branch", "warning", "none (detached HEAD)", "go back to one: git checkout BRANCH"
         )
-    for path in git.lock_files(folder):
+    damage = powercut.found(root, clock.booted())
+    for what in damage:
+        yield Finding("git", "problem", f"{what}: a power cut?", "kt doctor --fix")
+    for path in () if damage else git.lock_files(folder):
         yield Finding(
             "git lock",
             "problem",
@@ -296,11 +299,14 @@ def mend(workspace: Workspace) -> list[str]:
     from kt.predictor import quarantine  # it loads numpy
 
     left = gc.leftovers(workspace)
+    notes = []
     with change.locked(workspace, "doctor") as held:
+        if workspace.settings.git == "on":
+            notes += powercut.mend(workspace.root, clock.booted())
         deploy.recover(held)
         for path in left:
             files.discard(path)  # the lock has swept the rest
-        notes = list(held.notes)
+        notes += [*held.notes, *record_rest(held)]
     if left:
         notes.append(f"removed {len(left)} left-overs of killed commands")
     if quarantine.release(workspace.local):
@@ -311,3 +317,16 @@ def mend(workspace: Workspace) -> list[str]:
         files.write_whole(path, "\n".join([*lines, *missing, ""]).encode())
         notes.append(f"wrote to .gitignore: {', '.join(missing)}")
     return notes
+
+
+def record_rest(held: change.Lock) -> list[str]:
+    """Commit what of kt's files git lacks, whatever the reason. Returns what was done."""
+    workspace = held.workspace
+    if workspace.settings.git == "off" or git.folder_of(workspace.root) is None:
+        return []
+    rest = [path for path in powercut.unrecorded(workspace.root) if sync.written_by_kt(path)]
+    if not rest:
+        return []
+    done = change.record(held, rest, "recover: what git had not recorded")
+    said = ", ".join(rest[:3]) + (", …" if len(rest) > 3 else "")
+    return [f"committed what git had not recorded: {said}"] if done.commit else []
