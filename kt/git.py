@@ -122,8 +122,6 @@ def commit(root: Path, paths: Sequence[str], message: str, lock: int | None = No
         except GitError as error:
             if "ident" not in str(error) and "tell me who you are" not in str(error):
                 raise
-            # cron has no identity
-            host = socket.gethostname() or "localhost"
             git.run(
                 "commit",
                 "--quiet",
@@ -133,11 +131,17 @@ def commit(root: Path, paths: Sequence[str], message: str, lock: int | None = No
                 message,
                 "--",
                 *paths,
-                options=("-c", "user.name=kt", "-c", f"user.email=kt@{host}"),
+                options=nobody(),
             )
         return Committed(commit=git.run("rev-parse", "HEAD"))
     except (GitError, OSError) as error:
         return Committed(problem=reason(error))
+
+
+def nobody() -> tuple[str, ...]:
+    """An identity where none is set: cron has none."""
+    host = socket.gethostname() or "localhost"
+    return "-c", "user.name=kt", "-c", f"user.email=kt@{host}"
 
 
 class Runner:
@@ -307,8 +311,17 @@ class Entry:
     size: int
 
 
-def ask(root: Path, *arguments: str, stdin: bytes | None = None, lock: int | None = None) -> bytes:
-    """What git answers, in the workspace's folder. Raises Unavailable with its own words."""
+def ask(
+    root: Path,
+    *arguments: str,
+    stdin: bytes | None = None,
+    lock: int | None = None,
+    index: Path | None = None,
+) -> bytes:
+    """What git answers, in the workspace's folder. Raises Unavailable with its own words.
+
+    index: another one than the repository's.
+    """
     repo = open_repository(root)
     if repo is None:
         raise Unavailable(
@@ -327,6 +340,8 @@ def ask(root: Path, *arguments: str, stdin: bytes | None = None, lock: int | Non
         "core", "sshcommand"
     ):
         environment["GIT_SSH_COMMAND"] = SSH
+    if index is not None:
+        environment["GIT_INDEX_FILE"] = str(index)
     command = ["git", *OPTIONS, *OUTSIDE, "-C", str(root), *arguments]
     inherit: dict[str, Any] = {} if lock is None else {"pass_fds": (lock,)}
     try:
@@ -478,6 +493,39 @@ def arrived(root: Path, commit: str, paths: Sequence[str]) -> bool:
         return all(standing(root, path, there.get(path)) == "there" for path in paths)
     except (KtError, OSError):
         return False
+
+
+def only_here(root: Path, here: str, there: str) -> set[str]:
+    """The files, by their path in the repository, that commits here have changed and that differ there."""
+    related = holds(root, "merge-base", here, there)
+    since = text(root, "merge-base", here, there) if related else text(root, "mktree")
+    names = [
+        ask(root, "diff", "--name-only", "--no-renames", "-z", *two)
+        for two in ((since, here), (here, there))
+    ]
+    changed, differ = ({os.fsdecode(path) for path in said.split(b"\0") if path} for said in names)
+    return changed & differ
+
+
+def joined(root: Path, there: str, here: str, keep: Sequence[str], message: str) -> str:
+    """A commit after both, with the files of `there` and besides these paths as they are `here`.
+
+    No branch moves, and no file.
+    """
+    top = top_of(root)
+    assert top is not None
+    kept = tree(root, here, *keep) if keep else {}
+    lines = [
+        f"{entry.mode} {entry.blob}\t{(root / path).relative_to(top)}\n"
+        for path, entry in kept.items()
+    ]
+    who = () if holds(root, "var", "GIT_COMMITTER_IDENT") else nobody()
+    with tempfile.TemporaryDirectory() as folder:
+        index = Path(folder) / "index"
+        ask(top, "read-tree", there, index=index)
+        ask(top, "update-index", "--index-info", stdin="".join(lines).encode(), index=index)
+        whole = ask(top, "write-tree", index=index).decode().strip()
+    return text(top, *who, "commit-tree", whole, "-p", there, "-p", here, "-m", message)
 
 
 def fast_forward(root: Path, commit: str, lock: int | None = None) -> Committed:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kt.cli import complete, options, output
-from kt.cli.options import DryRun, ExitCode, Json, Quiet
+from kt.cli.options import DryRun, ExitCode, Json, Quiet, Reason
 
 if TYPE_CHECKING:
     from kt.deployments.need import Key, Stored
@@ -173,6 +173,14 @@ def pull(
     everything: Annotated[
         bool, typer.Option("--all", help="Fetch the weights of every version.")
     ] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Their history stands, also where it does not go on from the one here; needs --reason and is recorded.",
+        ),
+    ] = False,
+    reason: Reason = "",
     dry_run: DryRun = False,
     exit_code: ExitCode = False,
     quiet: Quiet = False,
@@ -182,19 +190,34 @@ def pull(
 
     Weights are hashed on arrival, their history is checked against the one here, and predictors follow
     once all is there. Only a fast-forward is followed: where two machines have deployed, both sides
-    are shown and a person decides. A pull that was interrupted goes on where it stopped.
+    are shown and a person decides: `--force` lets theirs stand, in a commit that has both behind it.
+    A pull that was interrupted goes on where it stopped.
 
     Example: kt pull --follow --every 30
     """
-    from kt.errors import ACTION_NEEDED, KtError
+    from kt.errors import ACTION_NEEDED, Invalid, KtError
 
+    if force and (follow or not reason):
+        raise Invalid(
+            "a forced pull is one decision, and needs a reason",
+            where="--force",
+            do="say why, without --follow: kt pull --force --reason TEXT",
+        )
     if "@" in what:
         pull_one(what)
         return
     said = ""
     while True:
         try:
-            changed = pull_once(what, keep, everything=everything, dry_run=dry_run, silent=follow)
+            changed = pull_once(
+                what,
+                keep,
+                reason,
+                everything=everything,
+                force=force,
+                dry_run=dry_run,
+                silent=follow,
+            )
             said = ""
         except KtError as error:
             if not follow:
@@ -212,7 +235,16 @@ def pull(
         raise typer.Exit(ACTION_NEEDED)
 
 
-def pull_once(name: str, keep: int, *, everything: bool, dry_run: bool, silent: bool) -> bool:
+def pull_once(
+    name: str,
+    keep: int,
+    reason: str,
+    *,
+    everything: bool,
+    force: bool,
+    dry_run: bool,
+    silent: bool,
+) -> bool:
     """One pull and what it prints; with `silent` nothing where nothing has changed."""
     from kt.deployments import sync
     from kt.deployments.events import describe
@@ -221,9 +253,10 @@ def pull_once(name: str, keep: int, *, everything: bool, dry_run: bool, silent: 
         done = sync.pull(
             options.workspace(),
             name,
-            options.stamp(""),
+            options.stamp(reason),
             keep=keep,
             everything=everything,
+            force=force,
             dry_run=dry_run,
             tell=output.step,
             watch=watch,
@@ -255,6 +288,8 @@ def pull_once(name: str, keep: int, *, everything: bool, dry_run: bool, silent: 
         text.append(f"the weights of {count(done.got)}, {size}, {would or 'are '}fetched")
     if done.moved:
         text.append(f"this branch {would or 'is '}moved to {done.commit[:7]}")
+    if done.joined:
+        text.append("what stood here is in git behind it; let the others have it: kt push")
     output.emit(result, [*told, "; ".join(text) or "nothing to pull: all of it is here"])
     return changed
 

@@ -1,7 +1,9 @@
 """Reading back: the state now or at a time, the history, and whether everything is as kt wrote it."""
 
+import json
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -177,9 +179,21 @@ def contradicted(workspace: Workspace) -> list[Finding]:
     ]
 
 
+def let_go(workspace: Workspace, before: Journal, after: Journal) -> None:
+    """Write down that `after` stands in place of `before`: a predictor that serves what is gone from
+    the history follows it, whatever its number. Under the lock."""
+    stands = {journal.digest(event) for event in after.events}
+    gone = [digest for event in before.events if (digest := journal.digest(event)) not in stands]
+    path = workspace.local / manifest.REPLACED
+    if gone:
+        files.write_whole(path, json.dumps(gone).encode() + b"\n")
+
+
 def forget(workspace: Workspace) -> None:
     """What speaks against the history on disk: a person has decided that it stands. Under the lock."""
-    read(workspace)  # it must be sound
+    book, _ = read(workspace)  # it must be sound
+    with suppress(KtError, OSError):  # of no use, or not there
+        let_go(workspace, journal.read(workspace.local / KEPT), book)
     for path in (workspace.local / KEPT, workspace.root / manifest.MANIFEST):
         with files.named("remove", path):
             path.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from kt.deployments.history import Experiment, Held, Serving, State
 from kt.errors import Corrupt
 
 MANIFEST = "deployments/active.json"
+REPLACED = "replaced.json"  # in .kt/: the digests of events that a person has let go
 SHA256 = r"^[0-9a-f]{64}$"
 
 

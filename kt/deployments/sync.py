@@ -6,8 +6,9 @@ can have what it names.
            manifest names; then write records, history and manifest as any change is written; then
            move the branch
 
-Only a fast-forward is followed. Two machines that have both deployed are shown to a person: kt never
-merges histories. What comes from a remote is believed when it holds together: their history is a chain
+Only a fast-forward is followed. Two machines that have both deployed, or a history that was rewritten,
+are shown to a person: kt never merges histories. With --force theirs stands, in a commit that says who
+decided so and why, and that has both behind it. What comes from a remote is believed when it holds together: their history is a chain
 that goes on where ours ends, their manifest is what it says, versions that are here have not changed,
 and nothing in kt's folders is a link or has a name that kt would not give.
 """
@@ -15,7 +16,7 @@ and nothing in kt's folders is a link or has a name that kt would not give.
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from kt.deployments.history import State
 from kt.deployments.manifest import MANIFEST
 from kt.deployments.need import Key, Stored
 from kt.deployments.plan import Stamp
-from kt.errors import Corrupt, Refused, Unavailable
+from kt.errors import Corrupt, KtError, Refused, Unavailable
 from kt.git import Entry, Upstream
 from kt.journal import Journal
 from kt.registry import absence, record, remote
@@ -39,6 +40,7 @@ from kt.workspace import ROOMS, Workspace
 
 SERVED = ("active", "experiment", "served")  # the reasons that a predictor cannot do without
 PUSHING = "pushing"  # in .kt/
+ASIDE = "replaced"  # in .kt/: weights of versions that a forced pull made into others
 LARGEST = 100 << 20  # bytes of a file of kt's that comes from a remote
 Tell = Callable[[str, str], None]  # a step and what came of it
 Watch = Callable[[str, int], remote.Moved]  # what moves and its bytes -> told of each part
@@ -80,17 +82,24 @@ class Pulled:
     moved: bool
     notes: Sequence[str] = field(default_factory=tuple)
     problem: str = ""  # why git does not follow yet
+    joined: bool = False  # by a commit of its own, which the remote lacks
 
 
 @dataclass(frozen=True)
 class Theirs:
-    """A fetched commit, checked. fresh: the records that are not here; files: what kt writes, in order."""
+    """A fetched commit, checked. fresh: the records that are not here; files: what kt writes, in order.
 
+    tip: of their branch. commit: what the one here moves to, which is the tip unless forced.
+    other: versions that are something else here, and are replaced.
+    """
+
+    tip: str
     commit: str
     book: Journal
     state: State
     known: Mapping[Key, record.VersionRecord]
     fresh: Mapping[Key, bytes]
+    other: Collection[Key]
     files: Sequence[Write]
 
 
@@ -183,6 +192,7 @@ def pull(
     *,
     keep: int,
     everything: bool,
+    force: bool = False,
     dry_run: bool,
     tell: Tell,
     watch: Watch,
@@ -191,12 +201,13 @@ def pull(
 
     keep: as in `need.py`. everything: the weights of all versions. Raises Refused where both sides
     have deployed, Corrupt where theirs does not hold together; nothing is changed then.
+    force: their history stands also where it does not go on from the one here.
     """
     store = remote.open_store(workspace)
     change.refuse_if_busy(workspace)
     refuse_taken_back(workspace)
     book, state = audit.read(workspace)
-    source, theirs = look(workspace, name, book)
+    source, theirs = look(workspace, name, book, stamp if force else None)
     known = {one.key: record.read(workspace, *one.key) for one in gc.stored(workspace)}
     if theirs is not None:
         known, state = {**known, **theirs.known}, theirs.state
@@ -205,8 +216,8 @@ def pull(
     )
     if everything:
         reasons = {**dict.fromkeys(known, "asked for"), **reasons}
-    wanted, absent = choose(workspace, store, known, reasons)
-    events = theirs.book.events[book.seq :] if theirs else []
+    wanted, absent = choose(workspace, store, known, reasons, theirs.other if theirs else ())
+    events = theirs.book.events[shared(book, theirs.book) :] if theirs else []
     here = theirs.commit if theirs else git.head(workspace.root) if source else ""
     if dry_run:
         return Pulled(wanted, absent, events, here, theirs is not None)
@@ -219,15 +230,24 @@ def pull(
         with change.locked(workspace, "pull") as lock:
             if recover(lock)[0].events != book.events:
                 raise Refused("another command has deployed meanwhile", do="run this again")
-            done = take(lock, folder, wanted, theirs, stamp)
+            done = take(lock, folder, wanted, theirs, book, stamp)
             for key in unexplained(workspace, reasons):
                 absence.mark(workspace, *key, Absence("not pulled", stamp.at, stamp.by))
             remember(workspace)
         for path in folder.iterdir():  # also what an earlier pull had fetched and not removed
             files.discard(path)
     if source and theirs and not done.problem:
-        git.track(workspace.root, source, theirs.commit)
-    return Pulled(wanted, absent, events, here, theirs is not None, tuple(lock.notes), done.problem)
+        git.track(workspace.root, source, theirs.tip)
+    return Pulled(
+        wanted,
+        absent,
+        events,
+        here,
+        theirs is not None,
+        tuple(lock.notes),
+        done.problem,
+        joined=theirs is not None and theirs.commit != theirs.tip,
+    )
 
 
 def fetch_one(workspace: Workspace, key: Key, *, watch: Watch) -> Weights | None:
@@ -248,8 +268,13 @@ def fetch_one(workspace: Workspace, key: Key, *, watch: Watch) -> Weights | None
     return one
 
 
-def look(workspace: Workspace, name: str, book: Journal) -> tuple[Upstream | None, Theirs | None]:
-    """The remote's branch, and what is new there: None where it has nothing that is not here."""
+def look(
+    workspace: Workspace, name: str, book: Journal, forced: Stamp | None
+) -> tuple[Upstream | None, Theirs | None]:
+    """The remote's branch, and what is new there: None where it has nothing that is not here.
+
+    forced: by whom and why theirs stands in place of what is here.
+    """
     if workspace.settings.git == "off":
         return None, None
     source = git.upstream(workspace.root, name or workspace.settings.remote.git)
@@ -259,12 +284,14 @@ def look(workspace: Workspace, name: str, book: Journal) -> tuple[Upstream | Non
     git.fetch(workspace.root, source, there)
     if git.descends(workspace.root, here, there):
         return source, None
-    if not git.descends(workspace.root, there, here):
+    if forced is None and not git.descends(workspace.root, there, here):
         raise parted(workspace, source, there, book)
-    return source, read_theirs(workspace, there, book)
+    return source, read_theirs(workspace, there, book, forced)
 
 
-def read_theirs(workspace: Workspace, commit: str, book: Journal) -> Theirs:
+def read_theirs(
+    workspace: Workspace, commit: str, book: Journal, forced: Stamp | None = None
+) -> Theirs:
     """A fetched commit as data, checked against itself and against what is here."""
     root = workspace.root
     found = git.tree(root, commit, *ROOMS, "kt.toml", ".kt")
@@ -275,11 +302,12 @@ def read_theirs(workspace: Workspace, commit: str, book: Journal) -> Theirs:
     if "kt.toml" in data:
         config.parse(data.pop("kt.toml"), Path(f"{commit[:7]}:kt.toml"))
     theirs = read_book(data.get(HISTORY, b""), commit)
-    if theirs.events[: book.seq] != book.events:
+    goes_on = theirs.events[: book.seq] == book.events
+    if not goes_on and (forced is None or not theirs.events):
         raise Refused(
             f"their history does not go on where ours ends (event {book.seq})",
             where=f"{commit[:7]}:{HISTORY}",
-            do="somebody rewrote it; see both: git log -p -- deployments",
+            do=f"somebody rewrote it; see both: git log -p -- deployments; {FORCE}",
         )
     state = audit.fold(theirs)
     due = manifest.manifest(state)
@@ -289,19 +317,64 @@ def read_theirs(workspace: Workspace, commit: str, book: Journal) -> Theirs:
     for path in [name for name in names if name.endswith(f"/{record.RECORD}")]:
         held = record.parse(data[path], Path(path))
         known[held.model, held.version] = held
-    fresh = new_records(workspace, known, data)
+    fresh, other, gone = compare(workspace, known, data)
+    if forced is None:
+        refuse_changed(other, gone)
     check_served(state, known, commit)
+    adopted = {record_of(key) for key in known if key not in other}
     writes = [
         Write(path, text)
         for path, text in sorted(
             data.items(), key=lambda item: (item[0] in (HISTORY, MANIFEST), item[0] == MANIFEST)
         )
-        if not path.startswith(f"{record.FOLDER}/") and text != on_disk(root / path)
+        if path not in adopted and text != on_disk(root / path)
     ]
-    return Theirs(commit, theirs, state, known, fresh, writes)
+    to = commit
+    if forced is not None and not (goes_on and git.descends(root, commit, git.head(root))):
+        to = join(workspace, commit, book, theirs, gone, forced)
+    return Theirs(commit, to, theirs, state, known, fresh, other, writes)
+
+
+def join(
+    workspace: Workspace,
+    there: str,
+    book: Journal,
+    theirs: Journal,
+    gone: Sequence[Key],
+    forced: Stamp,
+) -> str:
+    """A commit that says that their history stands in place of the one here, and has both behind it.
+
+    Versions that they lack stay. Raises Refused where commits here hold more than kt's own files.
+    """
+    root = workspace.root
+    here = git.head(root)
+    top = git.top_of(root)
+    assert top is not None
+    rooms = tuple(f"{(root / room).relative_to(top)}/" for room in ROOMS)
+    if lost := sorted(
+        name for name in git.only_here(root, here, there) if not name.startswith(rooms)
+    ):
+        raise Refused(
+            f"commits here have changed what is not kt's: {', '.join(lost[:5])}",
+            do="bring them together first: git pull --rebase, then run this again",
+        )
+    common = shared(book, theirs)
+    said = (
+        f"pull --force {there[:7]}: event {theirs.seq} in place of {book.seq}, from {common + 1} on\n\n"
+        f"by: {forced.by}\nreason: {forced.reason}\nlet go: {told(book, common) or 'nothing'}\n"
+    )
+    return git.joined(root, there, here, [record_of(key) for key in gone], said)
+
+
+def shared(ours: Journal, theirs: Journal) -> int:
+    """How many events two histories begin with in common."""
+    both = zip(ours.events, theirs.events, strict=False)
+    return next((n for n, (a, b) in enumerate(both) if a != b), min(ours.seq, theirs.seq))
 
 
 ASK = "ask whoever pushed it; nothing was changed here"
+FORCE = "if theirs is to stand: kt pull --force --reason TEXT"
 
 
 def refuse_entry(path: str, entry: Entry) -> None:
@@ -341,29 +414,32 @@ def on_disk(path: Path) -> bytes | None:
         return None
 
 
-def new_records(
+def record_of(key: Key) -> str:
+    return "/".join((record.FOLDER, *key, record.RECORD))
+
+
+def compare(
     workspace: Workspace, known: Mapping[Key, record.VersionRecord], data: Mapping[str, bytes]
-) -> dict[Key, bytes]:
-    """The records that are not here. Raises Refused where one that is here differs or is gone there."""
-    fresh = {}
-    for key in known:
-        path = "/".join((record.FOLDER, *key, record.RECORD))
-        mine = on_disk(workspace.root / path)
-        if mine is None:
-            fresh[key] = data[path]
-        elif mine != data[path]:
-            raise Refused(
-                f"{'@'.join(key)} is another version there, and versions never change", do=ASK
-            )
-    gone = [one.key for one in gc.stored(workspace) if one.key not in known]
-    committed = [
-        key
-        for key in gone
-        if git.committed(workspace.root, "/".join((record.FOLDER, *key, record.RECORD)))
+) -> tuple[dict[Key, bytes], list[Key], list[Key]]:
+    """Their versions and those here: the records that are not here, the versions that are something
+    else here, and those committed here that they lack."""
+    mine = {key: on_disk(workspace.root / record_of(key)) for key in known}
+    fresh = {key: data[record_of(key)] for key, held in mine.items() if held is None}
+    other = [key for key, held in mine.items() if held not in (None, data[record_of(key)])]
+    gone = [
+        one.key
+        for one in gc.stored(workspace)
+        if one.key not in known and git.committed(workspace.root, record_of(one.key))
     ]
-    if committed:
-        raise Refused(f"their commit lacks {'@'.join(committed[0])}, and versions never go", do=ASK)
-    return fresh
+    return fresh, other, gone
+
+
+def refuse_changed(other: Sequence[Key], gone: Sequence[Key]) -> None:
+    if other:
+        what = f"{'@'.join(other[0])} is another version there, and versions never change"
+        raise Refused(what, do=f"{ASK}; {FORCE}")
+    if gone:
+        raise Refused(f"their commit lacks {'@'.join(gone[0])}, and versions never go", do=ASK)
 
 
 def check_served(state: State, known: Mapping[Key, record.VersionRecord], commit: str) -> None:
@@ -384,13 +460,14 @@ def choose(
     store: Store,
     known: Mapping[Key, record.VersionRecord],
     reasons: Mapping[Key, str],
+    other: Collection[Key],
 ) -> tuple[list[Weights], list[Key]]:
     """The weights to fetch, what is served first; and those that the store lacks. Raises Unavailable
-    where it lacks what is served."""
+    where it lacks what is served. other: versions whose weights here are not theirs."""
     lack = [
         Weights(key, known[key].sha256, known[key].size)
         for key in sorted(reasons, key=lambda key: reasons[key] not in SERVED)
-        if key in known and not record.weights(workspace.root, *key).exists()
+        if key in known and (key in other or not record.weights(workspace.root, *key).exists())
     ]
     if not lack:
         return [], []
@@ -412,7 +489,12 @@ def lacking(one: Weights) -> Unavailable:
 
 
 def take(
-    lock: Lock, folder: Path, wanted: Sequence[Weights], theirs: Theirs | None, stamp: Stamp
+    lock: Lock,
+    folder: Path,
+    wanted: Sequence[Weights],
+    theirs: Theirs | None,
+    book: Journal,
+    stamp: Stamp,
 ) -> git.Committed:
     """Write what came: versions, then history and manifest, then the branch."""
     if theirs is None:
@@ -432,9 +514,30 @@ def take(
             for key, text in theirs.fresh.items()
         ]
         said = f"pull {theirs.commit[:7]}: event {theirs.book.seq}"
-        done = change.apply(Change(said, [*adopted, *theirs.files], theirs.commit), lock)
+
+        def after() -> None:
+            remember(workspace)
+            with suppress(KtError):  # a full disk: predictors stay with what they serve, and say so
+                audit.let_go(workspace, book, theirs.book)
+
+        for key in theirs.other:
+            set_aside(workspace, key)
+        done = change.apply(Change(said, [*adopted, *theirs.files], theirs.commit), lock, after)
+    for key in theirs.other:
+        files.discard(record.weights(workspace.root, *key))
+        absence.mark(workspace, *key, Absence("not pulled", stamp.at, stamp.by))
     put_in_place(lock, folder, [one for one in wanted if one.key not in theirs.fresh])
     return done
+
+
+def set_aside(workspace: Workspace, key: Key) -> None:
+    """The weights of a version that becomes another one stay on this machine, under their digest."""
+    path = record.weights(workspace.root, *key)
+    kept = workspace.local / ASIDE / record.read(workspace, *key).sha256
+    if path.exists() and not kept.exists():
+        with files.named("write", kept):
+            kept.parent.mkdir(exist_ok=True)
+        link(path, kept)
 
 
 def adopt_version(
@@ -507,10 +610,7 @@ def parted(workspace: Workspace, source: Upstream, there: str, book: Journal) ->
     git.track(workspace.root, source, there)  # the way out names it
     text = git.ask(workspace.root, "show", f"{there}:./{HISTORY}")
     theirs = read_book(text, there)
-    common = next(
-        (n for n, (a, b) in enumerate(zip(book.events, theirs.events, strict=False)) if a != b),
-        min(book.seq, theirs.seq),
-    )
+    common = shared(book, theirs)
     ours, other = told(book, common), told(theirs, common)
     if not ours or not other:
         return Refused(
@@ -519,7 +619,7 @@ def parted(workspace: Workspace, source: Upstream, there: str, book: Journal) ->
         )
     return Refused(
         f"two machines have deployed since event {common}. Here: {ours}. On {source}: {other}",
-        do=f"decide which stands; for theirs: git reset --hard {source}, kt verify --accept, kt pull, and deploy yours again",
+        do=f"decide which stands; {FORCE}, and deploy yours again",
     )
 
 

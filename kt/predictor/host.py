@@ -12,6 +12,7 @@ Whatever is not followed is reported: in `state`, in the log once, and on the ca
 """
 
 import atexit
+import json
 import logging
 import os
 import socket
@@ -19,7 +20,7 @@ import stat
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -31,7 +32,7 @@ import numpy as np
 from kt import clock, files
 from kt.config import Settings, check_name
 from kt.deployments import manifest as manifests
-from kt.deployments.manifest import MANIFEST, Manifest, Route, Trial, Version
+from kt.deployments.manifest import MANIFEST, REPLACED, Manifest, Route, Trial, Version
 from kt.errors import Corrupt, Invalid, KtError
 from kt.models import family
 from kt.predictor import engine as engines
@@ -125,7 +126,7 @@ class Host:
         """Load what there is to serve: what was served last, or what has been deployed since."""
         self.state = State("ok", "", now())
         live, found = self._live(), peek(self.root / MANIFEST)
-        if live is not None and (found is None or refusal(live, found)):
+        if live is not None and (found is None or refusal(live, found, self._replaced())):
             self._try(live)  # what was served stands; look() says why
         self.look()
         if live is not None and self.current is NOTHING:
@@ -158,14 +159,16 @@ class Host:
 
     def look(self) -> None:
         """Follow active.json where it has changed, or where it could not be followed before."""
-        seen = identity(self.root / MANIFEST), identity(self.root / LOCAL / quarantine.FILE)
+        local = self.root / LOCAL
+        watched = self.root / MANIFEST, local / quarantine.FILE, local / REPLACED
+        seen = tuple(map(identity, watched))
         at, wait = self._retry
         if seen == self._seen and not (wait and time.monotonic() >= at):
             return
         self._seen, self._retry = seen, (0.0, 0.0)
         try:
             found = read(self.root / MANIFEST)
-            reason = refusal(self.current.follows, found)
+            reason = refusal(self.current.follows, found, self._replaced())
         except FileNotFoundError:
             reason = f"{MANIFEST} is missing" if self.current is not NOTHING else ""
             found = self.current.follows
@@ -307,6 +310,14 @@ class Host:
             shadows=[one.card() for one in self.reports],
         )
 
+    def _replaced(self) -> Collection[str]:
+        """The events that a person has let go."""
+        try:
+            found = json.loads(files.read(self.root / LOCAL / REPLACED))
+        except (FileNotFoundError, KtError, ValueError):
+            return ()
+        return found if isinstance(found, list) else ()
+
     def _live(self) -> Manifest | None:
         """The manifest that was served last on this machine."""
         return peek(self.root / LOCAL / LIVE)
@@ -363,9 +374,14 @@ def peek(path: Path) -> Manifest | None:
         return None
 
 
-def refusal(served: Manifest, found: Manifest | None) -> str:
-    """Why a predictor that serves `served` does not follow `found`; empty where it does, or where there is none."""
+def refusal(served: Manifest, found: Manifest | None, replaced: Collection[str] = ()) -> str:
+    """Why a predictor that serves `served` does not follow `found`; empty where it does, or where there is none.
+
+    replaced: the digests of events that a person has let go for another history.
+    """
     if found is None or found == served or not served.seq or found.seq > served.seq:
+        return ""
+    if served.head in replaced and found.head not in replaced:
         return ""
     if found.seq < served.seq:
         return (

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import forge
@@ -13,7 +14,7 @@ from conftest import Kt, git
 from machines import Two, clean, head, named, register
 
 from kt import files, journal
-from kt.deployments import audit, manifest, sync
+from kt.deployments import audit, events, manifest, sync
 from kt.registry import absence, record
 from kt.workspace import Workspace
 
@@ -126,11 +127,18 @@ def test_the_way_out_of_a_fork_works_as_the_refusal_says(two: Two, kt: Kt) -> No
     forge.give(two.theirs, named(two.theirs, "v3"))
     kt("push", at=two.ours)
     hint = kt("pull", "--json", at=two.theirs).error["hint"]
-    branch = f"origin/{git(two.ours.root, 'branch', '--show-current')}"
-    assert f"git reset --hard {branch}, kt verify --accept, kt pull" in hint
-    git(two.theirs.root, "reset", "--quiet", "--hard", branch)
-    assert kt("verify", "--accept", at=two.theirs).code == 0
-    assert kt("pull", at=two.theirs).code == 0
+    assert "kt pull --force --reason TEXT, and deploy yours again" in hint
+    alone = head(two.theirs)
+    ran = kt("pull", "--force", "--reason", "ours was a test", at=two.theirs)
+    assert "what stood here is in git behind it; let the others have it: kt push" in ran.out
+    assert journal.read(two.theirs.root / events.HISTORY).events == (
+        journal.read(two.ours.root / events.HISTORY).events
+    )
+    assert git(two.theirs.root, "show", "--no-patch", "--format=%P") == f"{head(two.ours)} {alone}"
+    said = git(two.theirs.root, "show", "--no-patch", "--format=%B")
+    assert "event 2 in place of 2, from 2 on" in said
+    assert "by: ana\nreason: ours was a test\nlet go: 2 m: deploy v3" in said
+    assert clean(two.theirs, kt)
     forge.give(two.theirs, named(two.theirs, "v3"))
     assert kt("push", at=two.theirs).code == 0
     assert kt("pull", at=two.ours).code == 0
@@ -336,6 +344,106 @@ def test_a_history_that_was_rewritten_is_not_taken_over(two: Two, kt: Kt) -> Non
     error = kt("pull", "--json", at=two.theirs).error
     assert error["code"] == 3
     assert "does not go on where ours ends" in error["message"]
+    assert "kt pull --force" in error["hint"]
+    assert kt("pull", "--force", at=two.theirs).code == 2  # without a reason
+    assert kt("pull", "--force", "--reason", "eve is right", at=two.theirs).code == 0
+    assert audit.read(two.theirs)[0].events[0]["by"] == "eve"
+    assert clean(two.theirs, kt)
+
+
+def test_a_forced_pull_keeps_what_only_this_machine_has(two: Two, kt: Kt) -> None:
+    """Both have made a v4 of their own, and one of them a v5: theirs is v4 from now on, v5 stays."""
+    forge.give(two.ours, register(two.ours, "v4"))
+    kt("push", at=two.ours)
+    mine = forge.version(two.theirs, "m", "v4", failed=True)
+    path = record.weights(two.theirs.root, "m", "v4")
+    path.write_bytes(path.read_bytes() + b"0123")
+    known = record.read(two.theirs, "m", "v4").model_copy(
+        update={"sha256": files.digest(path), "size": path.stat().st_size}
+    )
+    (path.parent / record.RECORD).write_bytes(record.dump(known))
+    git(two.theirs.root, "add", "registry")
+    git(two.theirs.root, "commit", "--quiet", "-m", "v4")
+    forge.give(two.theirs, register(two.theirs, "v5"))
+    assert kt("pull", at=two.theirs).code == 3
+    assert kt("pull", "--force", "--reason", "r", "--dry-run", at=two.theirs).code == 0
+    assert files.digest(path) == known.sha256 != mine.sha256
+    assert kt("pull", "--force", "--reason", "r", at=two.theirs).code == 0
+    assert files.digest(path) == record.read(two.ours, "m", "v4").sha256
+    assert (two.theirs.local / sync.ASIDE / known.sha256).exists()
+    assert absence.where(two.theirs, "m", "v5") == "here"
+    assert clean(two.theirs, kt)
+    assert kt("push", at=two.theirs).code == 0
+    assert kt("pull", at=two.ours).code == 0
+    assert record.read(two.ours, "m", "v5").sha256
+    assert clean(two.ours, kt)
+
+
+def test_a_forced_pull_drops_no_work_of_a_person(two: Two, kt: Kt) -> None:
+    forge.give(two.ours, named(two.ours, "v2"))
+    kt("push", at=two.ours)
+    forge.give(two.theirs, named(two.theirs, "v3"))
+    (two.theirs.root / "family.py").write_text("mine\n")
+    git(two.theirs.root, "add", "family.py")
+    git(two.theirs.root, "commit", "--quiet", "-m", "a family")
+    before = head(two.theirs)
+    error = kt("pull", "--force", "--reason", "r", "--json", at=two.theirs).error
+    assert error["code"] == 3
+    assert "commits here have changed what is not kt's: family.py" in error["message"]
+    assert head(two.theirs) == before
+    assert clean(two.theirs, kt)
+
+
+def test_a_remote_that_began_anew_can_be_taken_over(two: Two, kt: Kt) -> None:
+    """Its branch has no commit in common with the one here."""
+    branch = git(two.ours.root, "branch", "--show-current")
+    git(two.ours.root, "checkout", "--quiet", "--orphan", "anew")
+    (two.ours.root / events.HISTORY).unlink()
+    (two.ours.root / manifest.MANIFEST).unlink()
+    shutil.rmtree(two.ours.local)
+    git(two.ours.root, "add", "--all")
+    git(two.ours.root, "commit", "--quiet", "-m", "anew")
+    forge.give(two.ours, named(two.ours, "v3"))
+    git(two.ours.root, "push", "--quiet", "--force", "origin", f"HEAD:{branch}")
+    assert kt("pull", "--json", at=two.theirs).error["code"] == 3
+    assert kt("pull", "--force", "--reason", "moved", at=two.theirs).code == 0
+    active = audit.read(two.theirs)[1].serving("m").active
+    assert active
+    assert active.version == "v3"
+    assert clean(two.theirs, kt)
+
+
+def test_what_arrived_whole_is_not_moved_again(two: Two, kt: Kt) -> None:
+    """A push and a pull of three versions that stop after the first go on with the second."""
+    moved: list[str] = []
+    bytes_moved: list[int] = []
+
+    def stop_once(_step: str, text: str) -> None:
+        moved.append(text.partition(" ")[0])
+        if len(moved) == 1:
+            raise KeyboardInterrupt
+
+    def go(verb: Callable[..., object], place: Workspace, *more: object, **options: object) -> None:
+        def once() -> None:
+            told = {"tell": stop_once, "watch": lambda *_: bytes_moved.append}
+            verb(place, "", *more, dry_run=False, **told, **options)
+
+        moved.clear()
+        bytes_moved.clear()
+        with pytest.raises(KeyboardInterrupt):
+            once()
+        once()
+
+    for name in ("v4", "v5", "v6"):
+        register(two.ours, name)
+    size = record.read(two.ours, "m", "v4").size
+    go(sync.push, two.ours)
+    assert sorted(moved[:3]) == ["m@v4", "m@v5", "m@v6"]
+    assert sum(bytes_moved) == 3 * size
+    go(sync.pull, two.theirs, forge.STAMP, keep=3, everything=True)
+    assert sorted(set(moved)) == ["m@v4", "m@v5", "m@v6"]
+    assert sum(bytes_moved) == 3 * size
+    assert clean(two.theirs, kt)
 
 
 def test_no_hook_filter_or_monitor_runs(two: Two, kt: Kt, tmp_path: Path) -> None:

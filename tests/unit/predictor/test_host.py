@@ -246,3 +246,19 @@ def test_a_full_disk_does_not_stop_serving(
     made.deploy(6, toy=made.route("v2"))
     host.look()
     assert active(host) == "v2"
+
+
+def test_a_history_that_a_person_let_stand_is_followed_though_its_number_is_lower(
+    made: Made, host: Host
+) -> None:
+    made.deploy(9, "b", toy=made.route("v2"))
+    host.look()
+    made.deploy(7, "c", toy=made.route("v3"))
+    host.look()
+    assert active(host) == "v2"
+    (made.root / ".kt" / manifest.REPLACED).write_text(json.dumps(["b" * 64]))
+    host.look()
+    assert (active(host), host.state.status) == ("v3", "ok")
+    made.deploy(5, toy=made.route("v1"))  # and no other
+    host.look()
+    assert active(host) == "v3"
