@@ -288,9 +288,15 @@ def pull_once(
         text.append(f"the weights of {count(done.got)}, {size}, {would or 'are '}fetched")
     if done.moved:
         text.append(f"this branch {would or 'is '}moved to {done.commit[:7]}")
-    if done.joined:
-        text.append("what stood here is in git behind it; let the others have it: kt push")
-    output.emit(result, [*told, "; ".join(text) or "nothing to pull: all of it is here"])
+    joined = "What stood here is in git behind it.  Let the others have it: kt push"
+    output.emit(
+        result,
+        [
+            *told,
+            "; ".join(text) or "nothing to pull: all of it is here",
+            *([joined] if done.joined else []),
+        ],
+    )
     return changed
 
 

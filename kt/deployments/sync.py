@@ -8,9 +8,10 @@ can have what it names.
 
 Only a fast-forward is followed. Two machines that have both deployed, or a history that was rewritten,
 are shown to a person: kt never merges histories. With --force theirs stands, in a commit that says who
-decided so and why, and that has both behind it. What comes from a remote is believed when it holds together: their history is a chain
-that goes on where ours ends, their manifest is what it says, versions that are here have not changed,
-and nothing in kt's folders is a link or has a name that kt would not give.
+decided so and why, and that has both behind it. What comes from a remote is believed when it holds
+together: their history is a chain that goes on where ours ends, their manifest is what it says,
+versions that are here have not changed, and nothing in kt's folders is a link or has a name that kt
+would not give.
 """
 
 import os

@@ -130,7 +130,7 @@ def test_the_way_out_of_a_fork_works_as_the_refusal_says(two: Two, kt: Kt) -> No
     assert "kt pull --force --reason TEXT, and deploy yours again" in hint
     alone = head(two.theirs)
     ran = kt("pull", "--force", "--reason", "ours was a test", at=two.theirs)
-    assert "what stood here is in git behind it; let the others have it: kt push" in ran.out
+    assert "What stood here is in git behind it.  Let the others have it: kt push" in ran.out
     assert journal.read(two.theirs.root / events.HISTORY).events == (
         journal.read(two.ours.root / events.HISTORY).events
     )
