@@ -26,7 +26,7 @@ from kt.models import sakt
 from kt.registry.record import Spec, weights
 
 HERE = Path(__file__).parent
-BARS = {"req/s": 0.85, "CPU µs/req": 1 / 0.85, "MB": 1.05, "cold s": 1.3}
+BARS = {"req/s": 0.85, "CPU µs/req": 1 / 0.85, "RSS MB": 1.05, "cold s": 1.3}
 
 
 def workspace(root: Path) -> Path:
@@ -102,7 +102,8 @@ def main() -> None:
                             "CPU µs/req": 1e6 * used / len(measured.latencies),
                             "p50 ms": measured.percentile(50),
                             "p99 ms": measured.percentile(99),
-                            "MB": memory(pid),
+                            "RSS MB": memory(pid, "Rss:"),
+                            "PSS MB": memory(pid, "Pss:"),
                             "cold s": cold,
                         }
                     )

@@ -119,7 +119,7 @@ class Model(nn.Module):
         h = F.scaled_dot_product_attention(self._heads(self.query(e)), keys, values, bias, dropout)
         h = self.mix(h.transpose(1, 2).flatten(2))  # (B, M, D)
         h = self.norm_attention(e + F.dropout(h, dropout, self.training))
-        f = self.narrow(F.dropout(F.relu(self.widen(h)), dropout, self.training))
+        f = self.narrow(F.dropout(F.relu(self.widen(h), inplace=True), dropout, self.training))
         h = self.norm_ffn(h + F.dropout(f, dropout, self.training))
         return F.pad(self.head(h), (1, 0))
 

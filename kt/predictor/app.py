@@ -18,7 +18,8 @@ import falcon
 from kt import http
 from kt.errors import Unavailable
 from kt.predictor import docs, faults, inference, invocations, predict
-from kt.predictor.guard import Guard, is_loopback
+from kt.predictor.address import is_loopback
+from kt.predictor.guard import Guard
 from kt.predictor.host import Host
 from kt.predictor.keys import Ring
 from kt.predictor.later import respond

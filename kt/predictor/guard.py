@@ -3,7 +3,6 @@
 A middleware of the predictor's Falcon app, so that it holds under any server.
 """
 
-import ipaddress
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -76,14 +75,6 @@ class Guard:
         if role not in key.roles:
             raise falcon.HTTPForbidden(title="Forbidden", description=f"this key may not {role}")
         return key.id
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def role_of(request: falcon.Request) -> str:

@@ -199,10 +199,11 @@ class Host:
         except Exception as error:  # noqa: BLE001  # a family is foreign code: whatever it raises, the old version serves
             self._report(f"seq {found.seq} cannot be served: {str(error) or type(error).__name__}")
             return False
+        if self._follows:
+            self._remember(found)  # first: whoever was answered by it is so after a restart too
         self.current = after
         log.info("serving seq %d: %s", found.seq, describe(what))
         if self._follows:
-            self._remember(found)
             self._keep(what, before)
             self._post()
         return True

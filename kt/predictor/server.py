@@ -1,48 +1,35 @@
-"""kt serve: Granian with several workers, each of which answers by the plain WSGI callable of app.py.
+"""kt serve: Granian with several workers; what a worker does with a request: front.py.
 
-A request is read in Granian's event loop (its RSGI interface) and only then answered, in a thread:
-a client that sends its body slowly occupies nobody. What has no body (health, ready) is answered in
-the loop, also while every thread is held up by a model.
-
-Workers are forked from a process that has imported torch and nothing else: they share its memory,
-and one that was killed is back in a tenth of a second. They also share one listening socket, so that
+Workers are forked from a process that has imported torch and little else: they share its memory,
+and one that was killed is back in a fraction of a second. What a worker alone uses is imported in it,
+since every page of it would soon be its own copy. They also share one listening socket, so that
 connections wait for a worker that is being replaced rather than being refused. What a worker ran when
 it died is written down: quarantine.py.
 """
 
-import asyncio
 import functools
 import gc
-import io
 import logging
 import multiprocessing
-import os
 import resource
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
-import orjson
-from granian._granian import ListenerSpec, RSGIProtocolClosed
+from granian._granian import ListenerSpec
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
-from kt import clock, http
+from kt import clock
 from kt.config import Predictor
 from kt.errors import KtError, Refused, Unavailable
-from kt.predictor import engine, faults, keys, quarantine
-from kt.predictor.app import make_host, routes
-from kt.predictor.guard import is_loopback
-from kt.predictor.lanes import BATCH, Lanes
-from kt.predictor.later import LATER
-from kt.predictor.predict import Asked, answers
+from kt.predictor import engine, keys, quarantine
+from kt.predictor.address import bracketed, is_loopback
 from kt.workspace import Workspace
 
 log = logging.getLogger("kt")
@@ -51,21 +38,9 @@ HEADERS = 10.0  # seconds until the headers of a request must have come
 LARGEST_HEADERS = 64_000  # bytes
 CONNECTIONS = 4_000  # that a worker holds; the next wait to be accepted
 UNREAD = 20  # seconds until a client that does not read its answer is cut off
-LONGEST_PATH = 100  # characters that a refusal looks at
-SMALL = 64_000  # bytes of a body that is read whatever the others are
-BODIES = 100_000_000  # bytes of larger bodies that a worker holds at once
-TOGETHER = 2.0  # seconds after which those of a batch are asked again, each alone
-HUNG = 30.0  # seconds after which a call is hopeless, and its worker replaced once nobody waits
-WATCH = 0.1  # seconds between looks at the lanes
 GRACE = 30  # seconds that a worker has to finish what it began
-GC = (50_000, 20, 100)  # a request makes hundreds of objects and no cycles
 BACKOFF = (0.05, 1.0)  # seconds before a worker that died young is replaced: at first, at most
 YOUNG = 5.0  # seconds
-
-
-JSON = [("content-type", "application/json")]
-Done = asyncio.Future[http.Answer]
-Waiting = tuple[dict[str, Any], Done]  # a request's environment, and who waits for its answer
 
 
 def serve(workspace: Workspace, settings: Predictor, said: Callable[[str, int], None]) -> None:
@@ -107,6 +82,8 @@ def serve(workspace: Workspace, settings: Predictor, said: Callable[[str, int], 
     server.watch_over(workspace.local, settings.workers)
 
     def front(calls: quarantine.Calls) -> Any:
+        from kt.predictor.front import Front
+
         return Front(workspace.root, settings, address, calls)
 
     server.serve(target_loader=front, wrap_loader=False)
@@ -146,10 +123,6 @@ def check_exposure(workspace: Workspace, settings: Predictor, insecure: bool) ->
             f"{settings.host} can be reached from other machines, and there are no keys",
             do="make one: kt key new, or let everybody in: kt serve --insecure",
         )
-
-
-def bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 class Group(MPServer):
@@ -201,206 +174,3 @@ class Group(MPServer):
         except KtError as error:
             log.error("kt: %s", error)
         self.starved = starved
-
-
-class Front:
-    """A worker: Granian's RSGI interface in front of the WSGI callable."""
-
-    def __init__(
-        self, root: Path, settings: Predictor, address: str, calls: quarantine.Calls
-    ) -> None:
-        self.settings = settings
-        self.host = make_host(root, address)
-        self.host.calls = calls
-        # what the command line chose stands over kt.toml
-        self.host.settings = self.host.settings.model_copy(update={"predictor": settings})
-        self.lanes: Lanes[Waiting] = Lanes(self.answer_all, give_up)
-        self.host.answering.crowded = lambda: self.lanes.waiting > BATCH
-        self.host.start()
-        self.app: http.App = routes(self.host)
-        self.pending: dict[Done, float] = {}  # when each began, the earliest first
-        self.together: list[
-            tuple[float, list[Waiting]]
-        ] = []  # batches that run, the earliest first
-        self.held = 0  # bytes of large bodies
-        gc.freeze()
-        gc.set_threshold(*GC)
-
-    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.watch()
-
-    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.host.close()
-
-    def watch(self) -> None:
-        limit = self.settings.predict_timeout
-        late = time.monotonic() - limit
-        for done, began in list(self.pending.items()):
-            if began > late:
-                break
-            settle([done], [refuse(503, f"the model did not answer within {limit:g} s", "")])
-        if self.lanes.watch() > limit or (self.lanes.longest > HUNG and not self.pending):
-            log.error("kt: a model does not come back: this worker is replaced")
-            os._exit(70)
-        self.part()
-        self.loop.call_later(WATCH, self.watch)
-
-    def part(self) -> None:
-        """Ask those again, each alone, whose batch does not come back: one of them holds up the rest."""
-        late = time.monotonic() - TOGETHER
-        for began, waiting in list(self.together):
-            if began > late:
-                break
-            with suppress(ValueError):  # it has come back just now
-                self.together.remove((began, waiting))
-            for given, done in waiting:
-                if not done.done():
-                    self.lanes.put((again(given), done))
-
-    async def __rsgi__(self, scope: Any, proto: Any) -> None:
-        length = scope.headers.get("content-length")
-        chunked = "transfer-encoding" in scope.headers
-        if length in (None, "0") and not chunked:
-            status, headers, data = self.answer(environ(scope, b""))
-        elif self.lanes.busy:  # before anything is done for it: refusals must cost little
-            status, headers, data = busy(scope.path[:LONGEST_PATH])
-        else:
-            try:
-                status, headers, data = await self.read_and_answer(scope, proto, length)
-            except RSGIProtocolClosed:  # the client has gone in the middle of its body
-                return
-        proto.response_bytes(status, headers, data)
-
-    async def read_and_answer(self, scope: Any, proto: Any, length: str | None) -> http.Answer:
-        limit = self.settings.max_body
-        if length is not None and not (length.isdecimal() and int(length[:20]) <= limit):
-            return refuse(413, f"the body is larger than {limit} bytes", scope.path)
-        small = length is not None and int(length) <= SMALL
-        try:
-            async with asyncio.timeout(self.settings.body_timeout):
-                data = await (proto() if small else self.collect(proto, limit))
-        except TimeoutError:
-            late = f"the body did not arrive within {self.settings.body_timeout:g} s"
-            return refuse(408, late, scope.path)
-        except OverflowError:
-            return refuse(413, f"the body is larger than {limit} bytes", scope.path)
-        except MemoryError:
-            return busy(scope.path[:LONGEST_PATH])
-        return await self.in_lane(environ(scope, data))
-
-    async def collect(self, proto: Any, limit: int) -> bytes:
-        """A body in parts. Raises OverflowError where it is longer than `limit`, MemoryError where
-        this worker holds too many of them."""
-        parts: list[bytes] = []
-        size = 0
-        try:
-            async for part in proto:
-                parts.append(part)
-                size += len(part)
-                self.held += len(part)
-                if size > limit:
-                    raise OverflowError
-                if self.held > BODIES:
-                    raise MemoryError
-            return b"".join(parts)
-        finally:
-            self.held -= size
-
-    async def in_lane(self, given: dict[str, Any]) -> http.Answer:
-        done: Done = self.loop.create_future()
-        self.lanes.put((given, done))
-        self.pending[done] = time.monotonic()
-        try:
-            return await done
-        finally:
-            del self.pending[done]
-
-    def answer_all(self, waiting: list[Waiting]) -> None:
-        """Answer what waited together; in a lane."""
-        waiting = [(given, done) for given, done in waiting if not done.done()]
-        batch = (time.monotonic(), waiting)
-        if len(waiting) > 1:
-            self.together.append(batch)
-        found = self.answers([given for given, _ in waiting])
-        with suppress(ValueError):  # parted meanwhile, or alone
-            self.together.remove(batch)
-        self.loop.call_soon_threadsafe(settle, [done for _, done in waiting], found)
-
-    def answers(self, given: list[dict[str, Any]]) -> list[http.Answer]:
-        later: list[Asked] = []
-        places: list[int] = []
-        found: list[http.Answer] = []
-        for place, environ in enumerate(given):
-            environ[LATER] = later
-            found.append(self.answer(environ))
-            if len(later) > len(places):
-                places.append(place)
-        for place, said in zip(places, self.predictions(later), strict=True):
-            if isinstance(said, Exception):
-                path = given[place]["PATH_INFO"]
-                found[place] = as_answer(http.document(said, path), path)
-            else:
-                found[place] = 200, JSON, orjson.dumps(said)
-        return found
-
-    def predictions(self, asked: list[Asked]) -> Sequence[Any]:
-        try:
-            return answers(self.host, asked) if asked else []
-        except Exception as error:  # noqa: BLE001  # a lane must go on
-            return [error] * len(asked)
-
-    def answer(self, given: dict[str, Any]) -> http.Answer:
-        try:
-            return http.call(self.app, given)
-        except Exception as error:  # noqa: BLE001  # the callable answers its own; nothing may pass here
-            return as_answer(http.document(error, given["PATH_INFO"]), given["PATH_INFO"])
-
-
-def again(given: dict[str, Any]) -> dict[str, Any]:
-    """An environment whose body has not been read yet."""
-    return given | {"wsgi.input": io.BytesIO(given["wsgi.input"].getvalue())}
-
-
-def settle(waiting: list[Done], found: list[http.Answer]) -> None:
-    for done, answer in zip(waiting, found, strict=True):
-        if not done.done():  # the client may have gone
-            done.set_result(answer)
-
-
-def give_up(waiting: Waiting) -> None:
-    """Refuse what has waited in vain; in the loop."""
-    given, done = waiting
-    settle([done], [busy(given["PATH_INFO"][:LONGEST_PATH])])
-
-
-@functools.lru_cache(64)
-def busy(path: str) -> http.Answer:
-    return refuse(503, "too many requests are waiting", path)
-
-
-def refuse(status: int, detail: str, path: str) -> http.Answer:
-    return as_answer(http.problem(status, detail), path)
-
-
-def as_answer(document: dict[str, Any], path: str) -> http.Answer:
-    kind, shaped = faults.shaped(path, document)
-    headers = [("content-type", kind)]
-    if document["status"] == 503:
-        headers.append(("retry-after", http.RETRY_AFTER))
-    return document["status"], headers, orjson.dumps(shaped)
-
-
-def environ(scope: Any, data: bytes) -> dict[str, Any]:
-    """The WSGI environment of an RSGI request."""
-    found = http.environ(scope.method, unquote(scope.path, "latin-1"), data, "")
-    found["QUERY_STRING"] = scope.query_string
-    found["SERVER_PROTOCOL"] = f"HTTP/{scope.http_version}"
-    found["SERVER_NAME"], _, found["SERVER_PORT"] = scope.server.rpartition(":")
-    found["REMOTE_ADDR"] = scope.client.rpartition(":")[0]
-    for name, value in scope.headers.items():
-        if name == "content-type":
-            found["CONTENT_TYPE"] = value
-        elif name != "content-length":
-            found[f"HTTP_{name.upper().replace('-', '_')}"] = value
-    return found

@@ -28,7 +28,7 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from kt import change, errors
+from kt import change, errors, process
 from kt.errors import Invalid, KtError, Refused
 from kt.registry import checkpoint, confine, load, trusted
 from kt.registry.record import WEIGHTS, Source, VersionRecord
@@ -103,19 +103,12 @@ def order_of(
 @contextmanager
 def started(folder: Path) -> "Iterator[subprocess.Popen[bytes]]":
     """The child, shut into `folder` and waiting for its order. It ends with the block."""
-    command = [sys.executable, "-m", "kt.registry.door", str(folder)]
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        "TMPDIR": str(folder),
-    }
     with subprocess.Popen(
-        command,
+        [*process.command("kt.registry.door"), str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=environment,
+        env=process.environment(OMP_NUM_THREADS="1", TMPDIR=str(folder)),
         start_new_session=True,
     ) as child:
         try:

@@ -14,7 +14,8 @@ from kt import http
 from kt.config import Predictor
 from kt.errors import Corrupt, Invalid, Refused
 from kt.predictor import keys
-from kt.predictor.guard import Guard, Rates, is_loopback
+from kt.predictor.address import is_loopback
+from kt.predictor.guard import Guard, Rates
 from kt.predictor.keys import Keys, Ring
 
 NOW = datetime(2026, 1, 12, 9, 0, tzinfo=UTC)

@@ -1,0 +1,48 @@
+"""What `kt serve` turns into: a process that holds nothing of the command line.
+
+Every worker is forked from it, so whatever it has loaded is in the memory of them all.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from kt.cli import output
+from kt.errors import INTERRUPTED, KtError
+from kt.predictor import server
+from kt.predictor.address import bracketed
+from kt.workspace import Workspace
+
+
+def main() -> None:
+    """Serve as the order says, the program's one argument: see `cli/serve.py`."""
+    order = json.loads(sys.argv[1])
+    output.run = output.Run(**order["run"])
+    output.any_text()
+    try:
+        serve(Workspace(Path(order["workspace"])), order["settings"], order["insecure"])
+    except KtError as error:
+        output.fail(error)
+        sys.exit(error.code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def serve(here: Workspace, given: dict[str, Any], insecure: bool) -> None:
+    """given: what stands over kt.toml, None where nothing does. Raises KtError."""
+    settings = here.settings.predictor.model_copy(
+        update={name: value for name, value in given.items() if value is not None}
+    )
+    server.check_exposure(here, settings, insecure)
+
+    def said(host: str, port: int) -> None:
+        address = f"http://{bracketed(host)}:{port}"
+        output.emit({"address": address, "workers": settings.workers}, f"serving on {address}")
+        sys.stdout.flush()
+
+    server.serve(here, settings, said)
+
+
+if __name__ == "__main__":
+    main()
