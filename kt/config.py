@@ -130,6 +130,16 @@ class Registry(Table):
     )
 
 
+class Signing(Table):
+    require_signature: bool = setting(
+        False, "whether only signed versions get traffic and are loaded by predictors"
+    )
+    allowed: str = setting(
+        "allowed_signers", "the file of who may sign, as ssh-keygen(1) has it, ALLOWED SIGNERS"
+    )
+    key: str = setting("", "the ssh key that new versions are signed with; without one: kt sign")
+
+
 class Remote(Table):
     url: str = setting(
         "",
@@ -147,6 +157,7 @@ class Settings(Table):
     decision: Decision = setting(Decision(), "when an answer is accepted, reviewed or escalated")
     predictor: Predictor = setting(Predictor(), "the process that answers requests: kt serve")
     registry: Registry = setting(Registry(), "which files may become versions")
+    signing: Signing = setting(Signing(), "who stands for versions: kt sign")
     remote: Remote = setting(Remote(), "what machines share: kt push and kt pull")
     gate: list[Plugin] = setting(
         [], "gates of every model: a file in kt/registry/gates with its settings"
@@ -254,6 +265,7 @@ def known_settings(table: type[BaseModel] = Settings, prefix: str = "") -> Itera
         "decision": (Decision, "decision."),
         "predictor": (Predictor, "predictor."),
         "registry": (Registry, "registry."),
+        "signing": (Signing, "signing."),
         "remote": (Remote, "remote."),
         "models": (Model, "models.NAME."),
     }

@@ -92,6 +92,7 @@ VERBS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("history", status.history),
     ("models", registry.models),
     ("show", registry.show),
+    ("sign", registry.sign),
     ("diff", diff.diff),
     ("serve", serve.serve),
     ("key", keys.key),

@@ -143,7 +143,7 @@ def models(
     """
     from kt.config import check_name
     from kt.deployments import audit
-    from kt.registry import absence, record
+    from kt.registry import absence, record, signing
 
     workspace = options.workspace()
     _, state = audit.read(workspace)
@@ -170,6 +170,7 @@ def models(
     rows: list[dict[str, Any]] = []
     for name in reversed(names[-last:] if last else names):
         known = record.read(workspace, model, name)
+        signed = signing.standing(workspace, known)
         where = "active" if serving.active and serving.active.version == name else ""
         if serving.experiment and serving.experiment.version == name:
             where = f"treatment, {serving.experiment.traffic:g} %"
@@ -185,10 +186,12 @@ def models(
                 "created_at": known.created_at,
                 "by": known.by,
                 "labels": list(serving.labels.get(name, ())),
+                "signed_by": signed.by or None,
+                "signature_problem": signed.problem or None,
                 "sha256": known.sha256,
             }
         )
-    cells = [
+    cells: list[tuple[Any, ...]] = [
         (
             r["version"],
             r["serves"],
@@ -198,10 +201,16 @@ def models(
             r["created_at"],
             r["by"],
             ", ".join(r["labels"]),
+            r["signed_by"] or ("NOT GOOD" if r["signature_problem"] else ""),
         )
         for r in rows
     ]
-    headers = ("VERSION", "SERVES", "FAMILY", "SIZE", "SCORE", "CREATED", "BY", "LABELS")
+    headers: tuple[str, ...] = (
+        *("VERSION", "SERVES", "FAMILY", "SIZE", "SCORE", "CREATED", "BY", "LABELS"),
+        "SIGNED",
+    )
+    if not any(cell[-1] for cell in cells):
+        headers, cells = headers[:-1], [cell[:-1] for cell in cells]
     more = (
         [f"{len(names) - len(rows)} earlier: kt models {model} --last 0"]
         if len(rows) < len(names)
@@ -246,7 +255,7 @@ def show(
     """
     from kt.deployments import audit
     from kt.deployments.events import describe
-    from kt.registry import absence, record
+    from kt.registry import absence, record, signing
 
     workspace = options.workspace()
     name, version = options.version_of(what)
@@ -258,6 +267,7 @@ def show(
     signature = known.spec.signature
     away = absence.of(workspace, name, version)
     weights = absence.where(workspace, name, version)
+    signed = signing.standing(workspace, known)
     lines = [
         f"{name}@{version}",
         f"  family      {known.spec.family}: {brief(known.spec.config)}",
@@ -271,6 +281,7 @@ def show(
         f"  from        {known.source.name} ({known.source.format}, {output.bytes_of(known.source.size)}, sha256 {known.source.sha256[:12]}…)",
         *([f"  trusted     its code was run to read it: {known.trusted}"] if known.trusted else []),
         f"  registered  {known.created_at} by {known.by}, after {known.parent or 'nothing'}; kt {known.made_with.get('kt')}, torch {known.made_with.get('torch')}",
+        *([f"  signed      {signed}"] if str(signed) else []),
         *([f"  reason      {known.reason}"] if known.reason else []),
         f"  scores      {brief(known.scores) or 'none are known'}",
     ]
@@ -284,11 +295,55 @@ def show(
             **known.model_dump(mode="json"),
             "reason": known.reason or None,
             "trusted": known.trusted or None,
+            "signed_by": signed.by or None,
+            "signature_problem": signed.problem or None,
             "weights": weights,
             "events": life,
         },
         lines,
     )
+
+
+def sign(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL@VERSION",
+            help="A registered version.",
+            autocompletion=complete.versions,
+        ),
+    ],
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key", metavar="FILE", help="Your ssh key; kt.toml's, [signing] key, without."
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Sign a version's record with your ssh key: you stand for these weights.
+
+    Example: kt sign sakt@v2 --key ~/.ssh/id_ed25519
+    """
+    from kt.deployments import deploy as room
+    from kt.errors import Invalid
+    from kt.registry import record, signing
+
+    workspace = options.workspace()
+    settings = workspace.settings.signing
+    model, version = options.version_of(what)
+    if key is None and not settings.key:
+        raise Invalid("which key?", where="--key", do="name yours: --key ~/.ssh/id_ed25519")
+    chosen = key.expanduser() if key else workspace.root / Path(settings.key).expanduser()
+    commit = room.sign(workspace, model, version, chosen)
+    for text in room.pending(commit):
+        output.warn(text)
+    signed = signing.standing(workspace, record.read(workspace, model, version))
+    if signed.problem:
+        output.warn(f"{signed.problem}: add your key to {settings.allowed}")
+    result = {"model": model, "version": version, "signed_by": signed.by or None}
+    output.emit(result, f"{what} is signed" + (f" by {signed.by}." if signed.by else "."))
 
 
 def brief(values: dict[str, Any]) -> str:

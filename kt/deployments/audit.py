@@ -16,7 +16,7 @@ from kt.deployments.history import Impossible, State
 from kt.deployments.need import Key
 from kt.errors import Corrupt, Invalid, KtError
 from kt.journal import Journal
-from kt.registry import absence, load, record
+from kt.registry import absence, load, record, signing
 from kt.workspace import Workspace
 
 KEPT = "history.json"  # in .kt/: the history as this machine last wrote it
@@ -104,7 +104,8 @@ def verify(workspace: Workspace) -> list[Finding]:
         findings += verify_manifest(workspace, state)
         findings += verify_served(workspace, state)
         findings += verify_committed(workspace, book)
-    return findings + verify_registry(workspace, due) + leftovers(workspace)
+    findings += verify_registry(workspace, due)
+    return findings + verify_signatures(workspace, due) + leftovers(workspace)
 
 
 def taken_back(workspace: Workspace) -> list[Finding]:
@@ -306,6 +307,24 @@ def verify_registry(workspace: Workspace, due: Collection[Key]) -> list[Finding]
                         record.RESTORE,
                     )
                 )
+    return out
+
+
+def verify_signatures(workspace: Workspace, due: Collection[Key]) -> list[Finding]:
+    """Signatures that are not good, and versions in service that lack the one that kt.toml asks for."""
+    settings, out = workspace.settings.signing, []
+    for model in record.models(workspace):
+        for version in record.versions(workspace, model):
+            signed = (record.folder(workspace, model, version) / record.SIGNATURE).exists()
+            if not signed and not (settings.require_signature and (model, version) in due):
+                continue
+            try:
+                known = record.read(workspace, model, version)
+                signing.check(workspace, settings, model, version, known.sha256)
+            except Corrupt:
+                continue  # reported with the registry
+            except KtError as error:
+                out.append(Finding(f"registry/{model}/{version}", error.what, error.do))
     return out
 
 

@@ -6,6 +6,7 @@ and applies one change: history.json, whose rename makes it a fact, then active.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from kt import change, files, git, journal, reserve
@@ -16,7 +17,7 @@ from kt.deployments.history import State, fold
 from kt.deployments.manifest import MANIFEST, Manifest
 from kt.deployments.plan import Candidate, Stamp
 from kt.errors import Refused
-from kt.registry import absence, load, record, trusted
+from kt.registry import absence, load, record, signing, trusted
 from kt.registry.register import Prepared
 from kt.workspace import Workspace
 
@@ -244,6 +245,8 @@ def decide(
     then = manifest.manifest(replace(fold(planned, state), head=after.head))
     if not new:
         refuse_unsound(workspace, before, then)
+    if workspace.settings.signing.require_signature:
+        refuse_unsigned(workspace, before, then, prepared)
     event = after.events[-1]
     message = f"{event['model']}: {events.describe(event)}"
     written: list[Write | Adopt] = [
@@ -266,6 +269,39 @@ def refuse_unsound(workspace: Workspace, before: Manifest, after: Manifest) -> N
         for one in served:
             if one.version not in already:
                 sound(workspace, model, one.version, one.sha256)
+
+
+def refuse_unsigned(
+    workspace: Workspace, before: Manifest, after: Manifest, prepared: Prepared | None
+) -> None:
+    """Nobody becomes active, or a treatment, for whom nobody has signed. Raises Refused."""
+    for model, route in after.models.items():
+        was = before.models.get(model)
+        trial, old = route.experiment, was.experiment if was else None
+        begins = trial.treatments if trial and not (old and old.name == trial.name) else ()
+        for one in (*([route.active] if not was or was.active != route.active else []), *begins):
+            fresh = prepared is not None and not prepared.existing and prepared.model == model
+            folder = prepared.staged if prepared is not None and fresh else None
+            try:
+                signing.check(
+                    workspace, workspace.settings.signing, model, one.version, one.sha256, folder
+                )
+            except Refused as error:
+                do = error.do
+                if folder:
+                    do = "name a key in kt.toml, [signing] key, or sign it before: kt register FILE, kt sign MODEL@VERSION"
+                raise Refused(f"{error.what}, and kt.toml says require_signature", do=do) from error
+
+
+def sign(workspace: Workspace, model: str, version: str, key: Path) -> git.Committed:
+    """Sign a version's record with an ssh key. The same signature again changes nothing."""
+    with change.locked(workspace, "sign") as lock:
+        recover(lock)
+        record.read(workspace, model, version)
+        folder = record.folder(workspace, model, version)
+        signature = signing.sign((folder / record.RECORD).read_bytes(), key)
+        path = f"{record.FOLDER}/{model}/{version}/{record.SIGNATURE}"
+        return change.apply(Change(f"{model}: sign {version}", [Write(path, signature)]), lock)
 
 
 def sound(workspace: Workspace, model: str, version: str, sha256: str) -> None:

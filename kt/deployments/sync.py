@@ -88,7 +88,8 @@ class Pulled:
 
 @dataclass(frozen=True)
 class Theirs:
-    """A fetched commit, checked. fresh: the records that are not here; files: what kt writes, in order.
+    """A fetched commit, checked. fresh: the records that are not here, signatures: theirs, of those that
+    are signed; files: what kt writes, in order.
 
     tip: of their branch. commit: what the one here moves to, which is the tip unless forced.
     other: versions that are something else here, and are replaced.
@@ -100,6 +101,7 @@ class Theirs:
     state: State
     known: Mapping[Key, record.VersionRecord]
     fresh: Mapping[Key, bytes]
+    signatures: Mapping[Key, bytes]
     other: Collection[Key]
     files: Sequence[Write]
 
@@ -322,18 +324,28 @@ def read_theirs(
     if forced is None:
         refuse_changed(other, gone)
     check_served(state, known, commit)
-    adopted = {record_of(key) for key in known if key not in other}
+    signatures = {key: data[path] for key in known if (path := signature_of(key)) in data}
+    unsigned = unsigned_there(workspace, known.keys() - other - signatures.keys())
+    # records and signatures of new versions come with their folders; what signs no version is left out
+    written = {signature_of(key) for key in signatures if key not in fresh}
+    written |= {record_of(key) for key in other}
     writes = [
         Write(path, text)
         for path, text in sorted(
             data.items(), key=lambda item: (item[0] in (HISTORY, MANIFEST), item[0] == MANIFEST)
         )
-        if path not in adopted and text != on_disk(root / path)
+        if (path in written or not of_version(path)) and text != on_disk(root / path)
     ]
     to = commit
     if forced is not None and not (goes_on and git.descends(root, commit, git.head(root))):
-        to = join(workspace, commit, book, theirs, gone, forced)
-    return Theirs(commit, to, theirs, state, known, fresh, other, writes)
+        stays = [record_of(key) for key in gone] + [signature_of(key) for key in (*gone, *unsigned)]
+        to = join(workspace, commit, book, theirs, stays, forced)
+    elif unsigned:
+        what = (
+            f"their commit lacks the signature of {'@'.join(unsigned[0])}, and signatures never go"
+        )
+        raise Refused(what, do=ASK)
+    return Theirs(commit, to, theirs, state, known, fresh, signatures, other, writes)
 
 
 def join(
@@ -341,12 +353,12 @@ def join(
     there: str,
     book: Journal,
     theirs: Journal,
-    gone: Sequence[Key],
+    stays: Sequence[str],
     forced: Stamp,
 ) -> str:
     """A commit that says that their history stands in place of the one here, and has both behind it.
 
-    Versions that they lack stay. Raises Refused where commits here hold more than kt's own files.
+    stays: paths of what they lack and what is kept. Raises Refused where commits here hold more than kt's own files.
     """
     root = workspace.root
     here = git.head(root)
@@ -365,7 +377,7 @@ def join(
         f"pull --force {there[:7]}: event {theirs.seq} in place of {book.seq}, from {common + 1} on\n\n"
         f"by: {forced.by}\nreason: {forced.reason}\nlet go: {told(book, common) or 'nothing'}\n"
     )
-    return git.joined(root, there, here, [record_of(key) for key in gone], said)
+    return git.joined(root, there, here, stays, said)
 
 
 def shared(ours: Journal, theirs: Journal) -> int:
@@ -388,7 +400,7 @@ def refuse_entry(path: str, entry: Entry) -> None:
         raise Refused(f"{path[:200]} has {entry.size:,} bytes in their commit", do=ASK)
     folder, _, rest = path.partition("/")
     parts = rest.split("/")
-    if folder == record.FOLDER and parts[-1] == record.RECORD:
+    if folder == record.FOLDER and parts[-1] in (record.RECORD, record.SIGNATURE):
         if len(parts) != 3:
             raise Refused(f"{path[:200]} is no place for a record", do=ASK)
         config.check_name(parts[0], "a model")
@@ -398,7 +410,13 @@ def refuse_entry(path: str, entry: Entry) -> None:
 def written_by_kt(path: str) -> bool:
     """kt.toml is read too: a pull must not bring one that no command can read."""
     named = path in (HISTORY, MANIFEST, "kt.toml") or path.endswith("/history.json")
-    return named or (path.startswith(f"{record.FOLDER}/") and path.endswith(f"/{record.RECORD}"))
+    return named or of_version(path)
+
+
+def of_version(path: str) -> bool:
+    """Whether it is a version's record or signature."""
+    ends = (f"/{record.RECORD}", f"/{record.SIGNATURE}")
+    return path.startswith(f"{record.FOLDER}/") and path.endswith(ends)
 
 
 def read_book(text: bytes, commit: str) -> Journal:
@@ -417,6 +435,17 @@ def on_disk(path: Path) -> bytes | None:
 
 def record_of(key: Key) -> str:
     return "/".join((record.FOLDER, *key, record.RECORD))
+
+
+def signature_of(key: Key) -> str:
+    return "/".join((record.FOLDER, *key, record.SIGNATURE))
+
+
+def unsigned_there(workspace: Workspace, keys: Collection[Key]) -> list[Key]:
+    """The versions that are signed here, in git, of these that are not signed there."""
+    root = workspace.root
+    signed = [key for key in sorted(keys) if (root / signature_of(key)).exists()]
+    return [key for key in signed if git.committed(root, signature_of(key))]
 
 
 def compare(
@@ -511,8 +540,7 @@ def take(
         )
     with change.staging(workspace) as staged:
         adopted = [
-            adopt_version(staged, folder, key, text, wanted, stamp)
-            for key, text in theirs.fresh.items()
+            adopt_version(staged, folder, key, theirs, wanted, stamp) for key in theirs.fresh
         ]
         said = f"pull {theirs.commit[:7]}: event {theirs.book.seq}"
 
@@ -527,6 +555,8 @@ def take(
     for key in theirs.other:
         files.discard(record.weights(workspace.root, *key))
         absence.mark(workspace, *key, Absence("not pulled", stamp.at, stamp.by))
+        if key not in theirs.signatures:
+            files.discard(workspace.root / signature_of(key))  # it was of the other one
     put_in_place(lock, folder, [one for one in wanted if one.key not in theirs.fresh])
     return done
 
@@ -542,12 +572,16 @@ def set_aside(workspace: Workspace, key: Key) -> None:
 
 
 def adopt_version(
-    staged: Path, folder: Path, key: Key, text: bytes, wanted: Collection[Weights], stamp: Stamp
+    staged: Path, folder: Path, key: Key, theirs: Theirs, wanted: Collection[Weights], stamp: Stamp
 ) -> Adopt:
     """A new version's folder, whole: its record, and its weights or the mark that they are away."""
     place = staged / "@".join(key)
     place.mkdir()
-    files.write_whole(place / record.RECORD, text)
+    written = {record.RECORD: theirs.fresh[key]}
+    if key in theirs.signatures:
+        written[record.SIGNATURE] = theirs.signatures[key]
+    for name, text in written.items():
+        files.write_whole(place / name, text)
     one = next((one for one in wanted if one.key == key), None)
     if one is None:
         files.write_whole(
@@ -556,7 +590,7 @@ def adopt_version(
     else:
         link(folder / one.sha256, place / record.WEIGHTS)
     path = "/".join((record.FOLDER, *key))
-    return Adopt(place, path, (f"{path}/{record.RECORD}",))
+    return Adopt(place, path, tuple(f"{path}/{name}" for name in written))
 
 
 def put_in_place(lock: Lock, folder: Path, wanted: Sequence[Weights]) -> None:

@@ -43,6 +43,8 @@ from kt.predictor.presence import LIVE, Place, Presence
 from kt.predictor.quarantine import Calls, Noted
 from kt.predictor.shadow import Answering, Shadow
 from kt.predictor.tally import Report, merged, reports
+from kt.registry import signing
+from kt.workspace import Workspace
 
 log = logging.getLogger("kt")
 
@@ -249,6 +251,8 @@ class Host:
     def _load(self, key: Key) -> Ready:
         check_name(key.model, "a model")
         check_name(key.version, "a version")
+        if self.settings.signing.require_signature:
+            signing.check(Workspace(self.root), self.settings.signing, *key)
         note = self.calls.note(key)
         with note:
             engine = engines.load(self.root, key, self.settings.predictor.threads)

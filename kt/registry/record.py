@@ -2,6 +2,7 @@
 
     registry/<model>/<version>/model.safetensors   the weights; never changed once written
     registry/<model>/<version>/record.json         what is below
+    registry/<model>/<version>/record.json.sig     its signature, where somebody has signed it (signing.py)
 
 The weights' own header names family, configuration, form and signature (`Spec`), so that their
 sha256 covers everything that the predictor needs and nothing else must be trusted. The record repeats
@@ -24,6 +25,7 @@ from kt.workspace import Workspace
 FOLDER = "registry"
 WEIGHTS = "model.safetensors"
 RECORD = "record.json"
+SIGNATURE = "record.json.sig"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 

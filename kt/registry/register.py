@@ -17,10 +17,10 @@ from pydantic import BaseModel, ValidationError
 from kt import __version__, config, files
 from kt.change import Adopt
 from kt.errors import Corrupt, Invalid, KtError, Refused
-from kt.registry import checkpoint, gate, load, record, weights
+from kt.registry import checkpoint, gate, load, record, signing, weights
 from kt.registry.checkpoint import Opened
 from kt.registry.gate import Subject
-from kt.registry.record import RECORD, WEIGHTS, Source, Spec, Verdict, VersionRecord
+from kt.registry.record import RECORD, SIGNATURE, WEIGHTS, Source, Spec, Verdict, VersionRecord
 from kt.workspace import Workspace
 
 Progress = Callable[[str, str], None]  # the step's name, what came of it
@@ -94,8 +94,14 @@ class Prepared:
         if self.existing:
             return [Adopt(self.staged / WEIGHTS, f"{path}/{WEIGHTS}", ())]
         written = self.draft.model_copy(update={"version": version})
-        files.write_whole(self.staged / RECORD, record.dump(written))
-        return [Adopt(self.staged, path, (f"{path}/{RECORD}",))]
+        data = record.dump(written)
+        files.write_whole(self.staged / RECORD, data)
+        kept = [RECORD]
+        if key := workspace.settings.signing.key:
+            signature = signing.sign(data, workspace.root / Path(key).expanduser())
+            files.write_whole(self.staged / SIGNATURE, signature)
+            kept.append(SIGNATURE)
+        return [Adopt(self.staged, path, tuple(f"{path}/{name}" for name in kept))]
 
 
 def prepare(

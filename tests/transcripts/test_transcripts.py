@@ -35,7 +35,18 @@ WORDS = (
     (r"[\d,]+ bytes|(?<=torch, )[\d.]+ kB", "<n> bytes"),
 )
 # the verbs that need a long training or a server have tests of their own
-ELSEWHERE = {"demo", "simulate", "train", "evaluate", "serve", "predict", "push", "pull", "key"}
+ELSEWHERE = {
+    "demo",
+    "simulate",
+    "train",
+    "evaluate",
+    "serve",
+    "predict",
+    "push",
+    "pull",
+    "key",
+    "sign",
+}
 
 
 def plain(text: str, root: Path) -> str:
