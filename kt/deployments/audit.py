@@ -213,7 +213,8 @@ def verify_manifest(workspace: Workspace, state: State) -> list[Finding]:
             return []
         what = "is missing"
     except Corrupt as error:
-        what = "holds git conflict markers" if b"<<<<<<<" in data else error.what
+        marked = b"<<<<<<<" in data
+        what = "holds git conflict markers" if marked else f"is damaged ({error.what})"
     return [Finding(manifest.MANIFEST, what, "write it anew: kt verify --fix", fixable=True)]
 
 

@@ -22,7 +22,7 @@ from kt.predictor.address import is_loopback
 from kt.predictor.guard import Guard
 from kt.predictor.host import Host
 from kt.predictor.keys import Ring
-from kt.predictor.later import respond
+from kt.predictor.later import one, respond
 from kt.predictor.openapi import OpenApi
 from kt.workspace import Workspace
 
@@ -69,7 +69,7 @@ class Predict:
         self, request: falcon.Request, response: falcon.Response, name: str | None = None
     ) -> None:
         fields = http.parse(http.body(request, self.limit))
-        respond(self.host, request, response, predict.ask(self.host, fields, name))
+        respond(self.host, request, response, one(predict.ask(self.host, fields, name)))
 
 
 class Health:

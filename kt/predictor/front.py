@@ -26,8 +26,7 @@ from kt.config import Predictor
 from kt.predictor import faults, quarantine
 from kt.predictor.app import make_host, routes
 from kt.predictor.lanes import BATCH, Lanes
-from kt.predictor.later import LATER
-from kt.predictor.predict import Asked, answers
+from kt.predictor.later import LATER, Deferred, bodies
 
 log = logging.getLogger("kt")
 
@@ -169,7 +168,7 @@ class Front:
         self.loop.call_soon_threadsafe(settle, [done for _, done in waiting], found)
 
     def answers(self, given: list[dict[str, Any]]) -> list[http.Answer]:
-        later: list[Asked] = []
+        later: list[Deferred] = []
         places: list[int] = []
         found: list[http.Answer] = []
         for place, environ in enumerate(given):
@@ -185,11 +184,11 @@ class Front:
                 found[place] = 200, JSON, orjson.dumps(said)
         return found
 
-    def predictions(self, asked: list[Asked]) -> Sequence[Any]:
+    def predictions(self, later: list[Deferred]) -> Sequence[Any]:
         try:
-            return answers(self.host, asked) if asked else []
+            return bodies(self.host, later)
         except Exception as error:  # noqa: BLE001  # a lane must go on
-            return [error] * len(asked)
+            return [error] * len(later)
 
     def answer(self, given: dict[str, Any]) -> http.Answer:
         try:

@@ -17,7 +17,6 @@ V is a version that serves. While an experiment runs, the experiment decides who
 then refused where the path names a version.
 """
 
-import dataclasses
 import math
 from typing import Annotated, Any
 
@@ -40,7 +39,7 @@ from kt.models.family import Port
 from kt.models.tensors import flat
 from kt.predictor import predict, views
 from kt.predictor.host import Host
-from kt.predictor.later import respond
+from kt.predictor.later import Deferred, respond
 from kt.predictor.predict import Answer, Asked
 from kt.predictor.views import View
 
@@ -190,7 +189,7 @@ def described(port: Port) -> dict[str, Any]:
     return {"name": port.name, "datatype": NAMES[port.dtype], "shape": list(port.shape)}
 
 
-def ask(host: Host, body: Any, name: str, version: str = "") -> Asked:
+def ask(host: Host, body: Any, name: str, version: str = "") -> Deferred:
     """The request as predict knows it, to be answered in this protocol. Raises KtError."""
     found = serving(host, name, version)
     trial = found.route.split
@@ -208,9 +207,7 @@ def ask(host: Host, body: Any, name: str, version: str = "") -> Asked:
     tensors = nested(given, found)
     asked = predict.ask(host, found.fields(tensors, unit(given, found)), found.model)
     wanted = [output.name for output in given.outputs]
-    return dataclasses.replace(
-        asked, tell=lambda asked, answer: told(asked, answer, given.id, wanted)
-    )
+    return Deferred([asked], lambda answers: told(asked, answers[0], given.id, wanted))
 
 
 def unit(given: Inference, found: View) -> str | None:

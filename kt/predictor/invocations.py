@@ -16,7 +16,7 @@ The unit of a row is its own field, else params["unit"]. JSON only: CSV and Parq
 The model is the one there is, or `model` in kt.toml.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import falcon
@@ -26,7 +26,7 @@ from kt import __version__, http
 from kt.errors import Invalid, Unavailable
 from kt.predictor import predict, views
 from kt.predictor.host import Host
-from kt.predictor.lanes import BATCH
+from kt.predictor.later import Deferred, respond
 from kt.predictor.predict import Answer, Asked
 from kt.predictor.views import View
 
@@ -71,7 +71,8 @@ class Invocations:
         self.limit = host.settings.predictor.max_body
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        http.answer(response, score(self.host, http.parse(http.body(request, self.limit))))
+        body = http.parse(http.body(request, self.limit))
+        respond(self.host, request, response, ask(self.host, body))
 
 
 class Ping:
@@ -93,22 +94,25 @@ def plain(response: falcon.Response, text: str) -> None:
     response.content_type, response.text = "text/plain; charset=utf-8", text
 
 
-def score(host: Host, body: Any) -> dict[str, Any]:
-    """The answer to an invocation. Raises KtError, or what a model raises."""
+def ask(host: Host, body: Any) -> Deferred:
+    """The rows of an invocation as predict knows them, to be answered in this format. Raises KtError."""
     given, key = parsed(body)
     found = views.view(host, None)
     params = given.params or {}
     unit = params.get("unit", params.get(found.form.UNIT))
     tensors, rows = split(given, key, found)
-    if tensors is not None:
-        asked = [predict.ask(host, found.fields(tensors, unit), found.model)]
-    else:
+    if tensors is None:
         asked = list(asked_by(host, found, rows, unit, key))
-    answers = all_of(host, asked)
+        return Deferred(
+            asked, lambda answers: told([answer["predictions"] for answer in answers], answers)
+        )
+    only = predict.ask(host, found.fields(tensors, unit), found.model)
+    return Deferred([only], lambda answers: told(arrays(only, answers[0]), answers))
+
+
+def told(predictions: Any, answers: Sequence[Answer]) -> dict[str, Any]:
     return {
-        "predictions": [answer["predictions"] for answer in answers]
-        if tensors is None
-        else arrays(asked[0], answers[0]),
+        "predictions": predictions,
         "served_by": [
             {name: value for name, value in answer.items() if name != "predictions"}
             for answer in answers
@@ -185,18 +189,6 @@ def asked_by(host: Host, found: View, rows: list[Any], unit: Any, key: str) -> I
         except Invalid as error:
             where = f"{key}.{place}.{error.where}" if error.where else f"{key}.{place}"
             raise type(error)(error.what, where=where, do=error.do) from error
-
-
-def all_of(host: Host, asked: list[Asked]) -> list[Answer]:
-    """The answers, as many at once as requests of different clients are answered at once: a treatment
-    has its time for each such batch."""
-    answers: list[Answer] = []
-    for at in range(0, len(asked), BATCH):
-        for answer in predict.answers(host, asked[at : at + BATCH]):
-            if isinstance(answer, Exception):
-                raise answer
-            answers.append(answer)
-    return answers
 
 
 def arrays(asked: Asked, answer: Answer) -> Any:

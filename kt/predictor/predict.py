@@ -43,9 +43,6 @@ class Asked:
     fields: dict[str, Any]
     treatment: Treatment | None
     at_random: bool  # it names no unit
-    tell: "Callable[[Asked, Answer], Any] | None" = (
-        None  # the answer in the words of another protocol
-    )
 
     @property
     def route(self) -> Route:
@@ -62,13 +59,7 @@ def predict(host: Host, fields: Any, name: str | None = None) -> Answer:
     Raises Invalid with the bad field; http.Unknown; Unavailable where nothing is served; whatever
     the control raises.
     """
-    answer: Answer = answered(host, ask(host, fields, name))
-    return answer
-
-
-def answered(host: Host, asked: Asked) -> Any:
-    """The answer to one request, or whatever it raises."""
-    (found,) = answers(host, [asked])
+    (found,) = answers(host, [ask(host, fields, name)])
     if isinstance(found, Exception):
         raise found
     return found
@@ -88,10 +79,9 @@ def ask(host: Host, fields: Any, name: str | None = None) -> Asked:
     return Asked(loaded, model, request, fields, treatment, unit is None)
 
 
-def answers(host: Host, asked: Sequence[Asked]) -> list[Any]:
-    """The answers to requests that came together, each an Answer, or what `tell` makes of it, or an
-    exception: those for one version run as one batch."""
-    found: list[Any] = [None] * len(asked)
+def answers(host: Host, asked: Sequence[Asked]) -> list[Answer | Exception]:
+    """The answers to requests that came together: those for one version run as one batch."""
+    found: list[Answer | Exception] = [{}] * len(asked)
     with host.answering:
         for (_, treated), places in grouped(asked).items():
             batch = [asked[place] for place in places]
@@ -103,12 +93,6 @@ def answers(host: Host, asked: Sequence[Asked]) -> list[Any]:
                     else told(host, asked[place], *outcome)
                 )
     copy(asked, found)
-    for place, one in enumerate(asked):
-        if one.tell and not isinstance(found[place], Exception):
-            try:
-                found[place] = one.tell(one, found[place])
-            except Exception as error:  # noqa: BLE001  # those answered together must not fail with it
-                found[place] = error
     return found
 
 

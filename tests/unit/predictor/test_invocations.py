@@ -9,7 +9,12 @@ import clients
 import pytest
 from falcon import testing
 
+from kt import http
+from kt.errors import Invalid
+from kt.predictor import predict
 from kt.predictor.app import make_host, routes
+from kt.predictor.later import LATER, Deferred, bodies
+from kt.predictor.run import run
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch.export talks about its own internals
 
@@ -22,9 +27,9 @@ class Face(testing.TestClient):
 
     def __init__(self, root: Path, model: str) -> None:
         (root / "kt.toml").write_text(f'model = "{model}"\n')
-        host = make_host(root)
-        host.open()
-        super().__init__(routes(host))
+        self.host = make_host(root)
+        self.host.open()
+        super().__init__(routes(self.host))
 
     def post(self, body: Any, path: str = "/invocations") -> testing.Result:
         data = body if isinstance(body, str) else json.dumps(body)
@@ -75,6 +80,41 @@ def test_rows_about_students_are_each_a_request(tutor: Face) -> None:
     assert tutor.score(dataframe_split=table) == [said]
     tensors = tutor.score(inputs={"items": ["1"], "responses": [0], "asked": ["3"]})
     assert tensors["probabilities"] == [said[0]["probabilities"]]
+
+
+def test_rows_are_answered_together_with_what_other_clients_ask(
+    tutor: Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One batch for all that waited; a request that fails spoils no other."""
+    bad = BODY | {"answers": [{"item": "1", "response": 7}]}
+    given = [
+        ("/predict", BODY),
+        ("/invocations", {"instances": [BODY, BODY]}),
+        ("/invocations", {"instances": [BODY, bad]}),
+        ("/v2/models/tutor/infer", {"inputs": [{"name": "asked", "datatype": "BYTES", "shape": [1], "data": ["3"]}]}),
+        ("/invocations", {"inputs": {"asked": ["3"]}}),
+    ]  # fmt: skip
+    later: list[Deferred] = []
+    for path, body in given:
+        http.call(tutor.app, http.environ("POST", path, json.dumps(body).encode()) | {LATER: later})
+    assert [len(one.asked) for one in later] == [1, 2, 2, 1, 1]
+    sizes: list[int] = []
+
+    def seen(engine: Any, requests: list[Any]) -> Any:
+        sizes.append(len(requests))
+        return run(engine, requests)
+
+    monkeypatch.setattr(predict, "run", seen)
+    alone, rows, wrong, tensors, inputs = bodies(tutor.host, later)
+    assert sizes == [7]
+    assert alone["predictions"][0]["probabilities"] == pytest.approx(
+        rows["predictions"][1][0]["probabilities"]
+    )
+    assert isinstance(wrong, Invalid)
+    assert tensors["outputs"][1]["data"] == pytest.approx(inputs["predictions"]["probabilities"][0])
+    sizes.clear()
+    bodies(tutor.host, later[1:2] * 9)
+    assert sizes == [8, 8, 2]
 
 
 def test_who_answered_stands_beside_the_predictions(tutor: Face) -> None:
