@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -511,3 +512,28 @@ def test_what_is_not_committed_is_not_pushed(two: Two, kt: Kt) -> None:
     lock.unlink()
     assert kt("push", at=two.ours).code == 0
     assert json.loads(git(two.bare, "show", "HEAD:deployments/history.json"))[-1]["version"] == "v2"
+
+
+def test_a_merge_by_hand_is_shown_and_ends_with_one_side(two: Two, kt: Kt) -> None:
+    """git pull on a machine that has deployed: the same lines of the history differ, and git says so."""
+    forge.give(two.ours, named(two.ours, "v2"))
+    forge.give(two.theirs, named(two.theirs, "v3"))
+    assert kt("push", at=two.ours).code == 0
+    root = two.theirs.root
+    merge = ["git", "pull", "--quiet", "--no-rebase", "origin"]
+    assert subprocess.run(merge, cwd=root, capture_output=True, check=False).returncode == 1
+    for command in (("status",), ("deploy", "m@v1"), ("rollback",), ("push",)):
+        stopped = kt(*command, at=root)
+        assert stopped.code in (3, 4)
+        assert (
+            "two machines have deployed" in stopped.err or "a merge is in progress" in stopped.err
+        )
+    git(root, "checkout", "--quiet", "--theirs", "deployments")
+    git(root, "commit", "--quiet", "--all", "--no-edit")
+    assert kt("verify", "--accept", at=root).code == 0
+    assert kt("deploy", "m@v3", at=root).code == 0
+    assert kt("push", at=root).code == 0
+    assert seq(two.theirs) == 3
+    assert clean(two.theirs, kt)
+    assert kt("pull", at=two.ours).code == 0
+    assert seq(two.ours) == 3
