@@ -16,7 +16,7 @@ from typing import Any
 
 import forge
 
-from kt import git, journal
+from kt import doctor, git, journal
 from kt.deployments import audit, manifest
 from kt.deployments.events import HISTORY
 from kt.errors import KtError
@@ -79,7 +79,7 @@ RACES = {
 def make(root: Path, scene: Scene) -> None:
     """The world of a scene, ready for its command."""
     place = forge.workspace(root / "ours", git=True)
-    (place.root / ".gitignore").write_text(".kt/\nregistry/**/model.*\n")
+    (place.root / ".gitignore").write_text("\n".join([*doctor.IGNORED, ""]))
     for name in ("v1", "v2", "v3", "v4"):
         forge.version(place, "m", name)
         forge.version(place, "n", name)

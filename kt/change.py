@@ -319,10 +319,8 @@ def note(workspace: Workspace, change: Change) -> None:
     since = min(left.get("git_since", math.inf), time_of_day())
     said = {"message": change.message, "paths": paths, "git_since": since, "to": change.to}
     text = json.dumps(said | {"fact": change.fact}).encode()
-    try:
+    with files.unseen():
         files.write_whole(workspace.local / PENDING, text)
-    except Unconfirmed as error:  # it is no fact yet
-        raise Unavailable(error.what, do="nothing was changed; run the command again") from error
 
 
 def told(workspace: Workspace) -> None:

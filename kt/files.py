@@ -33,6 +33,15 @@ def named(action: str, path: Path) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def unseen() -> Iterator[None]:
+    """Where nobody sees yet what is written, a sync that fails is a refusal: Unconfirmed becomes Unavailable."""
+    try:
+        yield
+    except Unconfirmed as error:
+        raise Unavailable(error.what, do="nothing was changed; run the command again") from error
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Replace `path` by `data`, wholly or not at all."""
     publish(stage(path, data), path)

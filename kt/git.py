@@ -206,8 +206,10 @@ def lock_files(folder: Path) -> list[Path]:
     branches = folder / common.read_text().strip() if common.exists() else folder
     head = (folder / "HEAD").read_text().strip()
     found = [folder / "index.lock", folder / "HEAD.lock", *folder.glob("next-index-*.lock")]
-    if head.startswith("ref: refs/"):
+    if head.startswith("ref: refs/heads/"):
         found.append(branches / f"{head.removeprefix('ref: ')}.lock")
+        branch = head.removeprefix("ref: refs/heads/")
+        found += [path / f"{branch}.lock" for path in branches.glob("refs/remotes/*")]
     return [path for path in found if path.exists()]
 
 

@@ -50,12 +50,10 @@ def mend(root: Path, booted: float) -> list[str]:
             )
         git.ask(top, "update-ref", "-m", "kt doctor", "HEAD", whole)
         done.append(f"took the branch back from {broken[:7]}, which is broken, to {whole[:7]}")
-    if not index_is_sound(root):
+    if not index_is_sound(root) or (done and not index_follows(root)):
         (folder / "index").unlink(missing_ok=True)
         git.ask(top, "read-tree", "HEAD")
         done.append("made git's index anew")
-    elif done and git.head(root):
-        git.ask(root, "reset", "--quiet", "--", *(room for room in ROOMS if (root / room).exists()))
     return done
 
 
@@ -78,6 +76,12 @@ def stale_locks(root: Path, booted: float) -> list[Path]:
 
 def index_is_sound(root: Path) -> bool:
     return git.holds(root, "ls-files", "--cached")
+
+
+def index_follows(root: Path) -> bool:
+    """Whether the index, in kt's rooms, could be set back to the branch: the files that it names may be gone."""
+    rooms = [room for room in ROOMS if (root / room).exists()]
+    return not git.head(root) or git.holds(root, "reset", "--quiet", "--", *rooms)
 
 
 def is_whole(root: Path, commit: str) -> bool:

@@ -30,12 +30,17 @@ def workspace(root: Path, *, git: bool = False) -> Workspace:
     return Workspace(root.resolve())
 
 
-def version(place: Workspace, model: str, name: str, *, failed: bool = False) -> Candidate:
-    """A registered version with weights of its own; failed: a gate has refused it, past which it was forced."""
+def version(
+    place: Workspace, model: str, name: str, *, failed: bool = False, padding: int = 0
+) -> Candidate:
+    """A registered version with weights of its own.
+
+    failed: a gate has refused it, past which it was forced. padding: bytes more than it needs.
+    """
     folder = record.folder(place, model, name)
     folder.mkdir(parents=True)
     header = json.dumps({"__metadata__": {"kt": SPEC.model_dump_json(), "name": f"{model} {name}"}})
-    text = header.encode() + b" " * (-len(header) % 8)
+    text = header.encode() + b" " * (padding + -(len(header) + padding) % 8)
     (folder / WEIGHTS).write_bytes(len(text).to_bytes(8, "little") + text)
     sha256 = files.digest(folder / WEIGHTS)
     known = VersionRecord(

@@ -49,9 +49,9 @@ def named(place: Workspace, name: str) -> forge.Candidate:
     return forge.Candidate("m", name, record.read(place, "m", name).sha256)
 
 
-def register(place: Workspace, name: str) -> forge.Candidate:
-    """A new version of m that is committed, as kt register commits it."""
-    made = forge.version(place, "m", name)
+def register(place: Workspace, name: str, padding: int = 0) -> forge.Candidate:
+    """A new version of m that is committed, as kt register commits it. padding: bytes."""
+    made = forge.version(place, "m", name, padding=padding)
     git(place.root, "add", "registry")
     git(place.root, "commit", "--quiet", "-m", name)
     return made

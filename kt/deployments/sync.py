@@ -40,7 +40,7 @@ from kt.registry.remote import Store
 from kt.workspace import ROOMS, Workspace
 
 SERVED = ("active", "experiment", "served")  # the reasons that a predictor cannot do without
-PUSHING = "pushing"  # in .kt/
+MOVING = "moving"  # in .kt/
 ASIDE = "replaced"  # in .kt/: weights of versions that a forced pull made into others
 LARGEST = 100 << 20  # bytes of a file of kt's that comes from a remote
 Tell = Callable[[str, str], None]  # a step and what came of it
@@ -126,21 +126,32 @@ def push(workspace: Workspace, name: str, *, dry_run: bool, tell: Tell, watch: W
         return Pushed(sent, absent, "", "", False, notes)
     moved = there != here
     if moved and not dry_run:
-        with pushing(workspace, to):
+        with moving(workspace, to):
             git.push(workspace.root, to, here, there)
         tell("pushed", f"{to} {here[:7]}")
+    elif not dry_run:
+        settle(workspace, to)
     return Pushed(sent, absent, str(to), here, moved, notes)
 
 
 @contextmanager
-def pushing(workspace: Workspace, to: Upstream) -> Iterator[None]:
-    """A note that git is about to push: the next push, after a kill, clears the locks that it left."""
-    note = workspace.local / PUSHING
-    if note.exists():
-        git.clear_locks_there(workspace.root, to, note.stat().st_mtime)
-    files.write_whole(note, f"{to}\n".encode())
+def moving(workspace: Workspace, of: Upstream) -> Iterator[None]:
+    """A note that git is about to move refs which no change notes: the next push or pull, after a
+    kill, clears the locks that it left."""
+    settle(workspace, of)
+    with files.unseen():
+        files.write_whole(workspace.local / MOVING, f"{of}\n".encode())
     yield
-    files.discard(note)
+    files.discard(workspace.local / MOVING)
+
+
+def settle(workspace: Workspace, of: Upstream) -> None:
+    note = workspace.local / MOVING
+    if note.exists():
+        since = note.stat().st_mtime
+        git.clear_own_locks(workspace.root, since)
+        git.clear_locks_there(workspace.root, of, since)
+        files.discard(note)
 
 
 def standing(workspace: Workspace) -> str:
@@ -240,7 +251,10 @@ def pull(
         for path in folder.iterdir():  # also what an earlier pull had fetched and not removed
             files.discard(path)
     if source and theirs and not done.problem:
-        git.track(workspace.root, source, theirs.tip)
+        with suppress(KtError), moving(workspace, source):  # the pull is done
+            git.track(workspace.root, source, theirs.tip)
+    elif source:
+        settle(workspace, source)
     return Pulled(
         wanted,
         absent,
@@ -580,15 +594,15 @@ def adopt_version(
     written = {record.RECORD: theirs.fresh[key]}
     if key in theirs.signatures:
         written[record.SIGNATURE] = theirs.signatures[key]
-    for name, text in written.items():
-        files.write_whole(place / name, text)
-    one = next((one for one in wanted if one.key == key), None)
-    if one is None:
-        files.write_whole(
-            place / absence.MARK, absence.dump(Absence("not pulled", stamp.at, stamp.by))
-        )
-    else:
-        link(folder / one.sha256, place / record.WEIGHTS)
+    with files.unseen():
+        for name, text in written.items():
+            files.write_whole(place / name, text)
+        one = next((one for one in wanted if one.key == key), None)
+        if one is None:
+            mark = absence.dump(Absence("not pulled", stamp.at, stamp.by))
+            files.write_whole(place / absence.MARK, mark)
+        else:
+            link(folder / one.sha256, place / record.WEIGHTS)
     path = "/".join((record.FOLDER, *key))
     return Adopt(place, path, tuple(f"{path}/{name}" for name in written))
 
@@ -630,7 +644,8 @@ def unexplained(workspace: Workspace, reasons: Collection[Key]) -> list[Key]:
 
 def left(workspace: Workspace) -> bool:
     """Whether a killed command left something to finish or to sweep."""
-    return bool(change.pending(workspace) or gc.leftovers(workspace))
+    note = workspace.local / MOVING
+    return bool(change.pending(workspace) or gc.leftovers(workspace) or note.exists())
 
 
 def behind(workspace: Workspace, to: Upstream, here: str, there: str) -> Refused:
@@ -642,7 +657,8 @@ def behind(workspace: Workspace, to: Upstream, here: str, there: str) -> Refused
 
 def parted(workspace: Workspace, source: Upstream, there: str, book: Journal) -> Refused:
     """Both sides have commits that the other lacks: what each has deployed since they parted."""
-    git.track(workspace.root, source, there)  # the way out names it
+    with moving(workspace, source):
+        git.track(workspace.root, source, there)  # the way out names it
     text = git.ask(workspace.root, "show", f"{there}:./{HISTORY}")
     theirs = read_book(text, there)
     common = shared(book, theirs)

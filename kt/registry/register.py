@@ -95,12 +95,13 @@ class Prepared:
             return [Adopt(self.staged / WEIGHTS, f"{path}/{WEIGHTS}", ())]
         written = self.draft.model_copy(update={"version": version})
         data = record.dump(written)
-        files.write_whole(self.staged / RECORD, data)
-        kept = [RECORD]
-        if key := workspace.settings.signing.key:
-            signature = signing.sign(data, workspace.root / Path(key).expanduser())
-            files.write_whole(self.staged / SIGNATURE, signature)
-            kept.append(SIGNATURE)
+        with files.unseen():
+            files.write_whole(self.staged / RECORD, data)
+            kept = [RECORD]
+            if key := workspace.settings.signing.key:
+                signature = signing.sign(data, workspace.root / Path(key).expanduser())
+                files.write_whole(self.staged / SIGNATURE, signature)
+                kept.append(SIGNATURE)
         return [Adopt(self.staged, path, tuple(f"{path}/{name}" for name in kept))]
 
 
