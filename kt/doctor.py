@@ -18,7 +18,7 @@ from kt.deployments import audit, deploy, gc, sync
 from kt.deployments.events import HISTORY
 from kt.errors import KtError
 from kt.predictor import presence
-from kt.registry import confine, record, remote
+from kt.registry import confine, record, remote, signing
 from kt.workspace import ROOMS, Workspace
 
 Health = Literal["ok", "warning", "problem"]
@@ -55,7 +55,17 @@ def examine(workspace: Workspace | None, now: datetime) -> list[Finding]:
     except KtError as error:
         return [*out, Finding("settings", "problem", str(error), error.do)]
     out.append(Finding("settings", "ok", f"{workspace.root / 'kt.toml'}"))
-    for check in (disk, lock, leftovers, repository, weights, pending, shared, predictors):
+    for check in (
+        disk,
+        lock,
+        leftovers,
+        repository,
+        weights,
+        signatures,
+        pending,
+        shared,
+        predictors,
+    ):
         out += guarded(check, workspace)
     return [*out, *guarded(lambda where: times(where, now), workspace, "clock")]
 
@@ -129,6 +139,22 @@ def disk(workspace: Workspace) -> Found:
     )
     do = "" if health == "ok" else "make room: kt gc"
     yield Finding("space", health, f"{free / 1e9:.1f} GB free", do)
+
+
+def signatures(workspace: Workspace) -> Found:
+    """What signatures rest on, where kt.toml asks for them."""
+    settings = workspace.settings.signing
+    if not (settings.require_signature or settings.key):
+        return
+    if not shutil.which("ssh-keygen"):
+        yield Finding(
+            "signatures", "problem", "ssh-keygen is not installed", "install OpenSSH 8.9 or later"
+        )
+    elif settings.require_signature and not (workspace.root / settings.allowed).is_file():
+        what = f"{settings.allowed} is not there: nobody's signature counts"
+        yield Finding("signatures", "problem", what, signing.NAME_THEM)
+    else:
+        yield Finding("signatures", "ok", f"checked by ssh-keygen against {settings.allowed}")
 
 
 def lock(workspace: Workspace) -> Found:

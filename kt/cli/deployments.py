@@ -103,6 +103,9 @@ def deploy(
     requests, and `kt status` says how far its answers are from those that were returned. `kt ramp X 10`
     makes it an ordinary experiment, `kt promote X --force --reason TEXT` the active version, `kt end X` ends it.
 
+    A file that is code (a pickled module, TorchScript, joblib) needs somebody's word:
+    kt deploy net.pt --trust-code "trained by us" --example request.json
+
     Example: kt deploy model.pt --traffic 10 --ab-test bigger-memory
     """
     from kt.deployments import deploy as room

@@ -78,6 +78,9 @@ def register(
 ) -> None:
     """Make a file a version, without traffic. The same file again is the same version.
 
+    A file that is code (a pickled module, TorchScript, joblib) needs somebody's word:
+    kt register net.pt --trust-code "trained by us" --example request.json
+
     Example: kt register model.pt --model sakt
     """
     from kt.deployments import deploy as room

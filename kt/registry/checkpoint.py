@@ -158,10 +158,11 @@ def is_compressed_pickle(head: bytes) -> bool:
 def sniff_zip(copy: Path, path: Path) -> str:
     """Which of torch's archives it is; sound ones alone are told apart. Raises Invalid."""
     try:
-        stems = {name.partition("/")[2]: name for name in archive.listed(copy)}
+        listed = archive.listed(copy)
+        stems = {name.partition("/")[2] for name in listed}
         if "constants.pkl" in stems or any(name.startswith("code/") for name in stems):
             return "TorchScript"
-        if "serialized_exported_program.json" in stems.values():
+        if "serialized_exported_program.json" in listed:  # at the root
             return "torch.export legacy"
         records = archive.names(copy)
         if "archive_format" in records or any(name.startswith("models/") for name in records):

@@ -39,7 +39,8 @@ def write(module: "nn.Module", example: "Inputs", out: Path, path: Path) -> None
         seen = [resized(inputs, size) for size in sizes]
         try:
             torch.export.save(traced(module, seen[0], free=free), out)
-            if all(alike(out, module, one) for one in seen):
+            served = as_served(out)
+            if all(alike(served, module, one) for one in seen):
                 return
             problem = "its program does not answer as it does"
         except Exception as error:  # noqa: BLE001  # tracing runs the module, which may raise anything
@@ -109,7 +110,9 @@ def traced(module: "nn.Module", inputs: "Inputs", *, free: bool) -> "ExportedPro
         name: batch if tensor.ndim and len(tensor) == rows else None
         for name, tensor in inputs.items()
     }
-    return torch.export.export(module, (), dict(inputs), dynamic_shapes=shapes if free else None)
+    return torch.export.export(
+        module, (), dict(inputs), dynamic_shapes=shapes if free else None, strict=False
+    )
 
 
 def unscripted(script: "torch.jit.ScriptModule", inputs: "Inputs") -> "nn.Module":
@@ -136,16 +139,21 @@ def unscripted(script: "torch.jit.ScriptModule", inputs: "Inputs") -> "nn.Module
     return Unscripted()
 
 
-def alike(written: Path, module: "nn.Module", inputs: "Inputs") -> bool:
-    """Whether the program, run as the predictor runs it, answers as the module does."""
-    import torch
-    from torch.utils import _pytree as trees
-
+def as_served(written: Path) -> "nn.Module":
+    """A program as the predictor runs it. Raises Invalid where it cannot."""
     from kt.models import exported
 
     tensors, config = program.read(written, written)
     served = exported.Model(exported.Config.model_validate(config))
     served.load_state_dict(tensors)
+    return served
+
+
+def alike(served: "nn.Module", module: "nn.Module", inputs: "Inputs") -> bool:
+    """Whether both answer alike."""
+    import torch
+    from torch.utils import _pytree as trees
+
     with torch.inference_mode():
         ours, theirs = served(**inputs), trees.tree_leaves(module(**inputs))
     try:

@@ -22,6 +22,7 @@ from kt.registry.record import RECORD, SIGNATURE
 from kt.workspace import Workspace
 
 NAMESPACE = "kt-version"  # a signature under another one is of something else
+NAME_THEM = "name who may sign, one a line: ana@example.org ssh-ed25519 AAAA…"
 SECONDS = 60.0  # a person may have to type a passphrase, or touch a key
 
 
@@ -71,7 +72,7 @@ def signer(data: bytes, signature: Path, allowed: Path) -> str:
     if not allowed.is_file():
         raise Refused(
             f"is signed, and {allowed.name} does not say by whom",
-            do="name who may sign, one a line: ana@example.org ssh-ed25519 AAAA…",
+            do=NAME_THEM,
         )
     about = ("-f", str(allowed), "-s", str(signature))
     found = ssh_keygen("find-principals", *about)

@@ -5,9 +5,9 @@
     torch.export, not plain data          torch.export.load
 
 What comes out is written anew: with a family its weights (safetensors), without one a program (.pt2),
-traced with an example of its inputs (export.py). Only the shut-in child runs this (door.py), and nothing that it
-says is believed: the file that it leaves goes through the door as any stranger's would, in a process
-where none of its code runs.
+traced with an example of its inputs (export.py). Only a child that is shut in runs this (door.py), and
+nothing that it says is believed: the file that it leaves goes through the door as any stranger's would,
+in a process where none of its code runs.
 """
 
 import io
@@ -98,7 +98,8 @@ def opened(copy: Path, source: Source, path: Path) -> Any:
         return torch.jit.load(copy, map_location="cpu")  # type: ignore[no-untyped-call]
 
     def exported(copy: Path) -> Any:
-        return torch.export.load(io.BytesIO(copy.read_bytes()))  # of a path it wants its ending
+        # of a path it asks for the ending .pt2, and an open file it cannot read twice
+        return torch.export.load(io.BytesIO(copy.read_bytes()))
 
     loaders: dict[str, Callable[[Path], Any]] = {
         "TorchScript": script,

@@ -65,6 +65,20 @@ def test_a_broken_kt_toml_is_a_finding(workspace: Workspace) -> None:
     assert "nonsense" in found.what
 
 
+def test_what_signatures_rest_on_is_checked_where_they_are_asked_for(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not any(one.check == "signatures" for one in doctor.examine(workspace, clock.now()))
+    (workspace.root / "kt.toml").write_text("[signing]\nrequire_signature = true\n")
+    strict = Workspace(workspace.root)
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert "nobody's signature counts" in of(strict, "signatures").what
+    (workspace.root / "allowed_signers").touch()
+    assert of(strict, "signatures").health == "ok"
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    assert "ssh-keygen" in of(strict, "signatures").what
+
+
 @pytest.mark.parametrize("marker", ["MERGE_HEAD", "rebase-merge", "CHERRY_PICK_HEAD"])
 def test_git_in_the_middle_of_something(workspace: Workspace, marker: str) -> None:
     (workspace.root / ".git" / marker).touch()
