@@ -322,6 +322,8 @@ def sign(
             "--key", metavar="FILE", help="Your ssh key; kt.toml's, [signing] key, without."
         ),
     ] = None,
+    dry_run: DryRun = False,
+    exit_code: ExitCode = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -330,7 +332,7 @@ def sign(
     Example: kt sign sakt@v2 --key ~/.ssh/id_ed25519
     """
     from kt.deployments import deploy as room
-    from kt.errors import Invalid
+    from kt.errors import ACTION_NEEDED, Invalid
     from kt.registry import record, signing
 
     workspace = options.workspace()
@@ -339,13 +341,24 @@ def sign(
     if key is None and not settings.key:
         raise Invalid("which key?", where="--key", do="name yours: --key ~/.ssh/id_ed25519")
     chosen = key.expanduser() if key else workspace.root / Path(settings.key).expanduser()
-    commit = room.sign(workspace, model, version, chosen)
-    for text in room.pending(commit):
+    done = room.sign(workspace, model, version, chosen, dry_run=dry_run)
+    if dry_run:
+        said = "has this signature already" if done is None else "would be signed"
+        output.emit({"model": model, "version": version, "changed": False}, f"{what} {said}")
+        if exit_code and done is not None:
+            raise typer.Exit(ACTION_NEEDED)
+        return
+    for text in room.pending(done) if done else ():
         output.warn(text)
     signed = signing.standing(workspace, record.read(workspace, model, version))
     if signed.problem:
         output.warn(f"{signed.problem}: add your key to {settings.allowed}")
-    result = {"model": model, "version": version, "signed_by": signed.by or None}
+    result = {
+        "model": model,
+        "version": version,
+        "changed": done is not None,
+        "signed_by": signed.by or None,
+    }
     output.emit(result, f"{what} is signed" + (f" by {signed.by}." if signed.by else "."))
 
 

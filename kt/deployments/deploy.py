@@ -4,7 +4,7 @@ Each verb holds the lock, finishes what a killed command left, folds the history
 and applies one change: history.json, whose rename makes it a fact, then active.json, then one commit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from kt.change import Adopt, Change, Lock, Write
 from kt.deployments import audit, events, manifest, plan
 from kt.deployments.events import HISTORY, AnyEvent, Canary
 from kt.deployments.history import State, fold
-from kt.deployments.manifest import MANIFEST, Manifest
+from kt.deployments.manifest import MANIFEST, Manifest, Version
 from kt.deployments.plan import Candidate, Stamp
 from kt.errors import Refused
 from kt.registry import absence, load, record, signing, trusted
@@ -274,33 +274,49 @@ def refuse_unsound(workspace: Workspace, before: Manifest, after: Manifest) -> N
 def refuse_unsigned(
     workspace: Workspace, before: Manifest, after: Manifest, prepared: Prepared | None
 ) -> None:
-    """Nobody becomes active, or a treatment, for whom nobody has signed. Raises Refused."""
+    """No traffic for a version for whom nobody has signed who may. Raises Refused."""
+    settings = workspace.settings.signing
+    for model, one in taking_over(before, after):
+        new = prepared is not None and not prepared.existing and prepared.model == model
+        staged = prepared.staged if prepared is not None and new else None
+        try:
+            signing.check(workspace, settings, model, one.version, one.sha256, staged)
+        except Refused as error:
+            raise Refused(
+                f"{error.what}, and kt.toml says require_signature",
+                do=SIGN_FIRST if new else error.do,
+            ) from error
+
+
+SIGN_FIRST = "name a key in kt.toml, [signing] key, or sign it first: kt register FILE, kt sign MODEL@VERSION"
+
+
+def taking_over(before: Manifest, after: Manifest) -> Iterator[tuple[str, Version]]:
+    """The versions that become active, or a treatment, by model."""
     for model, route in after.models.items():
-        was = before.models.get(model)
-        trial, old = route.experiment, was.experiment if was else None
-        begins = trial.treatments if trial and not (old and old.name == trial.name) else ()
-        for one in (*([route.active] if not was or was.active != route.active else []), *begins):
-            fresh = prepared is not None and not prepared.existing and prepared.model == model
-            folder = prepared.staged if prepared is not None and fresh else None
-            try:
-                signing.check(
-                    workspace, workspace.settings.signing, model, one.version, one.sha256, folder
-                )
-            except Refused as error:
-                do = error.do
-                if folder:
-                    do = "name a key in kt.toml, [signing] key, or sign it before: kt register FILE, kt sign MODEL@VERSION"
-                raise Refused(f"{error.what}, and kt.toml says require_signature", do=do) from error
+        was, trial = before.models.get(model), route.experiment
+        if was is None or was.active != route.active:
+            yield model, route.active
+        old = was.experiment if was else None
+        if trial is not None and (old is None or old.name != trial.name):
+            for treatment in trial.treatments:
+                yield model, treatment
 
 
-def sign(workspace: Workspace, model: str, version: str, key: Path) -> git.Committed:
-    """Sign a version's record with an ssh key. The same signature again changes nothing."""
+def sign(
+    workspace: Workspace, model: str, version: str, key: Path, *, dry_run: bool = False
+) -> git.Committed | None:
+    """Sign a version's record with an ssh key. None where it has this very signature already."""
+    record.read(workspace, model, version)
+    path = f"{record.FOLDER}/{model}/{version}/{record.SIGNATURE}"
+    there = workspace.root / path
+    signature = signing.sign((there.parent / record.RECORD).read_bytes(), key)
+    if there.is_file() and there.read_bytes() == signature:
+        return None
+    if dry_run:
+        return git.Committed()
     with change.locked(workspace, "sign") as lock:
         recover(lock)
-        record.read(workspace, model, version)
-        folder = record.folder(workspace, model, version)
-        signature = signing.sign((folder / record.RECORD).read_bytes(), key)
-        path = f"{record.FOLDER}/{model}/{version}/{record.SIGNATURE}"
         return change.apply(Change(f"{model}: sign {version}", [Write(path, signature)]), lock)
 
 

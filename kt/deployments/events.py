@@ -128,21 +128,21 @@ def body(event: AnyEvent) -> dict[str, Any]:
 
 def describe(event: Mapping[str, Any]) -> str:
     """An event in a few words."""
-    forced = ", forced" if event.get("forced") else ""
-    forced += ", code trusted" if event.get("trusted") else ""
+    past = ", forced" if event.get("forced") else ""
+    past += ", code trusted" if event.get("trusted") else ""
     match event["kind"]:
         case "deployed":
-            return f"deploy {event['version']}{forced}"
+            return f"deploy {event['version']}{past}"
         case "experiment_started":
             canary = " as a canary" if event.get("canary") else ""
             share = "as a shadow" if event.get("shadow") else f"at {event['traffic']:g} %{canary}"
-            return f"start {event['experiment']}: {event['version']} {share}{forced}"
+            return f"start {event['experiment']}: {event['version']} {share}{past}"
         case "traffic_changed" if event.get("shadow"):
             return f"make {event['experiment']} a shadow"
         case "traffic_changed":
             return f"ramp {event['experiment']} to {event['traffic']:g} %"
         case "promoted":
-            return f"promote {event['experiment']}: {event['version']}{forced}"
+            return f"promote {event['experiment']}: {event['version']}{past}"
         case "experiment_ended":
             return f"end {event['experiment']}"
         case _:

@@ -52,7 +52,7 @@ CODE = {
 INSTEAD = (
     "kt opens weights: torch.save(model.state_dict(), FILE), safetensors, or what kt train wrote"
 )
-VOUCH = "save its weights, torch.save(model.state_dict(), FILE), or vouch for the file: --trust-code REASON"
+VOUCH = "save its weights, torch.save(model.state_dict(), FILE), or vouch for the file: kt register FILE --trust-code REASON"
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,10 @@ def test_a_signed_version_says_by_whom(workspace: Workspace, keys: Path, kt: Kt)
     shutil.copy(keys / "allowed_signers", workspace.root)
     ran = kt("sign", "m@v2", "--key", str(keys / "ana"), at=workspace)
     assert ran.out == "m@v2 is signed by ana@example.org.\n"
+    key = ("--key", str(keys / "ana"))
+    assert not kt("sign", "m@v2", *key, "--json", at=workspace).result["changed"]
+    assert kt("sign", "m@v2", *key, "--dry-run", "--exit-code", at=workspace).code == 0
+    assert kt("sign", "m@v3", *key, "--dry-run", "--exit-code", at=workspace).code == 10
     assert git(workspace.root, "log", "-1", "--format=%s") == "m: sign v2"
     assert git(workspace.root, "show", "--stat", "--format=").startswith(
         "registry/m/v2/" + SIGNATURE
