@@ -76,6 +76,26 @@ class Deployments(RuleBasedStateMachine):
             assert (now.name, now.version, now.traffic) == (name, version, traffic)
         assert self.active(model) == before
 
+    @rule(model=MODELS, version=VERSIONS, name=NAMES)
+    def shadow(self, model: str, version: str, name: str) -> None:
+        before = self.active(model)
+        try:
+            done = deploy.deploy(
+                self.place,
+                self.known[model, version],
+                forge.STAMP,
+                traffic=None,
+                experiment=name,
+                shadow=True,
+                dry_run=False,
+            )
+        except Refused:
+            return
+        route = done.after.models[model]
+        assert route.experiment
+        assert (route.experiment.name, route.experiment.shadow) == (name, True)
+        assert route.answering == [before] == [self.active(model)]
+
     @rule(name=NAMES, traffic=TRAFFIC)
     def ramp(self, name: str, traffic: float) -> None:
         try:
@@ -183,6 +203,7 @@ class Deployments(RuleBasedStateMachine):
                 [one.traffic for one in route.experiment.treatments] if route.experiment else []
             )
             assert 0 <= sum(shares) <= 100
+            assert not (route.experiment and route.experiment.shadow and sum(shares))
 
     @invariant()
     def all_is_as_kt_wrote_it(self) -> None:
