@@ -264,12 +264,12 @@ def beside(shadow: dict[str, Any]) -> list[str]:
     lines = [f"{name}, {shadow['compared']:,} answers compared"]
     if shadow["agreement"] is not None:
         same = f"{shadow['agreement']:.2%}".replace("%", " %")
-        lines.append(f"{same} of {shadow['predictions']:,} predictions are the same")
+        lines.append(f"{same} of {shadow['predictions']:,} predictions agree")
     if shadow["mean_difference"] is not None:
         mean, worst = shadow["mean_difference"], shadow["worst_difference"]
-        lines.append(f"they differ by {mean:.2g} on average, by {worst:.2g} at worst")
+        lines.append(f"numbers differ by {mean:.3g} on average, by {worst:.3g} at worst")
         lines[-1] += f" ({shadow['worst_prediction_id']})" if worst else ""
-    took = f"p95 {shadow['p95'] * 1000:.2g} ms; " if shadow["p95"] is not None else ""
+    took = f"p95 {shadow['p95'] * 1000:.1f} ms; " if shadow["p95"] is not None else ""
     counts = ("failed", "failed"), ("invalid", "gave no answer"), ("slow", "took too long")
     told = [f"{shadow[key]:,} {words}" for key, words in counts]
     lines.append(f"{took}{', '.join(told)}, {shadow['dropped']:,} copies were dropped")
