@@ -351,7 +351,8 @@ def read_theirs(
         if (path in written or not of_version(path)) and text != on_disk(root / path)
     ]
     to = commit
-    if forced is not None and not (goes_on and git.descends(root, commit, git.head(root))):
+    plain = goes_on and not other and not gone and git.descends(root, commit, git.head(root))
+    if forced is not None and not plain:
         stays = [record_of(key) for key in gone] + [signature_of(key) for key in (*gone, *unsigned)]
         to = join(workspace, commit, book, theirs, stays, forced)
     elif unsigned:
@@ -483,7 +484,8 @@ def refuse_changed(other: Sequence[Key], gone: Sequence[Key]) -> None:
         what = f"{'@'.join(other[0])} is another version there, and versions never change"
         raise Refused(what, do=f"{ASK}; {FORCE}")
     if gone:
-        raise Refused(f"their commit lacks {'@'.join(gone[0])}, and versions never go", do=ASK)
+        what = f"their commit lacks {'@'.join(gone[0])}, and versions never go"
+        raise Refused(what, do=f"{ASK}; {FORCE}")
 
 
 def check_served(state: State, known: Mapping[Key, record.VersionRecord], commit: str) -> None:

@@ -380,6 +380,16 @@ def test_a_forced_pull_keeps_what_only_this_machine_has(two: Two, kt: Kt) -> Non
     assert clean(two.ours, kt)
 
 
+def test_a_version_that_they_have_removed_stays_through_a_forced_pull(two: Two, kt: Kt) -> None:
+    git(two.ours.root, "rm", "--quiet", "-r", "registry/m/v3")
+    git(two.ours.root, "commit", "--quiet", "-m", "clean up")
+    git(two.ours.root, "push", "--quiet", "origin", "HEAD")
+    assert "versions never go" in kt("pull", "--json", at=two.theirs).error["message"]
+    assert kt("pull", "--force", "--reason", "r", at=two.theirs).code == 0
+    assert absence.where(two.theirs, "m", "v3") == "here"
+    assert clean(two.theirs, kt)
+
+
 def test_a_forced_pull_drops_no_work_of_a_person(two: Two, kt: Kt) -> None:
     forge.give(two.ours, named(two.ours, "v2"))
     kt("push", at=two.ours)
