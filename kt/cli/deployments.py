@@ -99,9 +99,10 @@ def deploy(
 ) -> None:
     """Give a version traffic: all of it, a share as an A/B test, or a copy of it as a shadow.
 
-    A shadow is an experiment whose version answers nobody: predictors run it on copies of the
-    requests, and `kt status` says how far its answers are from those that were returned. `kt ramp X 10`
-    makes it an ordinary experiment, `kt promote X --force --reason TEXT` the active version, `kt end X` ends it.
+    A shadow (`kt deploy model.pt --shadow`) is an experiment whose version answers nobody: predictors
+    run it on copies of the requests, and `kt status` says how far its answers are from those that were
+    returned. `kt ramp X 10` makes it an ordinary experiment, `kt promote X --force --reason TEXT` the
+    active version, `kt end X` ends it.
 
     A file that is code (a pickled module, TorchScript, joblib) needs somebody's word:
     kt deploy net.pt --trust-code "trained by us" --example request.json
