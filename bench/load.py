@@ -21,7 +21,12 @@ class Measured:
     latencies: list[float] = field(default_factory=list)  # seconds
     ended: list[float] = field(default_factory=list)  # on the monotonic clock
     statuses: dict[int, int] = field(default_factory=dict)
-    broken: int = 0  # connections that ended before their answer
+    broke: list[tuple[float, float]] = field(default_factory=list)  # connections that ended before
+    # their answer: when it was asked for, and when they ended
+
+    @property
+    def broken(self) -> int:
+        return len(self.broke)
 
     @property
     def rate(self) -> float:
@@ -99,7 +104,7 @@ def load(
             try:
                 answer = connection.receive()
             except OSError:
-                measured.broken += 1
+                measured.broke.append((connection.began, time.monotonic()))
                 selector.unregister(connection.socket)
                 connection.socket.close()
                 connection.open()

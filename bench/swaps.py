@@ -1,27 +1,32 @@
 """A hundred swaps under steady load: experiments started, promoted and rolled back by the kt command.
 
-    python bench/swaps.py [--swaps 100] [--connections 4]
+    python bench/swaps.py [--swaps 99] [--connections 4] [--size 200] [--kills 20]
 
 Counts the answers that were not 200, and those from a version that no manifest named at the time,
-with one second to follow; the stalest is how long after the command had ended. The p99 around swaps stands beside the p99 while `kt status` runs as
-often, which disturbs the machine as much and swaps nothing.
+with one second to follow; the stalest is how long after the command had ended. The p99 around swaps
+stands beside the p99 while `kt status` runs as often, which disturbs the machine as much and swaps
+nothing. Memory is the processes' own, and all of it with the weights that they have mapped, once every
+version has been loaded and after the last round. A request may be lost where it was inside a worker that
+is killed.
 """
 
 import argparse
 import itertools
 import math
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 import torch
-from load import Measured, free_port, load, memory, percentile, request, server, show
+from load import Measured, free_port, load, memory, percentile, request, server, show, tree
 from safetensors.torch import save_file
 from serving import bodies
 
@@ -32,6 +37,7 @@ from kt.registry.record import Spec
 HERE = Path(__file__).parent
 FOLLOW = 1.0  # seconds
 AFTER = 0.5  # seconds after a command that count as around its swap
+WELL = 100  # answers of a worker before it is killed: the version is not to blame then
 KT = [sys.executable, "-m", "kt"]
 
 
@@ -40,6 +46,9 @@ class Command:
     began: float
     ended: float
     versions: set[str]  # that the manifest names from here on
+
+
+Answer = tuple[float, float, str]  # when it was asked for, when it came, its version
 
 
 class Operator:
@@ -65,8 +74,11 @@ class Operator:
         return {route.active.version, *(treatment.version for treatment in treatments)}
 
 
-def checkpoint(folder: Path, seed: int) -> Path:
+def checkpoint(folder: Path, seed: int, mb: int) -> Path:
+    """A SAKT, wide and of so many items that its weights have this size."""
     config = sakt.Config(items=1_000, d_model=128)
+    if mb:
+        config = sakt.Config(items=mb * 1_000_000 // (3 * 4 * 512), d_model=512)
     torch.manual_seed(seed)
     spec = Spec(
         family="sakt",
@@ -106,8 +118,10 @@ def staleness(began: float, ended: float, version: str, commands: list[Command])
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--swaps", type=int, default=100)
+    parser.add_argument("--swaps", type=int, default=99, help="three make a round")
     parser.add_argument("--connections", type=int, default=4)
+    parser.add_argument("--size", type=int, default=0, help="MB of weights; a small model without")
+    parser.add_argument("--kills", type=int, default=0, help="workers killed after the swaps")
     options = parser.parse_args()
     requests = [request("/predict", body) for body in bodies(50, 10)]
     with tempfile.TemporaryDirectory() as folder:
@@ -120,67 +134,115 @@ def main() -> None:
             capture_output=True,
         )
         for seed in (1, 2, 3):
-            path = checkpoint(Path(folder), seed)
+            path = checkpoint(Path(folder), seed, options.size)
             operator.kt("deploy" if seed == 1 else "register", str(path), "--model", "sakt")
-        operator.commands = [Command(0.0, 0.0, operator.named())]
+            path.unlink()
+        rounds = swaps(options.swaps + 6)
         port = free_port()
         command = [*KT, "serve", "--port", str(port)]
         with server(command, port, requests[0], env=operator.environment) as (pid, _):
             os.sched_setaffinity(0, {os.cpu_count() - 1})  # type: ignore[operator]  # there is one
+            for words in rounds[:6]:  # what is made once is made now
+                operator.kt(*words)
+                time.sleep(FOLLOW)
+            operator.commands = [Command(0.0, 0.0, operator.named())]
             quiet, _ = run(
                 port,
                 requests,
                 options.connections,
-                lambda: [operator.kt("status") for _ in range(20)],
+                lambda _: [operator.kt("status") for _ in range(20)],
             )
             operator.commands = operator.commands[:1]
-            before = memory(pid, "Pss_Anon:")
+            before = [memory(pid, kind) for kind in ("Pss_Anon:", "Pss:")]
             busy, answers = run(
                 port,
                 requests,
                 options.connections,
-                lambda: [operator.kt(*words) for words in swaps(options.swaps)],
+                lambda _: [operator.kt(*words) for words in rounds[6:]],
             )
-            after = memory(pid, "Pss_Anon:")
-        around = [
-            latency
-            for latency, ended in zip(busy.latencies, busy.ended, strict=True)
-            if any(c.began <= ended <= c.ended + AFTER for c in operator.commands)
-        ]
-        stale = [staleness(*answer, operator.commands) for answer in answers]
-        others = sum(count for status, count in busy.statuses.items() if status != 200)
-        show(
-            [
-                {
-                    "swaps": len(operator.commands) - 1,
-                    "answers": len(busy.latencies),
-                    "not 200": others,
-                    "broken": busy.broken,
-                    "wrong version": sum(one > FOLLOW for one in stale),
-                    "stalest s": max(stale),
-                    "p99 quiet ms": quiet.percentile(99),
-                    "p99 around ms": percentile(around, 99),
-                    "longest ms": percentile(around, 100),
-                    "MB before": before,
-                    "MB after": after,
-                    "s a command": sum(c.ended - c.began for c in operator.commands[1:])
-                    / options.swaps,
-                }
-            ]
-        )
+            time.sleep(FOLLOW)
+            after = [memory(pid, kind) for kind in ("Pss_Anon:", "Pss:")]
+            show([swapped(operator.commands, quiet, busy, answers, before, after)])
+            if options.kills:
+                show([killed(pid, port, requests, options.connections, options.kills)])
+
+
+def swapped(
+    commands: list[Command],
+    quiet: Measured,
+    busy: Measured,
+    answers: list[Answer],
+    before: list[float],
+    after: list[float],
+) -> dict[str, object]:
+    around = [
+        latency
+        for latency, ended in zip(busy.latencies, busy.ended, strict=True)
+        if any(c.began <= ended <= c.ended + AFTER for c in commands)
+    ]
+    stale = [staleness(*answer, commands) for answer in answers]
+    return {
+        "swaps": len(commands) - 1,
+        "answers": len(busy.latencies),
+        "not 200": sum(count for status, count in busy.statuses.items() if status != 200),
+        "broken": busy.broken,
+        "wrong version": sum(one > FOLLOW for one in stale),
+        "stalest s": max(stale),
+        "p99 quiet ms": quiet.percentile(99),
+        "p99 around ms": percentile(around, 99),
+        "longest ms": percentile(around, 100),
+        "own MB before": before[0],
+        "own MB after": after[0],
+        "all MB before": before[1],
+        "all MB after": after[1],
+        "s a command": sum(c.ended - c.began for c in commands[1:]) / (len(commands) - 1),
+    }
+
+
+def killed(
+    pid: int, port: int, requests: list[bytes], connections: int, count: int
+) -> dict[str, object]:
+    """Of the requests that were lost, those whose worker was not killed while they were inside."""
+    kills: list[float] = []
+
+    def kill(answers: list[Answer]) -> None:
+        for _ in range(count):
+            enough = len(answers) + WELL
+            while len(answers) < enough:
+                time.sleep(0.05)
+            kills.append(time.monotonic())
+            for worker in tree(pid)[1:]:
+                os.kill(worker, signal.SIGKILL)
+        time.sleep(2)
+
+    measured, _ = run(port, requests, connections, kill)
+    outside = [
+        began
+        for began, ended in measured.broke
+        if not any(began - AFTER <= at <= ended for at in kills)  # it takes a moment to die
+    ]
+    return {
+        "kills": count,
+        "answers": len(measured.latencies),
+        "not 200": sum(n for status, n in measured.statuses.items() if status != 200),
+        "lost": measured.broken,
+        "of these not inside": len(outside),
+        "inside at most": count * connections,
+        "longest ms": measured.percentile(100),
+    }
 
 
 def run(
-    port: int, requests: list[bytes], connections: int, work: object
-) -> tuple[Measured, list[tuple[float, float, str]]]:
-    """Load until `work`, in a thread of its own, is done."""
-    answers: list[tuple[float, float, str]] = []
+    port: int, requests: list[bytes], connections: int, work: Callable[[list[Answer]], object]
+) -> tuple[Measured, list[Answer]]:
+    """Load until `work`, in a thread of its own, is done. It is given the answers, as they come."""
+    answers: list[Answer] = []
 
     def each(began: float, ended: float, status: int, body: bytes) -> None:
         if status == 200:
             answers.append((began, ended, orjson.loads(body)["version"]))
 
-    thread = threading.Thread(target=work)  # type: ignore[arg-type]  # a callable
+    thread = threading.Thread(target=work, args=(answers,))
     thread.start()
     measured = load(
         port,

@@ -18,6 +18,7 @@ from kt.errors import Corrupt, Unavailable, Unconfirmed
 
 ASIDE = ".aside-"  # names of files being written begin so; under the lock a left-over one is swept
 CHUNK = 1 << 20  # bytes
+TRIES = 5  # at writing what is swept each time
 
 
 @contextmanager
@@ -43,8 +44,18 @@ def unseen() -> Iterator[None]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`, wholly or not at all."""
-    publish(stage(path, data), path)
+    """Replace `path` by `data`, wholly or not at all.
+
+    What is written without the workspace's lock may be swept by a command that holds it; it is
+    written again.
+    """
+    for left in reversed(range(TRIES)):
+        try:
+            publish(stage(path, data), path)
+            return
+        except Unavailable as error:
+            if not left or not isinstance(error.__cause__, FileNotFoundError):
+                raise
 
 
 def stage(path: Path, data: bytes) -> Path:

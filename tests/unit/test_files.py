@@ -52,6 +52,29 @@ def test_what_a_killed_command_left_is_swept(tmp_path: Path) -> None:
     assert files.sweep(tmp_path / "none") == []
 
 
+@pytest.mark.parametrize(("sweeps", "written"), [(0, True), (2, True), (files.TRIES, False)])
+def test_what_is_swept_while_it_is_written_is_written_again(
+    sweeps: int, written: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A predictor writes without the lock; a command that holds it sweeps."""
+    stage, left = files.stage, iter(range(sweeps))
+
+    def swept(path: Path, data: bytes) -> Path:
+        aside = stage(path, data)
+        if next(left, None) is not None:
+            files.sweep(path.parent)
+        return aside
+
+    monkeypatch.setattr(files, "stage", swept)
+    if written:
+        files.write_whole(tmp_path / "live.json", b"new")
+        assert (tmp_path / "live.json").read_bytes() == b"new"
+    else:
+        with pytest.raises(Unavailable, match="No such file"):
+            files.write_whole(tmp_path / "live.json", b"new")
+    assert files.asides(tmp_path) == []
+
+
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
 def test_only_a_regular_file_is_read(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
