@@ -17,6 +17,7 @@ import logging
 import os
 import socket
 import stat
+import sys
 import threading
 import time
 from collections import Counter
@@ -52,6 +53,7 @@ LOCAL = ".kt"
 LARGEST = 10_000_000  # bytes of a manifest
 RETRIES = (2.0, 60.0)  # seconds until what did not load is tried again: at first, at most
 TELL = 2.0  # seconds between two cards that tell what shadows are found to say
+NICE = 5  # of loading: it gets a third of what serving gets of a core
 WARM = 4  # requests in the batch that warms a version
 
 
@@ -150,6 +152,8 @@ class Host:
     # Following the manifest
 
     def _follow(self) -> None:
+        if sys.platform == "linux":  # where that is this thread's alone
+            os.nice(NICE)
         while not self._stop.wait(self.settings.predictor.poll):
             try:
                 self.look()

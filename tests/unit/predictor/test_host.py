@@ -2,12 +2,14 @@
 
 import json
 import os
+import sys
+import threading
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 import pytest
-from predictors import Made, make_three
+from predictors import Made, make_three, within
 
 from kt.deployments import manifest
 from kt.deployments.manifest import MANIFEST, Version
@@ -233,6 +235,20 @@ def test_a_living_predictor_holds_its_card_and_a_dead_one_is_swept(made: Made, h
     host.start()
     host._stop.set()
     assert not dead.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
+def test_loading_gives_way_to_serving(made: Made) -> None:
+    host = make_host(made.root, "http://here")
+    host.start()
+    try:
+        follow = next(one for one in threading.enumerate() if one.name == "kt-follow")
+        assert follow.native_id
+        own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        later = min(own + hosts.NICE, 19)
+        within(lambda: os.getpriority(os.PRIO_PROCESS, follow.native_id or 0) == later)
+    finally:
+        host.close()
 
 
 def test_a_full_disk_does_not_stop_serving(
