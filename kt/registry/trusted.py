@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kt import files
 from kt.errors import Invalid, Refused
 from kt.registry import checkpoint, export, weights
 from kt.registry.record import Source
@@ -164,8 +163,12 @@ def inputs_of(
 
     if example is None:
         raise Invalid(f"holds the module {type(module).__name__}", where=str(path), do=EXAMPLE)
-    with files.named("read", example):
+    try:
         data = example.read_bytes()
+    except OSError as error:
+        raise Invalid(
+            f"cannot be read: {error.strerror}", where=str(example), do=EXAMPLE
+        ) from error
     if b"\0" in data[:512]:
         return checkpoint.read(*checkpoint.open_copy(example, folder), example).tensors
     try:

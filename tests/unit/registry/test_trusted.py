@@ -266,6 +266,7 @@ def axes(left: Path) -> Any:
     ("content", "said"),
     [
         (None, "holds the module Net"),
+        ("", "e.json: cannot be read: No such file"),
         ('{"inputs": {"y": [1.0]}}', "takes the inputs x, the example has y"),
         ('{"inputs": {"x": [[1.0], [1.0, 2.0]]}}', "is no request"),
         ('{"inputs": {"x": [["a"]]}}', "is no request"),
@@ -278,10 +279,15 @@ def test_an_example_that_does_not_fit_is_named(
 ) -> None:
     torch.save(net(), tmp_path / "m.pt")
     example = tmp_path / "e.json"
-    if content is not None:
+    if content:
         example.write_text(content)
     with pytest.raises(Invalid, match=said) as error:
-        rewritten(place, tmp_path / "m.pt", tmp_path / "room", example=content and example)
+        rewritten(
+            place,
+            tmp_path / "m.pt",
+            tmp_path / "room",
+            example=None if content is None else example,
+        )
     assert "\n" not in str(error.value)
     assert "--family" in error.value.do or "--example" in error.value.do
 
