@@ -66,7 +66,8 @@ def main() -> None:
         about.error("name faultpoint.py")
     races = given.races.split(",") if given.races else []
     names = [f"{a}+{b}" for a in races for b in races] or given.scenes.split(",")
-    broken = sum(run(given, name) for name in names)
+    with tempfile.TemporaryDirectory() as folder:
+        broken = sum(run(given, name, Path(folder)) for name in names)
     print(f"broken points in all: {broken}")
     sys.exit(broken > 0)
 
@@ -77,29 +78,33 @@ def scene(name: str) -> Scene:
     if not plus:
         return SCENES[first]
     pulls = "pull" in (first, second)
-    before = (*world.BOTH, "ours deploy m@v5 -t 5", *(["ours push"] if pulls else []))
+    before = (*world.BOTH, *(["ours push"] if pulls else []))
     return Scene(RACES[first], before, at="theirs" if pulls else "ours", shared=True)
 
 
-def run(given: argparse.Namespace, name: str) -> int:
+def run(given: argparse.Namespace, name: str, folder: Path) -> int:
+    """All faults of a scene. folder: for the worlds, made once each."""
     what = scene(name)
     me = f"{sys.executable} {Path(__file__).resolve()}"
     race = name.partition("+")[2]
-    with tempfile.TemporaryDirectory() as folder:
-        answer = Path(folder) / "answer.json"
-        subprocess.run(
-            [
-                sys.executable, str(given.faultpoint), "--mode", "race" if race else given.modes,
-                "--setup", f"cd {{dir}} && {me} --make {name}", "--check", f"{me} --check {name}",
-                *(["--race-cmd", f"cd {{dir}}/{what.at} && exec {KT} {RACES[race]}"] if race else []),
-                *(["--retry"] if given.modes != "power" else []),
-                "--tracebacks", "--max-points", given.most, "--fs", given.fs, "--jobs", given.jobs,
-                "--show", given.show, "--json", str(answer),
-                "--", "sh", "-c", f"cd {{dir}}/{what.at} && exec {KT} {what.command}",
-            ],
-            check=False,
-        )  # fmt: skip
-        found = json.loads(answer.read_text()) if answer.exists() else {"modes": {"none": {}}}
+    made, answer = folder / str(abs(hash((what.before, what.shared)))), folder / "answer.json"
+    if not made.exists():
+        made.mkdir()
+        subprocess.run(f"{me} --make {name}", shell=True, cwd=made, check=True)
+    answer.unlink(missing_ok=True)
+    subprocess.run(
+        [
+            sys.executable, str(given.faultpoint), "--mode", "race" if race else given.modes,
+            "--template", str(made), "--check", f"{me} --check {name}",
+            *(["--race-cmd", f"cd {{dir}}/{what.at} && exec {KT} {RACES[race]}"] if race else []),
+            *(["--retry"] if given.modes != "power" else []),
+            "--tracebacks", "--max-points", given.most, "--fs", given.fs, "--jobs", given.jobs,
+            "--show", given.show, "--json", str(answer),
+            "--", "sh", "-c", f"cd {{dir}}/{what.at} && exec {KT} {what.command}",
+        ],
+        check=False,
+    )  # fmt: skip
+    found = json.loads(answer.read_text()) if answer.exists() else {"modes": {"none": {}}}
     counts = {
         mode: (one.get("tested", 0), one.get("broken", 1), one.get("tracebacks", 0))
         for mode, one in found["modes"].items()
@@ -200,7 +205,7 @@ def mended(place: Workspace) -> str:
         os.utime(lock, (0, 0))
     command = [sys.executable, "-m", "kt", "doctor", "--fix"]
     done = subprocess.run(command, cwd=place.root, capture_output=True, text=True, check=False)
-    return in_step(place) and f"{in_step(place)}; kt doctor said: {done.stdout + done.stderr}"
+    return in_step(place) and f"{in_step(place)}; kt doctor said: {' '.join(done.stderr.split())}"
 
 
 def in_step(place: Workspace) -> str:

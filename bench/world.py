@@ -86,8 +86,7 @@ def make(root: Path, scene: Scene) -> None:
     git.start(place.root)
     typed(place.root, "git", "add", ".")
     typed(place.root, "git", "commit", "--quiet", "-m", "begin")
-    if ".pt" in scene.command:
-        save(root / "new.pt")
+    save(root / "new.pt")
     if scene.shared:
         import machines  # it loads pytest
 

@@ -4,6 +4,7 @@ So a branch may name a commit that never came to be, the index files that nobody
 the machine's last run. kt's own files are sound: what git lacks is committed anew from them (`kt doctor --fix`).
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -23,8 +24,8 @@ def found(root: Path, booted: float) -> list[str]:
     if folder is None:
         return []
     out = [f"{lock} is from before this machine started" for lock in stale_locks(root, booted)]
-    if not index_is_sound(root):
-        out.append(f"{folder / 'index'} cannot be read")
+    if not index_is_sound(root, folder):
+        out.append(f"{folder / 'index'} is damaged")
     if git.head(root) and not is_whole(root, "HEAD"):
         out.append("the last commit lacks what it names")
     return out
@@ -50,7 +51,7 @@ def mend(root: Path, booted: float) -> list[str]:
             )
         git.ask(top, "update-ref", "-m", "kt doctor", "HEAD", whole)
         done.append(f"took the branch back from {broken[:7]}, which is broken, to {whole[:7]}")
-    if not index_is_sound(root) or (done and not index_follows(root)):
+    if not index_is_sound(root, folder) or (done and not index_follows(root)):
         (folder / "index").unlink(missing_ok=True)
         git.ask(top, "read-tree", "HEAD")
         done.append("made git's index anew")
@@ -74,8 +75,15 @@ def stale_locks(root: Path, booted: float) -> list[Path]:
     return [path for path in git.lock_files(folder) if path.stat().st_mtime < booted]
 
 
-def index_is_sound(root: Path) -> bool:
-    return git.holds(root, "ls-files", "--cached")
+def index_is_sound(root: Path, folder: Path) -> bool:
+    """Whether git reads it, and it ends with its own checksum, which git itself does not look at."""
+    try:
+        data = (folder / "index").read_bytes()
+    except OSError:
+        return not git.head(root)
+    sums = (hashlib.sha1(data[:-20], usedforsecurity=False), hashlib.sha256(data[:-32]))
+    sealed = any(data.endswith(one.digest()) for one in sums) or data.endswith(bytes(20))
+    return sealed and git.holds(root, "ls-files", "--cached")  # zeros: index.skipHash
 
 
 def index_follows(root: Path) -> bool:

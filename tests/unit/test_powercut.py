@@ -22,6 +22,17 @@ def lost(root: Path, name: str) -> None:
     (root / ".git" / "objects" / digest[:2] / digest[2:]).unlink()
 
 
+def spoilt(root: Path, index: bytes) -> None:
+    (root / ".git" / "index").write_bytes(index)
+
+
+def torn(root: Path) -> bytes:
+    """The index with one entry's size as it never was: git reads it all the same."""
+    index = bytearray((root / ".git" / "index").read_bytes())
+    index[12 + 39] ^= 1
+    return bytes(index)
+
+
 def locked(root: Path) -> None:
     lock = root / ".git" / "index.lock"
     lock.touch()
@@ -32,7 +43,8 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "the last commit lacks what it names": lambda root: lost(root, "HEAD"),
     "lacks what it names": lambda root: lost(root, f"HEAD:{HISTORY}"),
     "commit lacks": lambda root: lost(root, "HEAD:deployments"),
-    "index cannot be read": lambda root: (root / ".git" / "index").write_bytes(bytes(100)) and None,
+    "index is damaged": lambda root: spoilt(root, bytes(100)),
+    ".git/index is damaged": lambda root: spoilt(root, torn(root)),
     "index.lock is from before this machine started": locked,
 }
 
