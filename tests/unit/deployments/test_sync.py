@@ -16,6 +16,7 @@ from machines import Two, clean, head, named, register
 
 from kt import files, journal
 from kt.deployments import audit, events, manifest, sync
+from kt.errors import Unconfirmed
 from kt.registry import absence, record
 from kt.workspace import Workspace
 
@@ -547,3 +548,47 @@ def test_a_merge_by_hand_is_shown_and_ends_with_one_side(two: Two, kt: Kt) -> No
     assert clean(two.theirs, kt)
     assert kt("pull", at=two.ours).code == 0
     assert seq(two.ours) == 3
+
+
+@pytest.mark.parametrize("verb", ["pull", "push"])
+def test_the_lock_of_a_ref_that_a_killed_command_was_moving_is_cleared(
+    verb: str, two: Two, kt: Kt
+) -> None:
+    root = two.theirs.root
+    branch = git(root, "branch", "--show-current")
+    lock = root / ".git" / "refs" / "remotes" / "origin" / f"{branch}.lock"
+    lock.touch()
+    assert kt(verb, at=root).code == 0
+    assert lock.exists()  # nobody knows whose it is
+    (two.theirs.local / sync.MOVING).touch()
+    lock.touch()
+    assert kt(verb, at=root).code == 0
+    assert not lock.exists()
+    assert not (two.theirs.local / sync.MOVING).exists()
+
+
+def test_what_a_killed_pull_had_fetched_is_swept_by_the_next(two: Two, kt: Kt) -> None:
+    for name in (".kt/incoming/abc", ".kt/.aside-1-history.json"):
+        path = two.theirs.root / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert kt("pull", at=two.theirs).code == 0
+    assert [*(two.theirs.local / "incoming").iterdir(), *two.theirs.root.rglob(".aside-*")] == []
+
+
+def test_a_pull_that_can_write_nothing_says_so_and_not_that_it_is_unconfirmed(
+    two: Two, kt: Kt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forge.give(two.ours, register(two.ours, "v4"))
+    assert kt("push", at=two.ours).code == 0
+
+    def refuse(folder: Path) -> None:
+        if folder.name == "m@v4":  # where the new version is staged
+            raise Unconfirmed("not synced")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "sync_folder", refuse)
+        assert kt("pull", at=two.theirs).code == 5
+    assert seq(two.theirs) == 1
+    assert kt("pull", at=two.theirs).code == 0
+    assert seq(two.theirs) == 2

@@ -194,3 +194,18 @@ def test_a_second_pull_is_kept_out(place: Workspace) -> None:
         remote.incoming(place),
     ):
         pass
+
+
+def test_what_a_killed_push_left_in_a_folder_goes_after_a_day(tmp_path: Path) -> None:
+    source = tmp_path / "weights"
+    source.write_bytes(b"abc")
+    folder = tmp_path / "store"
+    folder.mkdir()
+    old, new = folder / ".aside-1-x", folder / ".aside-2-y"
+    for path, age in ((old, 2 * remote.ABANDONED), (new, 60)):
+        path.touch()
+        then = source.stat().st_mtime - age
+        os.utime(path, (then, then))
+    sha256 = hashlib.sha256(b"abc").hexdigest()
+    remote.put_in_folder(source, folder, sha256, lambda _: None)
+    assert {path.name for path in folder.iterdir()} == {new.name, sha256}
