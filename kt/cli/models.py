@@ -27,7 +27,8 @@ def train(
     family: Annotated[
         str,
         typer.Argument(
-            metavar="FAMILY", help="gpcm, sakt, or the dotted path of a family of your own."
+            metavar="FAMILY",
+            help="gpcm, sakt, marginal, irt, pfa, best_lr, or the dotted path of a family of your own.",
         ),
     ],
     data: Files,
@@ -220,9 +221,14 @@ def simulate(
 def trainable(name: str) -> Any:
     """A family that can be trained, by its name or dotted path. Raises Invalid."""
     from kt import plugins
+    from kt.errors import Invalid
+    from kt.models.family import is_trainable
     from kt.registry import load
 
-    return plugins.load("models", name, root(), (*load.FAMILY, "loss", "SIZES"))
+    family = plugins.load("models", name, root(), (*load.FAMILY, "SIZES"))
+    if not is_trainable(family):
+        raise Invalid(f"{name} has neither loss nor fit, so kt cannot train it")
+    return family
 
 
 def root() -> Path:
@@ -245,7 +251,7 @@ def chosen(code: Any, size: str, settings: list[str]) -> dict[str, Any]:
         raise Invalid(
             f"there is no size {size[:64]!r}",
             where="--size",
-            do=f"there are: {', '.join(code.SIZES)}",
+            do=f"there are: {', '.join(code.SIZES)}" if code.SIZES else "leave it out",
         )
     given = dict(code.SIZES[size]) if size else {}
     for pair in settings:

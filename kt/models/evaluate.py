@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from kt.models import metrics
-from kt.models.data import Data, batches, padded, windows
+from kt.models.data import Data, batches, windows
 from kt.models.family import Family
+from kt.models.fitting import tensors
 from kt.models.metrics import Difference, Events
 from kt.models.tracing import Signature
 
@@ -82,12 +83,9 @@ def predict_events(model: torch.nn.Module, signature: Signature, data: Data) -> 
     try:
         with torch.inference_mode():
             for places in batches(pieces, BATCH, None):
-                items, responses = (
-                    padded(values, pieces, places) for values in (rows, data.responses)
-                )
                 lengths = pieces.lengths[places]
-                tensors = (torch.from_numpy(array) for array in (items, responses, lengths))
-                p = model(*tensors).softmax(-1).double().numpy()  # (B, T, K)
+                batch = tensors(rows, data.responses, pieces, places)
+                p = model(*batch).softmax(-1).double().numpy()  # (B, T, K)
                 own = np.arange(p.shape[1]) < lengths[:, None]
                 own &= np.arange(p.shape[1]) >= (pieces.score - pieces.start)[places][:, None]
                 event = pieces.start[places][:, None] + np.arange(p.shape[1])

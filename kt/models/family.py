@@ -9,7 +9,7 @@ Arrays cross the border between the two by name. `Form.collate` makes them of re
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from pydantic import BaseModel
@@ -106,18 +106,38 @@ def problem(outputs: Arrays, probabilities: Sequence[str], tolerance: float = 1e
     return ""
 
 
+Batch: TypeAlias = "tuple[torch.Tensor, torch.Tensor, torch.Tensor]"
+"""Items and responses (B, T), padded on the right, and lengths (B,)."""
+
+
 class Trainable(Family, Protocol):
-    """A family that `kt train` can train: a knowledge-tracing family with these besides.
+    """A family that `kt train` can train: a knowledge-tracing family, Stepwise or Fitted.
 
     Config takes items, categories and window, which come from the data; the rest has defaults.
     Model.forward(items, responses, lengths) gives the logits (B, T, K) of every event of a batch, each
         from the events before it, equal to serve's at the same place.
-    loss: the sum (not the mean) of the loss over the events of a batch, (B, T) each and lengths (B,).
-    SIZES: named settings of Config, for `--size`.
+    SIZES: named settings of Config, for `--size`; may be none.
     """
 
     SIZES: Mapping[str, Mapping[str, Any]]
 
+
+class Stepwise(Trainable, Protocol):
+    """Trained down a gradient, until the validation students say stop."""
+
     def loss(
         self, model: Any, items: "torch.Tensor", responses: "torch.Tensor", lengths: "torch.Tensor"
-    ) -> "torch.Tensor": ...
+    ) -> "torch.Tensor":
+        """The sum (not the mean) of the loss over the events of a batch."""
+
+
+@runtime_checkable
+class Fitted(Trainable, Protocol):
+    """Found at once from all training answers, in seconds, by the same arithmetic each time."""
+
+    def fit(self, model: Any, batches: Sequence[Batch]) -> None:
+        """Fill the model's parameters, those of the unknown item too."""
+
+
+def is_trainable(family: Any) -> bool:
+    return hasattr(family, "loss") or hasattr(family, "fit")

@@ -1,4 +1,6 @@
-"""The one loop that trains every family; it never asks which.
+"""The one run that trains every family; it never asks which.
+
+A family is trained down its loss, epoch by epoch, or fitted at once, which is a run of one epoch.
 
 The loss of a batch is its sum over events divided by a constant of the run, batch size x mean length. With
 batches of like length, dividing by the batch's own events instead would give short histories the
@@ -15,8 +17,8 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,10 @@ from pydantic import BaseModel, ValidationError
 import kt
 from kt import files
 from kt.errors import Invalid, Refused
-from kt.models import checkpoint, metrics
-from kt.models.data import Data, Windows, batches, padded, vocabulary, windows
+from kt.models import checkpoint, fitting, metrics
+from kt.models.data import Data, Windows, batches, vocabulary, windows
 from kt.models.evaluate import Scores, evaluate, predict_events, scored
-from kt.models.family import Trainable
+from kt.models.family import Fitted, Stepwise
 from kt.models.tracing import UNKNOWN, Signature
 
 SHORTEST = 3  # events of a window worth training on
@@ -98,7 +100,7 @@ class _State:
 
 
 def train(
-    family: Trainable,
+    family: Stepwise | Fitted,
     name: str,
     data: Data,
     valid: Data,
@@ -117,6 +119,8 @@ def train(
     the file to resume from belongs to another run. NaN in the loss raises Invalid with its batch.
     """
     options = options or Options()
+    if isinstance(family, Fitted):
+        options = replace(options, epochs=1)
     config, signature = configure(family, data, settings or {})
     run = _Run(family, config, signature, data, valid, options)
     beside = None if out is None else out.with_name(out.name + ".resume")
@@ -166,7 +170,7 @@ def train(
 
 
 def configure(
-    family: Trainable, data: Data, settings: Mapping[str, Any]
+    family: Stepwise | Fitted, data: Data, settings: Mapping[str, Any]
 ) -> tuple[BaseModel, Signature]:
     """The config and the signature that this data and these settings make. Raises Invalid."""
     items = vocabulary(data)
@@ -194,7 +198,7 @@ def finished(history: list[Epoch], options: Options) -> bool:
 class _Run:
     """What stays the same from epoch to epoch."""
 
-    family: Trainable
+    family: Stepwise | Fitted
     config: BaseModel
     signature: Signature
     data: Data
@@ -215,6 +219,36 @@ class _Run:
         number = len(state.history) + 1
         began = time.monotonic()
         best = self.best(state.history)
+        if isinstance(self.family, Fitted):
+            loss = self.fit(self.family, state)
+        else:
+            loss = self.descend(self.family, state, number, best, on_batch)
+        answered = scored(predict_events(state.model, self.signature, self.valid))
+        metric = metrics.score(self.family.METRIC, answered)
+        if not math.isfinite(metric):
+            raise Invalid(
+                f"{self.family.METRIC} on the validation students is not a number in epoch {number}",
+                where=self.valid.source,
+                do="give more students with more than one answer, or lower --lr",
+            )
+        sign = 1 if metrics.HIGHER_IS_BETTER[self.family.METRIC] else -1
+        improved = best is None or sign * metric > sign * best
+        return Epoch(number, loss, metric, improved, round(time.monotonic() - began, 3))
+
+    def fit(self, family: Fitted, state: _State) -> float:
+        """The whole fit; the mean loss over the training events."""
+        state.model = fitting.fit(family, self.config, self.signature, self.data)
+        return metrics.score("nll", predict_events(state.model, self.signature, self.data))
+
+    def descend(
+        self,
+        family: Stepwise,
+        state: _State,
+        number: int,
+        best: float | None,
+        on_batch: Callable[[Progress], None],
+    ) -> float:
+        """One pass of steps down the loss; its mean over the training events."""
         rng = np.random.default_rng([self.options.seed, number])
         torch.manual_seed(int(rng.integers(2**62)))  # dropout
         pieces = windows(self.data, self.signature.window, overlap=False, shortest=SHORTEST)
@@ -227,11 +261,10 @@ class _Run:
         parameters = list(state.model.parameters())
         state.model.train()
         total = events = 0.0
-        for done, (places, batch) in enumerate(
-            zip(order, self.tensors(rows, pieces, order), strict=True), 1
-        ):
+        for done, places in enumerate(order, 1):
+            batch = fitting.tensors(rows, self.data.responses, pieces, places)
             state.adam.zero_grad(set_to_none=True)
-            loss = self.family.loss(state.model, *batch)
+            loss = family.loss(state.model, *batch)
             value = loss.item()
             if not math.isfinite(value):
                 raise self.broken(number, done, pieces, places)
@@ -241,32 +274,10 @@ class _Run:
             total += value
             events += float(pieces.lengths[places].sum())
             on_batch(Progress(number, self.options.epochs, done, len(order), total / events, best))
-        answered = scored(predict_events(state.model, self.signature, self.valid))
-        metric = metrics.score(self.family.METRIC, answered)
-        if not math.isfinite(metric):
-            raise Invalid(
-                f"{self.family.METRIC} on the validation students is not a number in epoch {number}",
-                where=self.valid.source,
-                do="give more students with more than one answer, or lower --lr",
-            )
-        sign = 1 if metrics.HIGHER_IS_BETTER[self.family.METRIC] else -1
-        improved = best is None or sign * metric > sign * best
-        return Epoch(number, total / events, metric, improved, round(time.monotonic() - began, 3))
+        return total / events
 
     def best(self, history: list[Epoch]) -> float | None:
         return next((epoch.metric for epoch in reversed(history) if epoch.best), None)
-
-    def tensors(
-        self, rows: np.ndarray, pieces: Windows, order: list[np.ndarray]
-    ) -> Iterator[tuple[torch.Tensor, ...]]:
-        """items, responses, lengths of each batch."""
-        for places in order:
-            arrays = (
-                padded(rows, pieces, places),
-                padded(self.data.responses, pieces, places),
-                pieces.lengths[places],
-            )
-            yield tuple(torch.from_numpy(array) for array in arrays)
 
     def broken(self, number: int, done: int, pieces: Windows, places: np.ndarray) -> Invalid:
         event = int(pieces.start[places[0]])

@@ -6,6 +6,7 @@ is over students. One-sided: an improvement never fails.
 
 from pydantic import BaseModel, Field
 
+from kt.models.family import is_trainable
 from kt.registry.gate import Subject
 from kt.registry.record import Verdict
 
@@ -24,7 +25,7 @@ def judge(candidate: Subject, baseline: Subject | None, settings: Settings) -> V
         )
     if baseline is None:
         return Verdict(gate="", passed=True, sentence="the first version: nothing to compare with")
-    if not hasattr(candidate.loaded.family, "loss"):
+    if not is_trainable(candidate.loaded.family):
         return Verdict(
             gate="", passed=True, sentence="a program brings no way to score it: not compared"
         )
