@@ -1,14 +1,17 @@
-"""What kt's serving costs over the smallest program that could do it: SAKT over HTTP, in turns.
+"""What kt's serving costs beside the smallest programs that could do it, and beside other servers.
 
-    python bench/serving.py [--seconds 5] [--turns 3] [--answers 50] [--items 100]
+    python bench/serving.py [--model sakt|mlp] [--seconds 5] [--turns 3] [--peers PYTHON]
 
+SAKT (d_model 128, 50 answers, 100 items) or a small MLP over HTTP, all servers in turns of one run.
 Server on one core, load on the other, 16 connections that stay open. The ratio of CPU time a
-request is the firm figure; requests a second depend on what else the machine does.
+request is the firm figure; requests a second depend on what else the machine does. PYTHON: an
+interpreter that has them (pip install fastapi uvicorn litserve bentoml).
 """
 
 import argparse
 import itertools
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +20,7 @@ from statistics import median
 import numpy as np
 import orjson
 import torch
+from bare import WIDTHS, mlp
 from load import cpu, free_port, load, memory, request, server, show
 from safetensors.torch import save_file
 
@@ -26,10 +30,12 @@ from kt.models import sakt
 from kt.registry.record import Spec, weights
 
 HERE = Path(__file__).parent
-BARS = {"req/s": 0.85, "CPU µs/req": 1 / 0.85, "RSS MB": 1.05, "cold s": 1.3}
+PEERS = ("fastapi", "litserve", "bentoml")
+PLAIN = {"req/s": 0.85, "RSS MB": 1.05, "cold s": 1.3}  # beside the smallest program
+COMBINING = {"sakt": {"req/s": 0.85}, "mlp": {"req/s": 0.7}}  # beside the one that combines
 
 
-def workspace(root: Path) -> Path:
+def serves_sakt(root: Path) -> Path:
     """A workspace that serves one SAKT; returns its weights."""
     (root / "kt.toml").write_text("")
     config = sakt.Config(items=1_000, d_model=128)
@@ -52,7 +58,24 @@ def workspace(root: Path) -> Path:
     return path
 
 
-def bodies(answers: int, items: int, count: int = 64) -> list[bytes]:
+def serves_mlp(root: Path) -> Path:
+    """A workspace that serves a program of a small MLP; returns its weights."""
+    torch.manual_seed(0)
+    model = mlp()
+    batch = torch.export.Dim("batch", max=64)
+    program = torch.export.export(model, (torch.zeros(2, WIDTHS[0]),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, root / "mlp.pt2")
+    kt = [sys.executable, "-m", "kt"]
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+    for command in (["init", "."], ["deploy", "mlp.pt2", "--model", "mlp"]):
+        subprocess.run(
+            [*kt, *command], cwd=root, env=environment, check=True, stdout=subprocess.DEVNULL
+        )
+    save_file(model.state_dict(), root / "mlp.safetensors")
+    return root / "mlp.safetensors"
+
+
+def sakt_bodies(answers: int = 50, items: int = 100, count: int = 64) -> list[bytes]:
     rng = np.random.default_rng(0)
     return [
         orjson.dumps(
@@ -69,27 +92,42 @@ def bodies(answers: int, items: int, count: int = 64) -> list[bytes]:
     ]
 
 
+def mlp_bodies(count: int = 64) -> list[bytes]:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(count, 1, WIDTHS[0])).astype(np.float32).tolist()
+    return [orjson.dumps({"inputs": {"input": row}}) for row in rows]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--model", choices=("sakt", "mlp"), default="sakt")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--answers", type=int, default=50)
-    parser.add_argument("--items", type=int, default=100)
+    parser.add_argument("--peers", metavar="PYTHON", default="")
     options = parser.parse_args()
     os.sched_setaffinity(0, {os.cpu_count() - 1})  # type: ignore[operator]  # there is one
-    requests = [request("/predict", body) for body in bodies(options.answers, options.items)]
+    bodies = sakt_bodies() if options.model == "sakt" else mlp_bodies()
+    requests = [request("/predict", body) for body in bodies]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        path = workspace(root)
-        environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "KT_WORKSPACE": folder}
-        found: dict[str, list[dict[str, float]]] = {"smallest": [], "kt": []}
+        path = serves_sakt(root) if options.model == "sakt" else serves_mlp(root)
+        what = [options.model, str(path)]
+        path_of = os.pathsep.join([str(HERE.parent), str(HERE)])
+        environment = {**os.environ, "PYTHONPATH": path_of, "KT_WORKSPACE": folder}
+        smallest = str(HERE / "smallest.py")
+        commands = {
+            "smallest": lambda port: [sys.executable, smallest, port, "plain", *what],
+            "combining": lambda port: [sys.executable, smallest, port, "combining", *what],
+            "kt": lambda port: [sys.executable, "-m", "kt", "serve", "--port", port],
+        }
+        for peer in PEERS if options.peers else ():
+            program = str(HERE / "peers" / f"with_{peer}.py")
+            commands[peer] = lambda port, program=program: [options.peers, program, port, *what]
+        found: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
         for _ in range(options.turns):
             for name, turns in found.items():
                 port = free_port()
-                command = {
-                    "smallest": [sys.executable, str(HERE / "smallest.py"), str(path), str(port)],
-                    "kt": [sys.executable, "-m", "kt", "serve", "--port", str(port)],
-                }[name]
+                command = commands[name](str(port))
                 with server(command, port, requests[0], env=environment) as (pid, cold):
                     load(port, itertools.cycle(requests), 1.0)
                     before = cpu(pid)
@@ -107,18 +145,17 @@ def main() -> None:
                             "cold s": cold,
                         }
                     )
-    rows = [
-        {"server": name} | {key: median(turn[key] for turn in turns) for key in turns[0]}
+    rows = {
+        name: {key: median(turn[key] for turn in turns) for key in turns[0]}
         for name, turns in found.items()
-    ]
-    ratio = {key: rows[1][key] / rows[0][key] for key in rows[0] if key != "server"}
-    show(
-        [
-            *rows,
-            {"server": "ratio"} | ratio,
-            {"server": "bar"} | {key: BARS.get(key, "") for key in ratio},
-        ]
-    )
+    }
+    kt = rows["kt"]
+    bars = {"smallest": PLAIN, "combining": COMBINING[options.model]}
+    table = [{"server": name} | row for name, row in rows.items()]
+    for name, bar in bars.items():
+        table.append({"server": f"kt / {name}"} | {key: kt[key] / rows[name][key] for key in kt})
+        table.append({"server": "asked for"} | {key: bar.get(key, "") for key in kt})
+    show(table)
 
 
 if __name__ == "__main__":

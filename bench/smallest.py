@@ -1,48 +1,59 @@
-"""The smallest program that serves SAKT: Granian, orjson in and out, the bare model call. See serving.py.
+"""The smallest programs that serve a model: Granian, orjson in and out, the bare model call. See serving.py.
 
-python bench/smallest.py WEIGHTS PORT
+python bench/smallest.py PORT plain|combining MODEL WEIGHTS
+
+plain answers one request after the other. combining answers together those that wait anyway: a
+request is put with the others that the event loop has at hand, and all of them go through the model.
 """
 
+import asyncio
 import sys
 from typing import Any
 
-import numpy as np
 import orjson
-import torch
+from bare import named
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.log import LogLevels
 from granian.server.mp import MPServer
-from safetensors import safe_open
 
-from kt.models import sakt
+JSON = [("content-type", "application/json")]
 
 
-def make() -> Any:
-    torch.set_num_threads(1)
-    with safe_open(sys.argv[1], "pt") as file:
-        spec = orjson.loads(file.metadata()["kt"])
-        config = sakt.Config(**spec["config"])
-        model = sakt.Model(config)
-        model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    model.eval().requires_grad_(False)
-    rows = {item: row for row, item in enumerate(spec["signature"]["items"], 2)}
+def dump(predictions: Any) -> bytes:
+    return orjson.dumps({"predictions": predictions}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def plain() -> Any:
+    model = named()
 
     async def app(scope: Any, proto: Any) -> None:
         body = orjson.loads(await proto())
-        answers = body["answers"]
-        items = np.array([[rows[answer["item"]] for answer in answers]], np.int64)
-        responses = np.array([[answer["response"] for answer in answers]], np.int64)
-        asked = np.array([[rows[item] for item in body["items"]]], np.int64)
-        with torch.inference_mode():
-            outputs = model.serve(
-                torch.from_numpy(items),
-                torch.from_numpy(responses),
-                torch.tensor([len(answers)]),
-                torch.from_numpy(asked),
-            )
-            p = outputs["probabilities"].numpy()
-        data = orjson.dumps({"predictions": p}, option=orjson.OPT_SERIALIZE_NUMPY)
-        proto.response_bytes(200, [("content-type", "application/json")], data)
+        proto.response_bytes(200, JSON, dump(model.answer([body])[0]))
+
+    return app
+
+
+def combining() -> Any:
+    model = named()
+    waiting: list[tuple[Any, asyncio.Future[bytes]]] = []
+
+    def answer() -> None:
+        taken = waiting[:8]
+        del waiting[:8]
+        if waiting:
+            asyncio.get_running_loop().call_soon(answer)
+        found = model.answer([body for body, _ in taken])
+        for (_, done), predictions in zip(taken, found, strict=True):
+            done.set_result(dump(predictions))
+
+    async def app(scope: Any, proto: Any) -> None:
+        body = orjson.loads(await proto())
+        loop = asyncio.get_running_loop()
+        if not waiting:
+            loop.call_soon(answer)
+        done = loop.create_future()
+        waiting.append((body, done))
+        proto.response_bytes(200, JSON, await done)
 
     return app
 
@@ -50,10 +61,10 @@ def make() -> Any:
 if __name__ == "__main__":
     MPServer(
         target="smallest",
-        port=int(sys.argv[2]),
+        port=int(sys.argv[1]),
         interface=Interfaces.RSGI,
         loop=Loops.asyncio,
         http=HTTPModes.http1,
         websockets=False,
         log_level=LogLevels.warning,
-    ).serve(target_loader=make, wrap_loader=False)
+    ).serve(target_loader={"plain": plain, "combining": combining}[sys.argv[2]], wrap_loader=False)
