@@ -103,7 +103,7 @@ class Front:
         chunked = "transfer-encoding" in scope.headers
         if length in (None, "0") and not chunked:
             status, headers, data = self.answer(environ(scope, b""))
-        elif self.lanes.busy:  # before anything is done for it: refusals must cost little
+        elif self.lanes.busy():  # before anything is done for it: refusals must cost little
             status, headers, data = busy(scope.path[:LONGEST_PATH])
         else:
             try:

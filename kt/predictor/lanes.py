@@ -7,14 +7,15 @@ opens the next lane for those behind it. While one is held up the others take re
 holds it up may wait among them, and must not hold up those that it would be answered with.
 
 A queue that has been FULL is more than a burst: all but the newest are given up, and it is kept SHORT
-until it has been empty. Whoever is still taken is then answered about as soon as ever; in a long
-queue every answer would be late.
+until nobody had to be turned away for a while. Whoever is still taken is then answered about as soon
+as ever; in a long queue every answer would be late.
 """
 
 import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -22,8 +23,9 @@ T = TypeVar("T")
 HELD_UP = 0.25  # seconds
 MOST = 8  # lanes
 BATCH = 8  # requests: more cost a transformer what they spare a loop
-FULL = 300  # requests that wait
-SHORT = 16
+FULL = 128  # requests that wait
+SHORT = BATCH  # enough for the next call
+CALM = 1.0  # seconds without a refusal
 
 
 class Lanes(Generic[T]):
@@ -34,7 +36,7 @@ class Lanes(Generic[T]):
         self, work: Callable[[list[T]], None], give_up: Callable[[T], None] = lambda _: None
     ) -> None:
         self._do, self._give_up = work, give_up
-        self._shed = False
+        self._shed = 0.0  # until when the queue is kept short, on the monotonic clock
         self._work: queue.SimpleQueue[T] = queue.SimpleQueue()
         self._since: dict[int, float] = {}  # lane -> start of its call, or inf where it waits
         self._names = iter(range(1_000_000_000))
@@ -44,17 +46,18 @@ class Lanes(Generic[T]):
         if not self._since:
             self._open()
         self._work.put(work)
-        if self.busy:
-            self._shed = True
-            try:
+        if self.busy():
+            with suppress(queue.Empty):  # the lanes took the rest
                 while self.waiting > SHORT:
                     self._give_up(self._work.get_nowait())
-            except queue.Empty:  # the lanes took the rest
-                pass
 
-    @property
     def busy(self) -> bool:
-        return self.waiting >= (SHORT if self._shed else FULL)
+        """Whether whoever asks is to be turned away."""
+        now = time.monotonic()
+        busy = self.waiting >= (SHORT if now < self._shed else FULL)
+        if busy:
+            self._shed = now + CALM
+        return busy
 
     @property
     def waiting(self) -> int:
@@ -85,11 +88,9 @@ class Lanes(Generic[T]):
     def _take(self) -> list[T]:
         """One at least; no more while another lane is held up."""
         taken = [self._work.get()]
-        try:
+        with suppress(queue.Empty):
             while len(taken) < BATCH and self.longest <= HELD_UP:
                 taken.append(self._work.get_nowait())
-        except queue.Empty:
-            self._shed = False
         return taken
 
     def _run(self, name: int) -> None:

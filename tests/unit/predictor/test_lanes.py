@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from predictors import within
@@ -53,3 +54,34 @@ def test_another_lane_opens_where_one_is_held_up_and_one_stays(
     within(lambda: len(work._since) == 1)
     work.put(again.set)
     assert again.wait(30)
+
+
+def test_a_full_queue_is_cut_and_kept_short_until_nobody_was_turned_away_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(lanes, "time", SimpleNamespace(monotonic=lambda: now))
+    gate, given_up = threading.Event(), list[int]()
+    work: Lanes[int] = Lanes(lambda _: bool(gate.wait()), given_up.append)
+    work.put(-1)
+    within(lambda: not work.waiting)
+    for n in range(lanes.FULL - 1):
+        work.put(n)
+    assert not given_up
+    assert not work.busy()
+    work.put(lanes.FULL - 1)
+    assert given_up == list(range(lanes.FULL - lanes.SHORT))
+    assert work.busy()
+    gate.set()
+    within(lambda: not work.waiting)
+    assert not work.busy()
+    gate.clear()
+    work.put(-1)
+    within(lambda: not work.waiting)
+    for n in range(lanes.SHORT):
+        work.put(n)
+    assert len(given_up) == lanes.FULL - lanes.SHORT
+    assert work.busy()
+    now += lanes.CALM
+    assert not work.busy()
+    gate.set()
