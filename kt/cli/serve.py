@@ -46,12 +46,10 @@ def serve(
 
     Example:  kt serve --port 8600 --workers 2
     """
-    from kt import process, workspace
+    from kt import process
 
-    here = workspace.find(Path.cwd(), output.run.workspace)
     order = {
         "run": asdict(output.run),
-        "workspace": str(here.root),
         "settings": {"host": host, "port": port, "workers": workers},
         "insecure": insecure,
     }

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from kt import workspace
 from kt.cli import output
 from kt.errors import INTERRUPTED, KtError
 from kt.predictor import server
 from kt.predictor.address import bracketed
-from kt.workspace import Workspace
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     output.run = output.Run(**order["run"])
     output.any_text()
     try:
-        serve(Workspace(Path(order["workspace"])), order["settings"], order["insecure"])
+        serve(order["settings"], order["insecure"])
     except KtError as error:
         output.fail(error)
         sys.exit(error.code)
@@ -29,8 +29,9 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-def serve(here: Workspace, given: dict[str, Any], insecure: bool) -> None:
+def serve(given: dict[str, Any], insecure: bool) -> None:
     """given: what stands over kt.toml, None where nothing does. Raises KtError."""
+    here = workspace.find(Path.cwd(), output.run.workspace)
     settings = here.settings.predictor.model_copy(
         update={name: value for name, value in given.items() if value is not None}
     )
