@@ -126,7 +126,7 @@ def check(name: str) -> str:
             codes = [code, os.environ.get("FP_RACE_EXIT", "0")]
             clean = os.environ["FP_MODE"] == "none"
             return raced(name.split("+")[: 1 if clean else 2], codes, old, seen) or (
-                in_step(place) if clean or os.environ["FP_MODE"] == "race" else ""
+                in_step(place, fetched="pull" in name)
             )
         new = world.look(after, what.at)
         if retry:
@@ -187,7 +187,7 @@ def raced(names: Sequence[str], codes: Sequence[str], old: Seen, now: Seen) -> s
         return f"register said {'done' if 'register' in done else 'not done'}, and it is otherwise"
     if "push" in done and not len(old.events) <= len(now.branch) <= len(now.events):
         return "the push said done, and the branch is not where this machine was"
-    if now.branch != now.events[: len(now.branch)] and "pull" not in names:
+    if old.branch == old.events[: len(old.branch)] and now.branch != now.events[: len(now.branch)]:
         return "the branch has what is not here"
     return ""
 
@@ -210,12 +210,16 @@ def mended(place: Workspace) -> str:
     return in_step(place) and f"{in_step(place)}; kt doctor said: {' '.join(done.stderr.split())}"
 
 
-def in_step(place: Workspace) -> str:
-    """What is not as a command leaves it that nobody has disturbed."""
+def in_step(place: Workspace, *, fetched: bool = False) -> str:
+    """What is not as a command leaves it that nobody has disturbed.
+
+    fetched: a pull that is refused keeps what it has fetched for the next one.
+    """
     for finding in audit.verify(place):
         return f"{finding.where}: {finding.what}"
-    if left := leftovers(place):
-        return f"{left.pop()} is left"
+    left = [path for path in leftovers(place) if not fetched or path.parent.name != "incoming"]
+    if left:
+        return f"{left[0]} is left"
     if locks := [*(place.root / ".git").rglob("*.lock")]:
         return f"{locks[0].name} is left"
     if changed := world.typed(place.root, "git", "status", "--porcelain"):
