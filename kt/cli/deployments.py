@@ -140,11 +140,14 @@ def deploy(
             dry_run=dry_run,
         )
 
-    if reference := version_named(workspace, what, model):
-        done = run(reference)
-    else:
-        from kt.cli.registry import prepared
+    from kt.cli.registry import prepared, tell_gain
 
+    if named := version_named(workspace, what, model):
+        from kt.registry import record
+
+        tell_gain(record.read(workspace, named.model, named.version).scores)
+        done = run(named)
+    else:
         with prepared(
             workspace,
             Path(what),

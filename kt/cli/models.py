@@ -80,7 +80,9 @@ def train(
     and a table with a student a line and an item a column. Students in files called test* or of
     pyKT's fold -1 are kept for testing, the others are split by a hash of their id.
 
-    A killed run goes on with the same command.
+    A killed run goes on with the same command. Beside gpcm, sakt and families of your own, the
+    references (marginal, irt, pfa, best_lr) are fitted on the same students, and the gain over the best
+    of them is shown, with its interval.
 
     Example: kt train sakt --data answers.csv --out model.pt
     """
@@ -119,18 +121,20 @@ def train(
     if trained.resumed:
         output.step("resumed", f"after epoch {trained.resumed}")
     part = trained.training["scored_on"]["part"]
+    summary = trained.summary()
+    warn_of_no_gain(summary)
     result = {
         "file": str(out),
         "family": family,
         "config": trained.config.model_dump(mode="json"),
-        "scores": trained.scores.summary(),
+        "scores": summary,
         "training": trained.training,
         "resumed": trained.resumed,
     }
     best = trained.training["best_epoch"]
     text = [
         f"{out}: {family}, epoch {best} of {len(trained.history)}, {trained.training['seconds']:.0f} s",
-        *lines(trained.scores.summary(), f"{part} students"),
+        *lines(summary, f"{part} students"),
         f"Next: kt deploy {out}",
     ]
     output.emit(result, text)
@@ -146,6 +150,14 @@ def evaluate(
         ),
     ],
     data: Files,
+    train: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--train",
+            metavar="PATH",
+            help="Answers to fit references on, to show the gain over them; may be given again.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Score a checkpoint or a version on held-out answers, with intervals over students.
@@ -153,15 +165,26 @@ def evaluate(
     Each answer is predicted from the same student's answers before it; first answers are not scored.
     Students kept for testing are scored where the data has such, otherwise all are.
 
-    Example: kt evaluate sakt@v2 --data answers/test.csv
+    With --train the references (marginal, irt, pfa, best_lr) are fitted on those answers, without the
+    students kept for testing, and the gain over the best of them is shown.
+
+    Example: kt evaluate sakt@v2 --data answers/test.csv --train answers/train.csv
     """
     from kt.models import data as room
     from kt.models.evaluate import evaluate as score
+    from kt.models.references import beside
 
     found = room.read(data)
     held_out = room.only_test(found)
     code, module, signature = opened(what)
-    summary = score(code, module, signature, held_out).summary()
+    scores = score(code, module, signature, held_out)
+    summary = scores.summary()
+    if train:
+        others = room.without_test(room.read(train))
+        refuse_shared_students(others, held_out)
+        if found_beside := beside(scores, signature, others, held_out):
+            summary |= found_beside.summary()
+    warn_of_no_gain(summary)
     part = "test students" if len(held_out.students) < len(found.students) else "all students"
     result = {
         "evaluated": what,
@@ -291,13 +314,44 @@ def opened(what: str) -> tuple[Any, Any, Any]:
     return load.load(workspace.root, name, version, known.sha256).scored
 
 
+def refuse_shared_students(train: "Data", held_out: "Data") -> None:
+    """Raises Invalid where a reference would be fitted on those it is scored on, or on nobody."""
+    from kt.errors import Invalid
+
+    shared = sorted(set(train.students) & set(held_out.students))
+    if shared or not train.students:
+        raise Invalid(
+            f"{len(shared)} students are in --data too ({shared[0]}, ...)"
+            if shared
+            else "all its students are kept for testing",
+            where=f"--train {train.source}",
+            do="give others: those that the model was trained on",
+        )
+
+
+def warn_of_no_gain(scores: dict[str, Any]) -> None:
+    from kt.models import gain
+
+    found = gain.of(scores)
+    if found and not found.is_sure:
+        output.warn(found.warning)
+
+
 def lines(summary: dict[str, Any], who: str) -> Iterator[str]:
-    """The scores for people: one a line, with its interval."""
+    """The scores for people: one a line, with its interval; then the references'."""
+    from kt.models import gain
+
     for name, (low, high) in summary["intervals"].items():
         shown = "undefined" if summary[name] is None else f"{summary[name]:.4f}"
         between = "" if low is None else f"[{low:.4f}, {high:.4f}]"
         yield f"  {name:<11} {shown}  {between}".rstrip()
     yield f"  {summary['events']:,} answers of {summary['students']:,} {who}, 95 % intervals over students"
+    shown_of = dict.fromkeys((summary["metric"], "auc", "nll"))  # its own first
+    for name, scores in summary.get("references", {}).items():
+        values = (f"{key} {scores[key]:.4f}" for key in shown_of if scores[key] is not None)
+        yield f"  {name:<11} {'  '.join(values)}"
+    if found := gain.of(summary):
+        yield f"  gain        {found}"
 
 
 def tally(train: "Data", valid: "Data", test: "Data | None") -> str:

@@ -58,7 +58,18 @@ def prepared(
                 output.step(
                     verdict.gate, ("" if verdict.passed else "NOT PASSED: ") + verdict.sentence
                 )
+        tell_gain(ready.draft.scores)
         yield ready
+
+
+def tell_gain(scores: dict[str, Any]) -> None:
+    """What a version gains over the references trained beside it, where that is known."""
+    from kt.models import gain
+
+    if found := gain.of(scores):
+        output.step("references", str(found))
+        if not found.is_sure:
+            output.warn(found.warning)
 
 
 def register(
@@ -258,6 +269,7 @@ def show(
     """
     from kt.deployments import audit
     from kt.deployments.events import describe
+    from kt.models import gain
     from kt.registry import absence, record, signing
 
     workspace = options.workspace()
@@ -287,6 +299,7 @@ def show(
         *([f"  signed      {signed}"] if str(signed) else []),
         *([f"  reason      {known.reason}"] if known.reason else []),
         f"  scores      {brief(known.scores) or 'none are known'}",
+        *([f"  references  {found}"] if (found := gain.of(known.scores)) else []),
     ]
     lines += [
         f"  gate        {gate.gate}: {'' if gate.passed else 'NOT PASSED: '}{gate.sentence}"

@@ -31,10 +31,11 @@ from pydantic import BaseModel, ValidationError
 import kt
 from kt import files
 from kt.errors import Invalid, Refused
-from kt.models import checkpoint, fitting, metrics
+from kt.models import checkpoint, fitting, metrics, references
 from kt.models.data import Data, Windows, batches, vocabulary, windows
 from kt.models.evaluate import Scores, evaluate, predict_events, scored
 from kt.models.family import Fitted, Stepwise
+from kt.models.references import References
 from kt.models.tracing import UNKNOWN, Signature
 
 SHORTEST = 3  # events of a window worth training on
@@ -84,9 +85,14 @@ class Trained:
     config: BaseModel
     signature: Signature
     scores: Scores
+    references: References | None  # beside a family that is fitted itself, none
     history: tuple[Epoch, ...]
     resumed: int  # the epoch it went on after, 0 for a fresh run
     training: dict[str, Any]  # as written to the checkpoint
+
+    def summary(self) -> dict[str, Any]:
+        """The scores as written to the checkpoint, the references' among them."""
+        return self.scores.summary() | (self.references.summary() if self.references else {})
 
 
 @dataclass
@@ -115,6 +121,7 @@ def train(
 ) -> Trained:
     """Train the family `name` on `data`, stop by `valid`, score on `test` (else on `valid`), write `out`.
 
+    Beside a family that is trained in steps the references are fitted on `data` and scored as it is.
     settings: of the family's Config but for `items`, which the data decides. Raises Invalid for settings or data that do not fit, Refused where
     the file to resume from belongs to another run. NaN in the loss raises Invalid with its batch.
     """
@@ -140,6 +147,9 @@ def train(
     state.model.eval()
     held_out = valid if test is None else test
     scores = evaluate(family, state.model, signature, held_out)
+    compared = (
+        None if isinstance(family, Fitted) else references.beside(scores, signature, data, held_out)
+    )
     training = {
         "data": _describe(data),
         "validation": _describe(valid),
@@ -155,6 +165,16 @@ def train(
             "python": platform.python_version(),
         },
     }
+    trained = Trained(
+        state.model,
+        config,
+        signature,
+        scores,
+        compared,
+        tuple(state.history),
+        resumed,
+        training,
+    )
     if out is not None:
         checkpoint.save(
             out,
@@ -162,11 +182,11 @@ def train(
             config=config,
             signature=signature,
             state_dict=state.best,
-            scores=scores.summary(),
+            scores=trained.summary(),
             training=training,
         )
         files.discard(out.with_name(out.name + ".resume"))
-    return Trained(state.model, config, signature, scores, tuple(state.history), resumed, training)
+    return trained
 
 
 def configure(

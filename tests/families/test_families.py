@@ -209,7 +209,7 @@ def test_a_checkpoint_comes_back_bit_for_bit(family, name, tmp_path):
     config = family.Config.model_validate(held.config)
     assert config == trained.config
     assert family.FORM.Signature.model_validate(held.signature) == trained.signature
-    assert held.scores == trained.scores.summary()
+    assert held.scores == trained.summary()
     module = load.fill(family, config, held.tensors, out)
     for key, value in trained.model.state_dict().items():
         assert torch.equal(module.state_dict()[key], value)
