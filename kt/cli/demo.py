@@ -67,7 +67,9 @@ def demo(
         "--size",
         "small",
         "--epochs",
-        "6",
+        "10",
+        "--lr",
+        "0.02",
     )
     stage.kt(
         "train",
@@ -80,6 +82,8 @@ def demo(
         "small",
         "--epochs",
         "6",
+        "--lr",
+        "0.01",
     )
     stage.title("The first goes live; the second gets 10 % of the learners")
     stage.kt("deploy", "memory.pt", "--model", MODEL)

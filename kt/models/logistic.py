@@ -25,6 +25,7 @@ from kt.models.tracing import RESERVED, Signature
 PRIOR_INTERCEPT = 1.0  # standard deviations of the items around the mean item
 PRIOR_SLOPE = 0.3
 ITERATIONS = 30  # of Newton's method, at most; eight are usual
+SETTLING = 5  # of these the mean item follows; were it never held, the rest would creep after it
 CONVERGED = 1e-4  # the largest change of a parameter
 CHUNK = 1 << 16  # events whose curvatures are in memory together
 
@@ -66,8 +67,13 @@ class Counting(nn.Module):
         s: Tensor = (self.slopes(asked) * x).sum(-1)
         return s
 
+    @property
+    def own(self) -> Tensor:
+        """(rows, K + 1): each item's parameters, c and γ."""
+        return torch.cat([self.intercepts.weight, self.slopes.weight], 1)
+
     def move(self, own: Tensor, shared: Tensor) -> None:
-        """Add steps to the parameters: to c and γ of each item (rows, K + 1), to what all share."""
+        """Add steps to the parameters: to each item's own (rows, K + 1), to what all share."""
         self.intercepts.weight += own[:, :-2]
         self.slopes.weight += own[:, -2:]
 
@@ -110,28 +116,32 @@ def fit(model: Counting, batches: Sequence[Batch]) -> None:
         event = torch.arange(items.shape[1]) < lengths.unsqueeze(1)
         found.append((items[event], responses[event], model.history(items, responses)[event]))
     items, responses, x = map(torch.cat, zip(*found, strict=True))
+    seen = torch.bincount(items, minlength=len(model.slopes.weight)) > 0
     model.double()
     with torch.no_grad():
-        for _ in range(ITERATIONS):
-            own, shared = step(model, items, responses, x.double())
+        for number in range(ITERATIONS):
+            if number < SETTLING:
+                mean = model.own[seen].mean(0)
+            own, shared = step(model, items, responses, x.double(), mean)
             model.move(own, shared)
             if max(float(part.abs().max()) for part in (own, shared) if part.numel()) < CONVERGED:
                 break
     model.float()
 
 
-def step(model: Counting, items: Tensor, responses: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+def step(
+    model: Counting, items: Tensor, responses: Tensor, x: Tensor, mean: Tensor
+) -> tuple[Tensor, Tensor]:
     """One Newton step: of each item's parameters (rows, D), of the shared slopes (S,).
 
     items, responses: (E,). x: (E, 2 + S) the features, those with an item's own slopes first.
+    mean: (D,) of the prior.
     """
-    rows, D = len(model.slopes.weight), model.config.categories + 1
+    D = len(mean)
     gradient, curvature = derivatives(model, items, responses, x)
-    now = torch.cat([model.intercepts.weight, model.slopes.weight], 1)
-    seen = torch.bincount(items, minlength=rows) > 0
     spread = torch.full((D,), PRIOR_INTERCEPT, dtype=x.dtype)
     spread[-2:] = PRIOR_SLOPE
-    g = gradient[:, :D] - (now - now[seen].mean(0)) / spread**2
+    g = gradient[:, :D] - (model.own - mean) / spread**2
     A = curvature[:, :D, :D] + torch.diag(spread**-2)  # (rows, D, D)
     B = curvature[:, :D, D:]  # (rows, D, S)
     solved = torch.linalg.solve(A, torch.cat([g.unsqueeze(2), B], 2))  # A⁻¹ g and A⁻¹ B
