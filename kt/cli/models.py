@@ -182,8 +182,10 @@ def evaluate(
     if train:
         others = room.without_test(room.read(train))
         refuse_shared_students(others, held_out)
-        if found_beside := beside(scores, signature, others, held_out):
-            summary |= found_beside.summary()
+        if compared := beside(scores, signature, others, held_out):
+            summary |= compared.summary()
+        else:
+            output.warn(f"no references: {signature.categories} categories are too many for them")
     warn_of_no_gain(summary)
     part = "test students" if len(held_out.students) < len(found.students) else "all students"
     result = {
@@ -348,7 +350,7 @@ def lines(summary: dict[str, Any], who: str) -> Iterator[str]:
     yield f"  {summary['events']:,} answers of {summary['students']:,} {who}, 95 % intervals over students"
     shown_of = dict.fromkeys((summary["metric"], "auc", "nll"))  # its own first
     for name, scores in summary.get("references", {}).items():
-        values = (f"{key} {scores[key]:.4f}" for key in shown_of if scores[key] is not None)
+        values = (f"{key} {scores[key]:.4f}" for key in shown_of if scores.get(key) is not None)
         yield f"  {name:<11} {'  '.join(values)}"
     if found := gain.of(summary):
         yield f"  gain        {found}"

@@ -212,10 +212,10 @@ def newton(phi: Tensor, expected: Tensor, x: Tensor, mean: Tensor) -> Tensor:
     precision = spread**-2
     p = torch.einsum("gkd,qd->qkg", x, phi).softmax(1)
     n = expected.sum(1)  # (rows, G)
-    flat = x.transpose(0, 1).reshape(K * G, D)
-    gradient = (expected - n.unsqueeze(1) * p).reshape(-1, K * G) @ flat
+    features = x.transpose(0, 1).reshape(K * G, D)
+    gradient = (expected - n.unsqueeze(1) * p).reshape(-1, K * G) @ features
     gradient -= precision * (phi - mean)
-    squares = (flat.unsqueeze(2) * flat.unsqueeze(1)).view(K * G, D * D)
+    squares = (features.unsqueeze(2) * features.unsqueeze(1)).view(K * G, D * D)
     curvature = ((n.unsqueeze(1) * p).reshape(-1, K * G) @ squares).view(-1, D, D)
     m = torch.einsum("qkg,gkd->qgd", p, x)
     curvature -= (m * n.unsqueeze(2)).transpose(1, 2) @ m
