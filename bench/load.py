@@ -6,11 +6,12 @@ One thread, non-blocking sockets, no parsing beyond the status and the length: 2
 import json
 import os
 import selectors
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -185,7 +186,9 @@ def server(
     """A server's pid, and the seconds from its start to its first 200; it is ended afterwards."""
     pin = ["taskset", "-c", str(core)] if core is not None else []
     began = time.monotonic()
-    process = subprocess.Popen([*pin, *command], stdout=subprocess.DEVNULL, **options)  # type: ignore[call-overload]
+    process = subprocess.Popen(  # type: ignore[call-overload]
+        [*pin, *command], stdout=subprocess.DEVNULL, start_new_session=True, **options
+    )
     try:
         while True:
             answer = once(port, what)
@@ -203,6 +206,8 @@ def server(
             process.wait(40)
         except subprocess.TimeoutExpired:
             process.kill()
+        with suppress(ProcessLookupError):  # some leave their workers behind
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def show(rows: list[dict[str, object]]) -> None:
