@@ -18,16 +18,18 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kt import files
-from kt.deployments.manifest import Manifest, Route, Version
 from kt.errors import KtError
 from kt.models.family import Arrays
 from kt.predictor.engine import Engine, Key
+
+if TYPE_CHECKING:  # the process that forks the workers reads no manifest
+    from kt.deployments.manifest import Manifest, Route, Version
 
 FILE = "quarantine.json"
 MOST = 3  # deaths
@@ -197,15 +199,15 @@ def added(book: Book, deaths: Sequence[Death], now: datetime) -> Book:
     return Book(deaths=tuple(late), held=tuple(held[-KEPT:]))
 
 
-def without(what: Manifest, book: Book) -> tuple[Manifest, str]:
+def without(what: "Manifest", book: Book) -> "tuple[Manifest, str]":
     """A manifest without the versions that are held back, and why; empty where none is."""
     why: list[str] = []
     models = {name: spared(name, route, book, why) for name, route in what.models.items()}
     return what.model_copy(update={"models": models}), "; ".join(why)
 
 
-def spared(model: str, route: Route, book: Book, why: list[str]) -> Route:
-    def holds(version: Version, seq: int) -> Held | None:
+def spared(model: str, route: "Route", book: Book, why: list[str]) -> "Route":
+    def holds(version: "Version", seq: int) -> Held | None:
         return book.holds(Key(model, version.version, version.sha256), seq)
 
     trial, active, previous = route.experiment, route.active, route.previous
