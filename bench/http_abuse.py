@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from load import Connection, free_port, load, memory, once, percentile, request, server, show, tree
-from serving import bodies, workspace
+from serving import sakt_bodies, serves_sakt
 
 HERE = Path(__file__).parent
 Row = dict[str, object]
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     options = parser.parse_args()
     os.sched_setaffinity(0, {os.cpu_count() - 1})  # type: ignore[operator]  # there is one
-    good = [request("/predict", body) for body in bodies(50, 10)]
+    good = [request("/predict", body) for body in sakt_bodies(50, 10)]
     met = True
     for what in options.what:
         with predictor(good[0]) as (pid, port, log):
@@ -57,7 +57,7 @@ def main() -> None:
                 case "bad":
                     rows = [bad(pid, port, log, good, options.requests)]
                 case "overload":
-                    large = [request("/predict", body) for body in bodies(50, 100)]
+                    large = [request("/predict", body) for body in sakt_bodies(50, 100)]
                     rows = [overload(port, large, options.seconds)]
                 case "kills":
                     rows = [kills(pid, port, good)]
@@ -71,7 +71,7 @@ def main() -> None:
 @contextmanager
 def predictor(what: bytes) -> Iterator[tuple[int, int, Path]]:
     with tempfile.TemporaryDirectory() as folder:
-        workspace(Path(folder))
+        serves_sakt(Path(folder))
         port, log = free_port(), Path(folder) / "serve.log"
         environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "KT_WORKSPACE": folder}
         command = [sys.executable, "-m", "kt", "serve", "--port", str(port)]

@@ -28,7 +28,7 @@ import orjson
 import torch
 from load import Measured, free_port, load, memory, percentile, request, server, show, tree
 from safetensors.torch import save_file
-from serving import bodies
+from serving import sakt_bodies
 
 from kt.deployments import manifest
 from kt.models import sakt
@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=0, help="MB of weights; a small model without")
     parser.add_argument("--kills", type=int, default=0, help="workers killed after the swaps")
     options = parser.parse_args()
-    requests = [request("/predict", body) for body in bodies(50, 10)]
+    requests = [request("/predict", body) for body in sakt_bodies(50, 10)]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "workspace"
         operator = Operator(root)
