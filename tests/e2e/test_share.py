@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import forge
 import machines
 import pytest
+import s3fs
 from conftest import Kt, git
 from dying import THROUGH, Dying
 from machines import Two, clean, head, register
@@ -105,36 +105,15 @@ def test_a_pull_that_is_killed_at_any_call_is_old_or_new_and_goes_on(
     assert states == {1, 2}
 
 
-def test_weights_go_through_an_s3_server(
-    workspace: Workspace, kt: Kt, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import s3fs
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ACCESS_KEY_ID": "key",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }.items():
-            monkeypatch.setenv(name, value)
-        s3fs.S3FileSystem.clear_instance_cache()
-        s3fs.S3FileSystem().mkdir("models")
-        two = machines.two(workspace, kt, "s3://models/team")
-        made = register(two.ours, "v4")
-        forge.give(two.ours, made)
-        assert kt("push", at=two.ours).code == 0
-        assert kt("pull", at=two.theirs).code == 0
-        assert has_what_it_serves(two.theirs)
-        assert clean(two.theirs, kt)
-        assert s3fs.S3FileSystem().exists(f"models/team/weights/{made.sha256}")
-    finally:
-        server.stop()
+def test_weights_go_through_an_s3_server(endpoint: str, workspace: Workspace, kt: Kt) -> None:
+    two = machines.two(workspace, kt, "s3://models/team")
+    made = register(two.ours, "v4")
+    forge.give(two.ours, made)
+    assert kt("push", at=two.ours).code == 0
+    assert kt("pull", at=two.theirs).code == 0
+    assert has_what_it_serves(two.theirs)
+    assert clean(two.theirs, kt)
+    assert s3fs.S3FileSystem().exists(f"models/team/weights/{made.sha256}")
 
 
 def test_a_machine_that_follows_serves_what_the_other_deploys(two: Two, kt: Kt) -> None:
