@@ -124,14 +124,14 @@ def acquire(workspace: Workspace, command: str, wait: float) -> int:
                 if time.monotonic() >= deadline:
                     raise held(descriptor)
                 time.sleep(0.01)
-        sign(descriptor, command)
+        name_holder(descriptor, command)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def sign(descriptor: int, command: str) -> None:
+def name_holder(descriptor: int, command: str) -> None:
     """Say in the lock's file who holds it. A full disk keeps nobody from holding it."""
     from kt.clock import now
 

@@ -40,6 +40,12 @@ DryRun = Annotated[
 ExitCode = Annotated[
     bool, typer.Option("--exit-code", help="With --dry-run: exit 10 if something would change.")
 ]
+Registered = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL@VERSION", help="A registered version.", autocompletion=complete.versions
+    ),
+]
 Version = Annotated[
     str,
     typer.Option("--version", metavar="V", help="The version's name; the next free vN without."),

@@ -19,6 +19,7 @@ from kt.cli.options import (
     Model,
     Quiet,
     Reason,
+    Registered,
     Trust,
     Version,
 )
@@ -253,14 +254,7 @@ def headline(scores: dict[str, Any]) -> str | None:
 
 
 def show(
-    what: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL@VERSION",
-            help="A registered version.",
-            autocompletion=complete.versions,
-        ),
-    ],
+    what: Registered,
     json: Json = False,
 ) -> None:
     """Everything that is known of a version: origin, configuration, scores, gates, life.
@@ -321,14 +315,7 @@ def show(
 
 
 def sign(
-    what: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL@VERSION",
-            help="A registered version.",
-            autocompletion=complete.versions,
-        ),
-    ],
+    what: Registered,
     key: Annotated[
         Path | None,
         typer.Option(

@@ -12,25 +12,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kt.models import logistic, tracing
-from kt.models.logistic import Config, fit, signature
+from kt.models import tracing
+from kt.models.logistic import Config, Counting, fit
 
 FORM = tracing
 METRIC = "auc"
+signature = tracing.numbered
 SIZES: dict[str, dict[str, Any]] = {}
 
 __all__ = ["FORM", "METRIC", "SIZES", "Config", "Model", "fit", "signature"]
 
 
-class Model(logistic.Counting):
-    """Logs of the counts, and slopes for the totals that all items share."""
+class Model(Counting):
+    """Besides, slopes for the totals, which all items share."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.totals = nn.Parameter(torch.zeros(2))  # γ, ρ
 
     def features(self, own: Tensor, total: Tensor) -> Tensor:
-        return torch.cat([own, total], -1).log1p()
+        return torch.cat([super().features(own, total), total.log1p()], -1)
 
     def score(self, asked: Tensor, x: Tensor) -> Tensor:
         return super().score(asked, x[..., :2]) + x[..., 2:] @ self.totals

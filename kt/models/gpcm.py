@@ -30,10 +30,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kt.models import tracing
-from kt.models.tracing import RESERVED, Signature
+from kt.models.tracing import RESERVED
 
 FORM = tracing
 METRIC = "nll"
+signature = tracing.numbered
 
 SIZES: dict[str, dict[str, Any]] = {
     "small": {"slots": 10, "d_key": 20, "d_value": 40, "hidden": 20},  # hundreds of students
@@ -59,12 +60,6 @@ class Config(BaseModel):
     embedding: Literal["linear_decay", "ordered", "unordered"] = "linear_decay"
     item_parameters: Literal["static", "network"] = "static"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-
-
-def signature(config: Config) -> Signature:
-    """Items named "0", "1", ...: for weights that come without their vocabulary."""
-    names = tuple(map(str, range(config.items)))
-    return Signature(items=names, categories=config.categories, window=config.window)
 
 
 class Model(nn.Module):

@@ -24,10 +24,11 @@ from torch.nn import functional as F
 
 from kt.models import tracing
 from kt.models.family import Batch
-from kt.models.tracing import RESERVED, Signature
+from kt.models.tracing import RESERVED
 
 FORM = tracing
 METRIC = "nll"
+signature = tracing.numbered
 SIZES: dict[str, dict[str, Any]] = {}
 
 NODES = 61
@@ -48,12 +49,6 @@ class Config(BaseModel):
     items: Annotated[int, Field(ge=1)]  # in the vocabulary
     categories: Annotated[int, Field(ge=2)] = 2
     window: Annotated[int, Field(ge=1)] = 200  # the most answers that tell an ability
-
-
-def signature(config: Config) -> Signature:
-    """Items named "0", "1", ...: for weights that come without their vocabulary."""
-    names = tuple(map(str, range(config.items)))
-    return Signature(items=names, categories=config.categories, window=config.window)
 
 
 class Model(nn.Module):

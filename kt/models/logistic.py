@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kt.models.family import Batch
-from kt.models.tracing import RESERVED, Signature
+from kt.models.tracing import RESERVED
 
 PRIOR_INTERCEPT = 1.0  # standard deviations of the items around the mean item
 PRIOR_SLOPE = 0.3
@@ -40,14 +40,8 @@ class Config(BaseModel):
     window: Annotated[int, Field(ge=1)] = 200  # the most answers that are counted
 
 
-def signature(config: Config) -> Signature:
-    """Items named "0", "1", ...: for weights that come without their vocabulary."""
-    names = tuple(map(str, range(config.items)))
-    return Signature(items=names, categories=config.categories, window=config.window)
-
-
 class Counting(nn.Module):
-    """B students, T answers or events, M items asked, K categories, F features."""
+    """Logs of the counts of the same item; a family may count more. B students, T answers or events, M items asked, K categories, F features."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -60,7 +54,7 @@ class Counting(nn.Module):
 
     def features(self, own: Tensor, total: Tensor) -> Tensor:
         """(B, M, F) of what was won and lost before, (B, M, 2) each: on the same item, on all."""
-        raise NotImplementedError
+        return own.log1p()
 
     def score(self, asked: Tensor, x: Tensor) -> Tensor:
         """s (B, M) of items whose features are x."""

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from kt.models import tracing
 from kt.models.family import Batch
-from kt.models.tracing import RESERVED, Signature
+from kt.models.tracing import RESERVED
 
 FORM = tracing
 METRIC = "nll"
+signature = tracing.numbered
 SIZES: dict[str, dict[str, Any]] = {}
 
 
@@ -31,12 +32,6 @@ class Config(BaseModel):
     categories: Annotated[int, Field(ge=2)] = 2
     window: Annotated[int, Field(ge=1)] = 200  # answers that are taken, though none is looked at
     smoothing: Annotated[float, Field(gt=0)] = 5.0  # S, answers
-
-
-def signature(config: Config) -> Signature:
-    """Items named "0", "1", ...: for weights that come without their vocabulary."""
-    names = tuple(map(str, range(config.items)))
-    return Signature(items=names, categories=config.categories, window=config.window)
 
 
 class Model(nn.Module):

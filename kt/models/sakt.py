@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kt.models import tracing
-from kt.models.tracing import RESERVED, Signature
+from kt.models.tracing import RESERVED
 
 FORM = tracing
 METRIC = "auc"
+signature = tracing.numbered
 
 SIZES: dict[str, dict[str, Any]] = {
     "small": {"d_model": 64, "heads": 4},
@@ -44,12 +45,6 @@ class Config(BaseModel):
     d_model: Annotated[int, Field(ge=1)] = 128
     heads: Annotated[int, Field(ge=1)] = 8
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-
-
-def signature(config: Config) -> Signature:
-    """Items named "0", "1", ...: for weights that come without their vocabulary."""
-    names = tuple(map(str, range(config.items)))
-    return Signature(items=names, categories=config.categories, window=config.window)
 
 
 class Model(nn.Module):

@@ -12,7 +12,7 @@ No torch here: a process that runs exported weights imports this and numpy.
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, with_config
@@ -49,6 +49,23 @@ class Signature(BaseModel):
     def rows(self) -> dict[str, int]:
         """The row of each item."""
         return {item: row for row, item in enumerate(self.items, RESERVED)}
+
+
+class Sized(Protocol):
+    """The configuration of a family of knowledge tracing, as far as all of them agree."""
+
+    @property
+    def items(self) -> int: ...
+    @property
+    def categories(self) -> int: ...
+    @property
+    def window(self) -> int: ...
+
+
+def numbered(config: Sized) -> Signature:
+    """Items named "0", "1", ...: for weights that come without their vocabulary."""
+    names = tuple(map(str, range(config.items)))
+    return Signature(items=names, categories=config.categories, window=config.window)
 
 
 @with_config(STRICT)

@@ -45,7 +45,7 @@ def readable(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except (
         zipfile.BadZipFile,
-        NotImplementedError,  # zipfile: a compression that it does not know
+        RuntimeError,  # zipfile: encrypted, or a compression that it does not know
         UnicodeError,
         EOFError,
         OSError,
