@@ -41,7 +41,7 @@ from kt.workspace import ROOMS, Workspace
 
 SERVED = ("active", "experiment", "served")  # the reasons that a predictor cannot do without
 MOVING = "moving"  # in .kt/
-ASIDE = "replaced"  # in .kt/: weights of versions that a forced pull made into others
+PUT_BY = "replaced"  # in .kt/: weights of versions that a forced pull made into others
 LARGEST = 100 << 20  # bytes of a file of kt's that comes from a remote
 Tell = Callable[[str, str], None]  # a step and what came of it
 Watch = Callable[[str, int], remote.Moved]  # what moves and its bytes -> told of each part
@@ -580,7 +580,7 @@ def take(
 def set_aside(workspace: Workspace, key: Key) -> None:
     """The weights of a version that becomes another one stay on this machine, under their digest."""
     path = record.weights(workspace.root, *key)
-    kept = workspace.local / ASIDE / record.read(workspace, *key).sha256
+    kept = workspace.local / PUT_BY / record.read(workspace, *key).sha256
     if path.exists() and not kept.exists():
         with files.named("write", kept):
             kept.parent.mkdir(exist_ok=True)
@@ -613,9 +613,8 @@ def put_in_place(lock: Lock, folder: Path, wanted: Sequence[Weights]) -> None:
     """Weights of versions whose records are here."""
     for one in wanted:
         path = record.weights(lock.workspace.root, *one.key)
-        aside = (
-            lock.workspace.local / f"{files.ASIDE}{record.WEIGHTS}"
-        )  # where left-overs are swept
+        # where left-overs are swept
+        aside = lock.workspace.local / f"{files.ASIDE}{record.WEIGHTS}"
         files.discard(aside)
         link(folder / one.sha256, aside)
         files.publish(aside, path)
