@@ -326,16 +326,14 @@ def report(
 def offline(root: Path, data: Path, version: str) -> "tuple[Any, int]":
     """Every test event predicted by a registered version, as `kt evaluate` does it; and its window."""
     from kt.models import data as room
-    from kt.models.evaluate import predict_events
+    from kt.models.answers import predict_all
     from kt.registry import load, record
     from kt.workspace import Workspace
 
     known = record.read(Workspace(root), MODEL, version)
     loaded = load.load(root, MODEL, version, known.sha256)
     signature: Any = loaded.signature
-    return predict_events(
-        loaded.module, signature, room.only_test(room.read(data))
-    ), signature.window
+    return predict_all(loaded.module, signature, room.only_test(room.read(data))), signature.window
 
 
 if __name__ == "__main__":

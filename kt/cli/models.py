@@ -12,7 +12,7 @@ from kt.cli import complete, options, output
 from kt.cli.options import Json, Quiet
 
 if TYPE_CHECKING:
-    from kt.models.data import Data
+    from kt.models.task import Data
     from kt.models.train import Epoch, Progress
 
 Files = Annotated[
@@ -55,12 +55,21 @@ def train(
     window: Annotated[
         int | None, typer.Option("--window", min=1, help="The most past answers that are used.")
     ] = None,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="At most so many.")] = 100,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="At most so many; 100 without.")
+    ] = None,
     patience: Annotated[
-        int, typer.Option("--patience", min=1, help="Epochs without improvement before it stops.")
-    ] = 8,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Histories in a step.")] = 64,
-    lr: Annotated[float, typer.Option("--lr", help="Adam's step size.")] = 1e-3,
+        int | None,
+        typer.Option(
+            "--patience", min=1, help="Epochs without improvement before it stops; 8 without."
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, help="Histories in a step; 64 without.")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option("--lr", help="Adam's step size; 0.001 without.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of all chance in it.")] = 0,
     threads: Annotated[
         int,
@@ -80,7 +89,8 @@ def train(
     and a table with a student a line and an item a column. Students in files called test* or of
     pyKT's fold -1 are kept for testing, the others are split by a hash of their id.
 
-    A killed run goes on with the same command. Beside gpcm, sakt and families of your own, the
+    Epochs, patience, batch and lr are the family's own where it has such. A killed run goes on with the
+    same command. Beside gpcm, sakt and families of your own, the
     references (marginal, irt, pfa, best_lr) are fitted on the same students, and the gain over the best
     of them is shown, with its interval.
 
@@ -88,20 +98,16 @@ def train(
     """
     import torch
 
-    from kt.models import data as room
+    from kt.models import task
     from kt.models.train import Options
     from kt.models.train import train as run
 
     code = trainable(family)
-    given = chosen(code, size, settings or [])
+    room = task.of(code)
+    given = chosen(code, size, settings or [], room.DECIDES)
     if window is not None:
         given["window"] = window
-    everything = room.read(data)
-    if valid:
-        test = room.only_test(everything) if (everything.folds == room.TEST).any() else None
-        parts = room.Parts(room.without_test(everything), room.read(valid), test)
-    else:
-        parts = room.split(everything)
+    parts = room.split(room.read(data), room.read(valid) if valid else None)
     output.step("data", tally(parts.train, parts.valid, parts.test))
     torch.set_num_threads(threads)
     with progress(code.METRIC) as (on_epoch, on_batch):
@@ -112,7 +118,9 @@ def train(
             parts.valid,
             test=parts.test,
             settings=given,
-            options=Options(epochs=epochs, patience=patience, batch=batch, lr=lr, seed=seed),
+            options=Options.of(
+                code, epochs=epochs, patience=patience, batch=batch, lr=lr, seed=seed
+            ),
             out=out,
             resume=resume,
             on_epoch=on_epoch,
@@ -134,7 +142,7 @@ def train(
     best = trained.training["best_epoch"]
     text = [
         f"{out}: {family}, epoch {best} of {len(trained.history)}, {trained.training['seconds']:.0f} s",
-        *lines(summary, f"{part} students"),
+        *lines(summary, part),
         f"Next: kt deploy {out}",
     ]
     output.emit(result, text)
@@ -170,24 +178,28 @@ def evaluate(
 
     Example: kt evaluate sakt@v2 --data answers/test.csv --train answers/train.csv
     """
-    from kt.models import data as room
+    from kt.models import task
     from kt.models.evaluate import evaluate as score
     from kt.models.references import beside
 
+    code, module, signature = opened(what)
+    refuse_untrainable(code, what)
+    room = task.of(code)
     found = room.read(data)
     held_out = room.only_test(found)
-    code, module, signature = opened(what)
     scores = score(code, module, signature, held_out)
     summary = scores.summary()
     if train:
         others = room.without_test(room.read(train))
-        refuse_shared_students(others, held_out)
-        if compared := beside(scores, signature, others, held_out):
+        refuse_shared_units(others, held_out)
+        if compared := beside(code, scores, signature, others, held_out):
             summary |= compared.summary()
         else:
-            output.warn(f"no references: {signature.categories} categories are too many for them")
+            output.warn(
+                "no references: the model has too many categories for them, or a task without"
+            )
     warn_of_no_gain(summary)
-    part = "test students" if len(held_out.students) < len(found.students) else "all students"
+    part = "test" if len(held_out.units) < len(found.units) else "all"
     result = {
         "evaluated": what,
         "data": {"name": found.source, "sha256": found.sha256, "part": part},
@@ -246,14 +258,21 @@ def simulate(
 def trainable(name: str) -> Any:
     """A family that can be trained, by its name or dotted path. Raises Invalid."""
     from kt import plugins
-    from kt.errors import Invalid
-    from kt.models.family import is_trainable
     from kt.registry import load
 
     family = plugins.load("models", name, root(), (*load.FAMILY, "SIZES"))
-    if not is_trainable(family):
-        raise Invalid(f"{name} has neither loss nor fit, so kt cannot train it")
+    refuse_untrainable(family, name)
     return family
+
+
+def refuse_untrainable(family: Any, name: str) -> None:
+    from kt.errors import Invalid
+    from kt.models.family import is_trainable
+
+    if not is_trainable(family):
+        raise Invalid(
+            f"{name} has no TASK, or neither loss nor fit: kt can neither train nor score it"
+        )
 
 
 def root() -> Path:
@@ -268,7 +287,7 @@ def root() -> Path:
         return Path.cwd()
 
 
-def chosen(code: Any, size: str, settings: list[str]) -> dict[str, Any]:
+def chosen(code: Any, size: str, settings: list[str], decided: frozenset[str]) -> dict[str, Any]:
     """The settings of --size and --set together. Raises Invalid."""
     from kt.errors import Invalid
 
@@ -285,8 +304,8 @@ def chosen(code: Any, size: str, settings: list[str]) -> dict[str, Any]:
             raise Invalid(
                 f"{pair[:64]!r} is not KEY=VALUE", where="--set", do="write --set d_model=64"
             )
-        if key == "items":
-            raise Invalid("items comes from the data", where="--set", do="leave it out")
+        if key in decided:
+            raise Invalid(f"{key} comes from the data", where="--set", do="leave it out")
         given[key] = value
     return given
 
@@ -316,16 +335,17 @@ def opened(what: str) -> tuple[Any, Any, Any]:
     return load.load(workspace.root, name, version, known.sha256).scored
 
 
-def refuse_shared_students(train: "Data", held_out: "Data") -> None:
+def refuse_shared_units(train: "Data", held_out: "Data") -> None:
     """Raises Invalid where a reference would be fitted on those it is scored on, or on nobody."""
     from kt.errors import Invalid
 
-    shared = sorted(set(train.students) & set(held_out.students))
-    if shared or not train.students:
+    shared = sorted(set(train.units) & set(held_out.units))
+    if shared or not train.units:
+        _, whose = train.counts
         raise Invalid(
-            f"{len(shared)} students are in --data too ({shared[0]}, ...)"
+            f"{len(shared)} {whose} are in --data too ({shared[0]}, ...)"
             if shared
-            else "all its students are kept for testing",
+            else f"all its {whose} are kept for testing",
             where=f"--train {train.source}",
             do="give others: those that the model was trained on",
         )
@@ -339,15 +359,16 @@ def warn_of_no_gain(scores: dict[str, Any]) -> None:
         output.warn(found.warning)
 
 
-def lines(summary: dict[str, Any], who: str) -> Iterator[str]:
-    """The scores for people: one a line, with its interval; then the references'."""
+def lines(summary: dict[str, Any], part: str) -> Iterator[str]:
+    """The scores for people: one a line, with its interval; then the references'. part: "test" or so."""
     from kt.models import gain
 
     for name, (low, high) in summary["intervals"].items():
         shown = "undefined" if summary[name] is None else f"{summary[name]:.4f}"
         between = "" if low is None else f"[{low:.4f}, {high:.4f}]"
         yield f"  {name:<11} {shown}  {between}".rstrip()
-    yield f"  {summary['events']:,} answers of {summary['students']:,} {who}, 95 % intervals over students"
+    (fine, many), (whose, few) = summary["counts"].items()
+    yield f"  {many:,} {fine} of {few:,} {part} {whose}, 95 % intervals over {whose}"
     shown_of = dict.fromkeys((summary["metric"], "auc", "nll"))  # its own first
     for name, scores in summary.get("references", {}).items():
         values = (f"{key} {scores[key]:.4f}" for key in shown_of if scores.get(key) is not None)
@@ -357,10 +378,11 @@ def lines(summary: dict[str, Any], who: str) -> Iterator[str]:
 
 
 def tally(train: "Data", valid: "Data", test: "Data | None") -> str:
-    """How many students and answers each part has."""
+    """How much each part has: train 80 students, 1,200 answers."""
     parts = [("train", train), ("validation", valid), *([("test", test)] if test else [])]
     return " · ".join(
-        f"{name} {len(part.students):,} students, {part.events:,} answers" for name, part in parts
+        f"{name} " + ", ".join(f"{count:,} {what}" for what, count in [*part.counts.items()][::-1])
+        for name, part in parts
     )
 
 

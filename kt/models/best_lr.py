@@ -16,6 +16,7 @@ from kt.models import tracing
 from kt.models.logistic import Config, Counting, fit
 
 FORM = tracing
+TASK = "kt.models.answers"
 METRIC = "auc"
 signature = tracing.numbered
 SIZES: dict[str, dict[str, Any]] = {}

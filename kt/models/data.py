@@ -32,6 +32,7 @@ from pathlib import Path
 import numpy as np
 
 from kt.errors import Invalid
+from kt.models.task import Parts
 from kt.models.tracing import UNKNOWN, Signature
 
 TEST = -1  # fold of the students kept for testing
@@ -62,6 +63,14 @@ class Data:
     @property
     def events(self) -> int:
         return len(self.items)
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        return self.students
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {"answers": self.events, "students": len(self.students)}
 
     @property
     def categories(self) -> int:
@@ -131,28 +140,23 @@ def read(paths: Path | Sequence[Path]) -> Data:
     )
 
 
-@dataclass(frozen=True)
-class Parts:
-    """Who is trained on, who decides when to stop, who is kept for testing (perhaps nobody)."""
-
-    train: Data
-    valid: Data
-    test: Data | None
-
-
-def split(data: Data) -> Parts:
+def split(data: Data, valid: Data | None = None) -> Parts:
     """By student. Raises Invalid where a part would be empty."""
     hashes = np.array([fold_of(student) for student in data.students])
     folds = np.where(data.folds == UNASSIGNED, hashes, data.folds)
-    test, valid = folds == TEST, folds == 0
-    train = ~test & ~valid
-    if not train.any() or not valid.any():
+    test = folds == TEST
+    kept = data.take(test) if test.any() else None
+    if valid is not None:
+        return Parts(data.take(~test), valid, kept)
+    chosen = folds == 0
+    train = ~test & ~chosen
+    if not train.any() or not chosen.any():
         raise Invalid(
             f"{len(data.students)} students ({int(test.sum())} for testing) are too few to train and to validate",
             where=data.source,
             do="give more students, or those to validate on with --valid",
         )
-    return Parts(data.take(train), data.take(valid), data.take(test) if test.any() else None)
+    return Parts(data.take(train), data.take(chosen), kept)
 
 
 def without_test(data: Data) -> Data:

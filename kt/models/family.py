@@ -107,37 +107,38 @@ def problem(outputs: Arrays, probabilities: Sequence[str], tolerance: float = 1e
 
 
 Batch: TypeAlias = "tuple[torch.Tensor, torch.Tensor, torch.Tensor]"
-"""Items and responses (B, T), padded on the right, and lengths (B,)."""
+"""Of knowledge tracing: items and responses (B, T), padded on the right, and lengths (B,)."""
 
 
 class Trainable(Family, Protocol):
-    """A family that `kt train` can train: a knowledge-tracing family, Stepwise or Fitted.
+    """A family that `kt train` can train: Stepwise or Fitted.
 
-    Config takes items, categories and window, which come from the data; the rest has defaults.
-    Model.forward(items, responses, lengths) gives the logits (B, T, K) of every event of a batch, each
-        from the events before it, equal to serve's at the same place.
+    TASK: what it learns, the dotted path of a `models.task.Task`. Of "kt.models.answers", knowledge
+        tracing, are those whose Config takes items, categories and window and whose
+        Model.forward(items, responses, lengths) gives the logits (B, T, K) of every event of a batch,
+        each from the events before it, equal to serve's at the same place.
     SIZES: named settings of Config, for `--size`; may be none.
+    RECIPE, if it has one: its own defaults of `models.train.Options`.
     """
 
+    TASK: str
     SIZES: Mapping[str, Mapping[str, Any]]
 
 
 class Stepwise(Trainable, Protocol):
-    """Trained down a gradient, until the validation students say stop."""
+    """Trained down a gradient, until the validation units say stop."""
 
-    def loss(
-        self, model: Any, items: "torch.Tensor", responses: "torch.Tensor", lengths: "torch.Tensor"
-    ) -> "torch.Tensor":
-        """The sum (not the mean) of the loss over the events of a batch."""
+    def loss(self, model: Any, *tensors: "torch.Tensor") -> "torch.Tensor":
+        """The sum (not the mean) of the loss over the events of a step; its task says what tensors."""
 
 
 @runtime_checkable
 class Fitted(Trainable, Protocol):
-    """Found at once from all training answers, in seconds, by the same arithmetic each time."""
+    """Found at once from all training data, in seconds, by the same arithmetic each time."""
 
-    def fit(self, model: Any, batches: Sequence[Batch]) -> None:
-        """Fill the model's parameters, those of the unknown item too."""
+    def fit(self, model: Any, batches: Sequence[Any]) -> None:
+        """Fill the model's parameters, those of what is unknown too. batches: the tensors of each step."""
 
 
 def is_trainable(family: Any) -> bool:
-    return hasattr(family, "loss") or hasattr(family, "fit")
+    return hasattr(family, "TASK") and (hasattr(family, "loss") or hasattr(family, "fit"))

@@ -1,31 +1,19 @@
-"""Windows of answers as tensors, and a family fitted on all of them at once."""
+"""A family fitted at once, on all of its data."""
 
-import numpy as np
+from typing import Any
+
 import torch
 from pydantic import BaseModel
 
-from kt.models.data import Data, Windows, batches, padded, windows
-from kt.models.family import Batch, Fitted
-from kt.models.tracing import Signature
+from kt.models import task
+from kt.models.family import Fitted
 
 BATCH = 256  # windows
 
 
-def fit(family: Fitted, config: BaseModel, signature: Signature, data: Data) -> torch.nn.Module:
+def fit(family: Fitted, config: BaseModel, signature: Any, data: Any) -> torch.nn.Module:
     """A fitted model in eval mode. Histories are cut into windows, as they are when it serves."""
-    rows = data.rows(signature)
-    pieces = windows(data, signature.window, overlap=False)
-    order = batches(pieces, BATCH, None)
+    steps = task.of(family).steps(data, signature, BATCH, None)
     model = family.Model(config)
-    family.fit(model, [tensors(rows, data.responses, pieces, places) for places in order])
+    family.fit(model, [step.tensors for step in steps])
     return model.eval()
-
-
-def tensors(rows: np.ndarray, responses: np.ndarray, pieces: Windows, places: np.ndarray) -> Batch:
-    """Items and responses (B, T) and lengths (B,) of these windows."""
-    items, given = (padded(values, pieces, places) for values in (rows, responses))
-    return (
-        torch.from_numpy(items),
-        torch.from_numpy(given),
-        torch.from_numpy(pieces.lengths[places]),
-    )

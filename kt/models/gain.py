@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-Name = Annotated[str, Field(pattern=r"^\w{1,40}$")]
+Name = Annotated[str, Field(pattern=r"^[\w@/]{1,40}$")]
 
 
 class Gain(BaseModel):

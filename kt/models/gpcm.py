@@ -34,6 +34,7 @@ from kt.models.recurrence import recur
 from kt.models.tracing import RESERVED
 
 FORM = tracing
+TASK = "kt.models.answers"
 METRIC = "nll"
 signature = tracing.numbered
 

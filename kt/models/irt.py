@@ -27,6 +27,7 @@ from kt.models.family import Batch
 from kt.models.tracing import RESERVED
 
 FORM = tracing
+TASK = "kt.models.answers"
 METRIC = "nll"
 signature = tracing.numbered
 SIZES: dict[str, dict[str, Any]] = {}

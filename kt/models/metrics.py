@@ -1,12 +1,13 @@
 """How good predictions are: every score a family is judged by, from values alone.
 
-A score is prepared once on events and then asked under weights of the students: all ones give its
-value, the counts of a draw with replacement give one replicate of a bootstrap over students. Events of one
-student are not independent, so it is students that are drawn, never events.
+A score is prepared once and then asked under weights of the units (students): all ones give its value,
+the counts of a draw with replacement give one replicate of a bootstrap over units. Events of one student
+are not independent, so it is students that are drawn, never events.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -25,8 +26,40 @@ HIGHER_IS_BETTER = {
     "qwk_mean": True,
 }
 
+
+def higher_is_better(name: str) -> bool:
+    """Whether more of a score is better; what stands behind an @ (hit@5/10000) is its parameter."""
+    return HIGHER_IS_BETTER[name.partition("@")[0]]
+
+
 BINARY = ("auc", "nll", "accuracy", "brier", "ece")
 POLYTOMOUS = ("auc", "nll", "rps", "accuracy", "within_one", "qwk_argmax", "qwk_mean")
+
+
+Weighted = Callable[[np.ndarray], np.ndarray]  # (R, L) weights of the units -> (R,) scores
+
+
+class Predicted(Protocol):
+    """n predictions about L units, to be scored.
+
+    units: their names, L. unit: (n,) places in them. counts: as of
+    `task.Data`. rule: what is scored.
+    """
+
+    @property
+    def units(self) -> tuple[str, ...]: ...
+    @property
+    def unit(self) -> np.ndarray: ...
+    @property
+    def counts(self) -> Mapping[str, int]: ...
+    @property
+    def rule(self) -> str: ...
+
+    def prepare(self, name: str) -> Weighted:
+        """The score `name` of them, to be asked under weights."""
+
+    def asked_as(self, other: Any) -> bool:
+        """Whether the other holds predictions of the very same things."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +73,33 @@ class Events:
     responses: np.ndarray  # (n,) what was answered
     probabilities: np.ndarray  # (n, K) float64, what was predicted of it
 
+    rule: ClassVar[str] = "answers with at least one before them"
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        return self.students
+
+    @property
+    def unit(self) -> np.ndarray:
+        return self.student
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {"answers": len(self.student), "students": len(np.unique(self.student))}
+
+    def prepare(self, name: str) -> Weighted:
+        return SCORES[name](self)
+
+    def asked_as(self, other: "Events") -> bool:
+        return self.students == other.students and all(
+            np.array_equal(x, y)
+            for x, y in (
+                (self.student, other.student),
+                (self.place, other.place),
+                (self.responses, other.responses),
+            )
+        )
+
     def take(self, events: np.ndarray) -> "Events":
         """These events alone (a mask or places); the students stay."""
         parts = (self.student, self.place, self.items, self.responses, self.probabilities)
@@ -51,29 +111,26 @@ class Events:
         return np.asarray(self.probabilities @ np.arange(self.probabilities.shape[1]))
 
 
-Weighted = Callable[[np.ndarray], np.ndarray]  # (R, L) weights of the students -> (R,) scores
-
-
 def names(categories: int) -> tuple[str, ...]:
     """The scores that fit so many categories."""
     return BINARY if categories == 2 else POLYTOMOUS
 
 
-def score(name: str, events: Events) -> float:
-    """One score over all events; not a number where it is undefined (auc of one category)."""
-    return float(prepare(name, events)(np.ones((1, len(events.students))))[0])
+def score(name: str, predicted: Predicted) -> float:
+    """One score over all; not a number where it is undefined (auc of one category)."""
+    return float(predicted.prepare(name)(np.ones((1, len(predicted.units))))[0])
 
 
 def interval(
-    name: str, events: Events, *, seed: int = 0, resamples: int = RESAMPLES
+    name: str, predicted: Predicted, *, seed: int = 0, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
-    """The middle 95 % of the score over students drawn with replacement."""
-    return _middle(prepare(name, events)(draws(len(events.students), seed, resamples)))
+    """The middle 95 % of the score over units drawn with replacement."""
+    return _middle(predicted.prepare(name)(draws(len(predicted.units), seed, resamples)))
 
 
 @dataclass(frozen=True)
 class Difference:
-    """b - a of one score, with the middle 95 % of it over students drawn with replacement."""
+    """b - a of one score, with the middle 95 % of it over units drawn with replacement."""
 
     value: float
     low: float
@@ -81,35 +138,24 @@ class Difference:
 
 
 def difference(
-    name: str, a: Events, b: Events, *, seed: int = 0, resamples: int = RESAMPLES
+    name: str, a: Predicted, b: Predicted, *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Difference:
-    """How two versions differ on the same answers, each draw of students scored by both.
+    """How two versions differ on the same data, each draw of units scored by both.
 
     Paired, so that what makes a student hard to predict for both cancels. Raises ValueError where the
-    two did not predict the same answers.
+    two did not predict the same.
     """
-    same = a.students == b.students and all(
-        np.array_equal(x, y)
-        for x, y in ((a.student, b.student), (a.place, b.place), (a.responses, b.responses))
-    )
-    if not same:
+    if not a.asked_as(b):
         raise ValueError("the two versions were not asked about the same answers")
-    drawn = draws(len(a.students), seed, resamples)
-    low, high = _middle(prepare(name, b)(drawn) - prepare(name, a)(drawn))
+    drawn = draws(len(a.units), seed, resamples)
+    low, high = _middle(b.prepare(name)(drawn) - a.prepare(name)(drawn))
     return Difference(score(name, b) - score(name, a), low, high)
 
 
-def draws(students: int, seed: int, resamples: int) -> np.ndarray:
-    """(resamples, students): how often each is drawn."""
+def draws(units: int, seed: int, resamples: int) -> np.ndarray:
+    """(resamples, units): how often each is drawn."""
     rng = np.random.default_rng(seed)
-    return rng.multinomial(students, np.full(students, 1 / students), size=resamples).astype(
-        np.float64
-    )
-
-
-def prepare(name: str, events: Events) -> Weighted:
-    """The score `name` on these events, to be asked under weights."""
-    return SCORES[name](events)
+    return rng.multinomial(units, np.full(units, 1 / units), size=resamples).astype(np.float64)
 
 
 def _middle(values: np.ndarray) -> tuple[float, float]:
@@ -120,20 +166,16 @@ def _middle(values: np.ndarray) -> tuple[float, float]:
     return low, high
 
 
-def _mean(per_event: Callable[[Events], np.ndarray]) -> Callable[[Events], Weighted]:
-    """A score that is the mean of a value of each event."""
-
-    def prepared(events: Events) -> Weighted:
-        sums = _by_student(events, per_event(events))
-        counts = _by_student(events, np.ones(len(events.student)))
-        return lambda weights: _ratio(weights @ sums, weights @ counts)
-
-    return prepared
+def mean(predicted: Predicted, values: np.ndarray) -> Weighted:
+    """A score that is the mean of a value (n,) of each prediction."""
+    sums = by_unit(predicted, values)
+    counts = by_unit(predicted, np.ones(len(predicted.unit)))
+    return lambda weights: _ratio(weights @ sums, weights @ counts)
 
 
-def _by_student(events: Events, values: np.ndarray) -> np.ndarray:
-    """(L,) the sum over each student's events."""
-    return np.bincount(events.student, values, len(events.students))
+def by_unit(predicted: Predicted, values: np.ndarray) -> np.ndarray:
+    """(L,) the sum over each unit's predictions."""
+    return np.bincount(predicted.unit, values, len(predicted.units))
 
 
 def _table(
@@ -187,7 +229,7 @@ def _ece(events: Events) -> Weighted:
     p = events.probabilities[:, 1]
     cell = np.minimum((p * BINS).astype(int), BINS - 1)
     gaps = _table(events, cell, BINS, p - events.responses)
-    counts = _by_student(events, np.ones(len(p)))
+    counts = by_unit(events, np.ones(len(p)))
     return lambda weights: _ratio(np.abs(weights @ gaps).sum(1), weights @ counts)
 
 
@@ -244,12 +286,12 @@ def _qwk(decide: Callable[[Events], np.ndarray]) -> Callable[[Events], Weighted]
 
 SCORES: dict[str, Callable[[Events], Weighted]] = {
     "auc": _auc,
-    "nll": _mean(_nll),
-    "accuracy": _mean(_accuracy),
-    "brier": _mean(_brier),
+    "nll": lambda events: mean(events, _nll(events)),
+    "accuracy": lambda events: mean(events, _accuracy(events)),
+    "brier": lambda events: mean(events, _brier(events)),
     "ece": _ece,
-    "rps": _mean(_rps),
-    "within_one": _mean(_within_one),
+    "rps": lambda events: mean(events, _rps(events)),
+    "within_one": lambda events: mean(events, _within_one(events)),
     "qwk_argmax": _qwk(lambda events: events.probabilities.argmax(1)),
     "qwk_mean": _qwk(lambda events: np.rint(events.expected).astype(int)),
 }

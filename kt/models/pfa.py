@@ -16,6 +16,7 @@ from kt.models.logistic import Config, fit
 from kt.models.logistic import Counting as Model
 
 FORM = tracing
+TASK = "kt.models.answers"
 METRIC = "auc"
 signature = tracing.numbered
 SIZES: dict[str, dict[str, Any]] = {}

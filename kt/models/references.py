@@ -1,24 +1,24 @@
-"""The references beside a model: simple families fitted on the same students, asked about the same answers.
+"""The references beside a model: simple families of its task, fitted on the same data, asked the same.
 
 A deep model earns its place by what it gains over them, so each is shown with it: on simulated learners
 whose abilities stand still a memory network loses to the model that they were drawn from.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kt.models import best_lr, fitting, gain, irt, marginal, metrics, pfa
-from kt.models.data import Data
-from kt.models.evaluate import Scores, predict_events, scored
-from kt.models.family import Fitted
+from kt.models import best_lr, fitting, gain, irt, marginal, metrics, pfa, task
+from kt.models.evaluate import Scores
+from kt.models.family import Fitted, Trainable
 from kt.models.gain import Gain
-from kt.models.metrics import Events
-from kt.models.tracing import Signature
+from kt.models.metrics import Predicted
 
-FAMILIES: dict[str, Any] = {"marginal": marginal, "irt": irt, "pfa": pfa, "best_lr": best_lr}
-WINDOW = 200  # the most answers that a reference looks at: memory grows with its square
-CATEGORIES = 20  # at most; memory grows with its square
+FAMILIES: dict[str, dict[str, Any]] = {
+    "kt.models.answers": {"marginal": marginal, "irt": irt, "pfa": pfa, "best_lr": best_lr}
+}
+"""By task, those that are fitted beside every other family of it."""
 
 
 @dataclass(frozen=True)
@@ -36,45 +36,51 @@ class References:
         }
 
 
-def beside(scores: Scores, signature: Signature, train: Data, held_out: Data) -> References | None:
+def beside(
+    family: Trainable, scores: Scores, signature: Any, train: Any, held_out: Any
+) -> References | None:
     """References for a model that has these scores on `held_out`, fitted on `train`.
 
-    None where there are too many categories. Raises Invalid where `train` does not fit the signature.
+    None where its task has none, or they would be too large. Raises Invalid where `train` does not fit
+    the signature.
     """
-    if signature.categories > CATEGORIES:
+    answered = {}
+    for name, simple in FAMILIES.get(family.TASK, {}).items():
+        if (found := answer(simple, signature, train, held_out)) is None:
+            return None
+        answered[name] = found
+    if not answered:
         return None
-    answered = {
-        name: answer(family, signature, train, held_out) for name, family in FAMILIES.items()
-    }
+    names = task.of(family).names(signature)
     return References(
-        {name: values(events, signature.categories) for name, events in answered.items()},
+        {name: values(predicted, names) for name, predicted in answered.items()},
         gain_over(answered, scores),
     )
 
 
-def answer(family: Fitted, signature: Signature, train: Data, held_out: Data) -> Events:
-    """Fit one, and ask it."""
-    narrowed = signature.model_copy(update={"window": min(signature.window, WINDOW)})
-    config = family.Config(
-        items=len(signature.items), categories=signature.categories, window=narrowed.window
-    )
+def answer(family: Fitted, signature: Any, train: Any, held_out: Any) -> Predicted | None:
+    """Fit one, and ask it; None where it would be too large."""
+    sized = task.of(family).reference(family, signature)
+    if sized is None:
+        return None
+    config, narrowed = sized
     model = fitting.fit(family, config, narrowed, train)
-    return scored(predict_events(model, narrowed, held_out))
+    return task.of(family).predict(model, narrowed, held_out)
 
 
-def values(events: Events, categories: int) -> dict[str, float | None]:
-    found = {name: metrics.score(name, events) for name in metrics.names(categories)}
+def values(predicted: Predicted, names: Sequence[str]) -> dict[str, float | None]:
+    found = {name: metrics.score(name, predicted) for name in names}
     return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
 
-def gain_over(answered: dict[str, Events], scores: Scores) -> Gain | None:
+def gain_over(answered: Mapping[str, Predicted], scores: Scores) -> Gain | None:
     """Over the best of them, in the model's metric; None where that is not defined."""
     metric = scores.metric
-    higher = metrics.HIGHER_IS_BETTER[metric]
+    higher = metrics.higher_is_better(metric)
     over = gain.best_of({name: metrics.score(metric, e) for name, e in answered.items()}, higher)
     if over is None:
         return None
-    difference = metrics.difference(metric, answered[over], scores.events)
+    difference = metrics.difference(metric, answered[over], scores.predicted)
     sign = 1 if higher else -1
     value = sign * difference.value
     low, high = sorted((sign * difference.low, sign * difference.high))

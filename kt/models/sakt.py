@@ -24,6 +24,7 @@ from kt.models import tracing
 from kt.models.tracing import RESERVED
 
 FORM = tracing
+TASK = "kt.models.answers"
 METRIC = "auc"
 signature = tracing.numbered
 

@@ -1,4 +1,4 @@
-"""The one run that trains every family; it never asks which.
+"""The one run that trains every family on the data of its task; it never asks which.
 
 A family is trained down its loss, epoch by epoch, or fitted at once, which is a run of one epoch.
 
@@ -6,7 +6,7 @@ The loss of a batch is its sum over events divided by a constant of the run, bat
 batches of like length, dividing by the batch's own events instead would give short histories the
 weight of long ones; on assist2015 that costs 0.01 of AUC.
 
-Training stops when the family's metric on the validation students has not improved for `patience`
+Training stops when the family's metric on the validation units has not improved for `patience`
 epochs, and the best epoch's weights are kept. All chance comes from (seed, epoch), so a run that
 was killed goes on from the file beside its result, and on one thread ends with the same bits as one
 that was not.
@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import safetensors
@@ -31,20 +31,19 @@ from pydantic import BaseModel, ValidationError
 import kt
 from kt import files
 from kt.errors import Invalid, Refused
-from kt.models import checkpoint, fitting, metrics, references
-from kt.models.data import Data, Windows, batches, vocabulary, windows
-from kt.models.evaluate import Scores, evaluate, predict_events, scored
+from kt.models import checkpoint, fitting, metrics, references, task
+from kt.models.evaluate import Scores, evaluate
 from kt.models.family import Fitted, Stepwise
 from kt.models.references import References
-from kt.models.tracing import UNKNOWN, Signature
-
-SHORTEST = 3  # events of a window worth training on
-FORGET = 0.01  # share of items shown as unknown, so that its row learns what is typical
+from kt.models.task import Data, Task
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to train. What the result is made of (sizes) is the family's Config."""
+    """How to train. What the result is made of (sizes) is the family's Config.
+
+    A family may have defaults of its own, its RECIPE.
+    """
 
     epochs: int = 100  # at most
     patience: int = 8  # epochs without improvement
@@ -53,6 +52,12 @@ class Options:
     clip: float = 1.0  # norm of the gradient
     seed: int = 0
 
+    @classmethod
+    def of(cls, family: Any, **given: Any) -> Self:
+        """The family's own where nothing is given (None)."""
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return cls(**{**getattr(family, "RECIPE", {}), **chosen})
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -60,7 +65,7 @@ class Epoch:
 
     number: int  # from 1
     loss: float  # mean over the training events, nats for most families
-    metric: float  # on the validation students
+    metric: float  # on the validation units
     best: bool  # the best so far
     seconds: float
 
@@ -83,7 +88,7 @@ class Trained:
 
     model: torch.nn.Module
     config: BaseModel
-    signature: Signature
+    signature: Any
     scores: Scores
     references: References | None  # beside a family that is fitted itself, none
     history: tuple[Epoch, ...]
@@ -122,14 +127,15 @@ def train(
     """Train the family `name` on `data`, stop by `valid`, score on `test` (else on `valid`), write `out`.
 
     Beside a family that is trained in steps the references are fitted on `data` and scored as it is.
-    settings: of the family's Config but for `items`, which the data decides. Raises Invalid for settings or data that do not fit, Refused where
-    the file to resume from belongs to another run. NaN in the loss raises Invalid with its batch.
+    settings: of the family's Config but for what the data decides. Raises Invalid for settings or data
+    that do not fit, Refused where the file to resume from belongs to another run. NaN in the loss raises
+    Invalid with its batch.
     """
-    options = options or Options()
+    options = options or Options.of(family)
     if isinstance(family, Fitted):
         options = replace(options, epochs=1)
     config, signature = configure(family, data, settings or {})
-    run = _Run(family, config, signature, data, valid, options)
+    run = _Run(family, task.of(family), config, signature, data, valid, options)
     beside = None if out is None else out.with_name(out.name + ".resume")
     state = run.fresh()
     if beside is not None and resume and beside.exists():
@@ -148,7 +154,9 @@ def train(
     held_out = valid if test is None else test
     scores = evaluate(family, state.model, signature, held_out)
     compared = (
-        None if isinstance(family, Fitted) else references.beside(scores, signature, data, held_out)
+        None
+        if isinstance(family, Fitted)
+        else references.beside(family, scores, signature, data, held_out)
     )
     training = {
         "data": _describe(data),
@@ -191,21 +199,17 @@ def train(
 
 def configure(
     family: Stepwise | Fitted, data: Data, settings: Mapping[str, Any]
-) -> tuple[BaseModel, Signature]:
+) -> tuple[BaseModel, Any]:
     """The config and the signature that this data and these settings make. Raises Invalid."""
-    items = vocabulary(data)
-    given = {"categories": data.categories, **settings, "items": len(items)}
+    given = task.of(family)
     try:
-        config = family.Config.model_validate(given)
-        sizes = config.model_dump(include={"categories", "window"})
-        signature = Signature(items=items, **sizes)
+        return given.configure(family, data, settings)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "settings"
         what = "there is no such setting" if first["type"] == "extra_forbidden" else first["msg"]
-        known = ", ".join(n for n in family.Config.model_fields if n != "items")
+        known = ", ".join(n for n in family.Config.model_fields if n not in given.DECIDES)
         raise Invalid(f"{key}: {what}", where="--set", do=f"the settings are {known}") from error
-    return config, signature
 
 
 def finished(history: list[Epoch], options: Options) -> bool:
@@ -219,8 +223,9 @@ class _Run:
     """What stays the same from epoch to epoch."""
 
     family: Stepwise | Fitted
+    task: Task
     config: BaseModel
-    signature: Signature
+    signature: Any
     data: Data
     valid: Data
     options: Options
@@ -235,7 +240,7 @@ class _Run:
         return _State(model, adam, {})
 
     def epoch(self, state: _State, on_batch: Callable[[Progress], None]) -> Epoch:
-        """One pass over the training windows and one look at the validation students."""
+        """One pass over the training windows and one look at the validation units."""
         number = len(state.history) + 1
         began = time.monotonic()
         best = self.best(state.history)
@@ -243,22 +248,23 @@ class _Run:
             loss = self.fit(self.family, state)
         else:
             loss = self.descend(self.family, state, number, best, on_batch)
-        answered = scored(predict_events(state.model, self.signature, self.valid))
-        metric = metrics.score(self.family.METRIC, answered)
+        predicted = self.task.predict(state.model, self.signature, self.valid)
+        metric = metrics.score(self.family.METRIC, predicted)
         if not math.isfinite(metric):
             raise Invalid(
-                f"{self.family.METRIC} on the validation students is not a number in epoch {number}",
+                f"{self.family.METRIC} on the validation units is not a number in epoch {number}",
                 where=self.valid.source,
-                do="give more students with more than one answer, or lower --lr",
+                do="give more of them, or lower --lr",
             )
-        sign = 1 if metrics.HIGHER_IS_BETTER[self.family.METRIC] else -1
+        sign = 1 if metrics.higher_is_better(self.family.METRIC) else -1
         improved = best is None or sign * metric > sign * best
         return Epoch(number, loss, metric, improved, round(time.monotonic() - began, 3))
 
     def fit(self, family: Fitted, state: _State) -> float:
-        """The whole fit; the mean loss over the training events."""
+        """The whole fit; the mean loss over the training events, or the metric where it has no loss."""
         state.model = fitting.fit(family, self.config, self.signature, self.data)
-        return metrics.score("nll", predict_events(state.model, self.signature, self.data))
+        name = "nll" if "nll" in self.task.names(self.signature) else family.METRIC
+        return metrics.score(name, self.task.predict(state.model, self.signature, self.data))
 
     def descend(
         self,
@@ -271,39 +277,30 @@ class _Run:
         """One pass of steps down the loss; its mean over the training events."""
         rng = np.random.default_rng([self.options.seed, number])
         torch.manual_seed(int(rng.integers(2**62)))  # dropout
-        pieces = windows(self.data, self.signature.window, overlap=False, shortest=SHORTEST)
-        if not len(pieces):
-            raise Invalid(f"no student has {SHORTEST} answers", where=self.data.source)
-        usual = self.options.batch * float(pieces.lengths.mean())  # events in a batch
-        order = batches(pieces, self.options.batch, rng)
-        rows = self.data.rows(self.signature)
-        rows = np.where(rng.random(len(rows)) < FORGET, UNKNOWN, rows)
+        steps = self.task.steps(self.data, self.signature, self.options.batch, rng)
         parameters = list(state.model.parameters())
         state.model.train()
         total = events = 0.0
-        for done, places in enumerate(order, 1):
-            batch = fitting.tensors(rows, self.data.responses, pieces, places)
+        for done, step in enumerate(steps, 1):
             state.adam.zero_grad(set_to_none=True)
-            loss = family.loss(state.model, *batch)
+            loss = family.loss(state.model, *step.tensors)
             value = loss.item()
             if not math.isfinite(value):
-                raise self.broken(number, done, pieces, places)
-            torch.autograd.backward(loss / usual)
+                raise self.broken(number, done, step.first)
+            torch.autograd.backward(loss / steps.usual)
             torch.nn.utils.clip_grad_norm_(parameters, self.options.clip)
             state.adam.step()
             total += value
-            events += float(pieces.lengths[places].sum())
-            on_batch(Progress(number, self.options.epochs, done, len(order), total / events, best))
+            events += step.events
+            on_batch(Progress(number, self.options.epochs, done, len(steps), total / events, best))
         return total / events
 
     def best(self, history: list[Epoch]) -> float | None:
         return next((epoch.metric for epoch in reversed(history) if epoch.best), None)
 
-    def broken(self, number: int, done: int, pieces: Windows, places: np.ndarray) -> Invalid:
-        event = int(pieces.start[places[0]])
-        student = self.data.students[int(np.searchsorted(self.data.offsets, event, "right")) - 1]
+    def broken(self, number: int, batch: int, first: str) -> Invalid:
         return Invalid(
-            f"the loss is not a number in epoch {number}, batch {done} (the first student of it is {student})",
+            f"the loss is not a number in epoch {number}, batch {batch} (which begins with {first})",
             where=self.data.source,
             do=f"try a smaller step: --lr {self.options.lr / 3:.1g}",
         )
@@ -365,10 +362,5 @@ class _Run:
 
 
 def _describe(data: Data) -> dict[str, Any]:
-    """Which answers these were."""
-    return {
-        "name": data.source,
-        "sha256": data.sha256,
-        "students": len(data.students),
-        "events": data.events,
-    }
+    """Which data these were."""
+    return {"name": data.source, "sha256": data.sha256, **data.counts}

@@ -76,7 +76,7 @@ def test_killed_and_run_again_is_bit_for_bit_the_same(tmp_path, learners):
     scored = json.loads(kt(tmp_path, "evaluate", "killed.pt", "--data", learners, "--json").stdout)
     own = {key: again["scores"][key] for key in again["scores"].keys() - {"references", "gain"}}
     assert scored["result"]["scores"] == own
-    assert scored["result"]["data"]["part"] == "test students"
+    assert scored["result"]["data"]["part"] == "test"
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import torch
 
 from kt import plugins
 from kt.models import tracing
+from kt.models.answers import predict_all
 from kt.models.data import Data
-from kt.models.evaluate import predict_events
 from kt.models.family import is_trainable
 from kt.models.train import Options, train
 from kt.registry import checkpoint, load
@@ -213,10 +213,8 @@ def test_a_checkpoint_comes_back_bit_for_bit(family, name, tmp_path):
     module = load.fill(family, config, held.tensors, out)
     for key, value in trained.model.state_dict().items():
         assert torch.equal(module.state_dict()[key], value)
-    again = predict_events(module, trained.signature, data).probabilities
-    assert np.array_equal(
-        again, predict_events(trained.model, trained.signature, data).probabilities
-    )
+    again = predict_all(module, trained.signature, data).probabilities
+    assert np.array_equal(again, predict_all(trained.model, trained.signature, data).probabilities)
 
 
 class Killed(Exception):

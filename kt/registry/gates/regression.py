@@ -1,7 +1,7 @@
 """Not worse than the active version on the model's own evaluation set, by more than chance and a tolerance.
 
-Both versions predict the same answers, so what makes a student hard to predict cancels; the interval
-is over students. One-sided: an improvement never fails.
+Both versions predict the same, so what makes a student hard to predict cancels; the interval
+is over students, or whatever the task's units are. One-sided: an improvement never fails.
 """
 
 from pydantic import BaseModel, Field
@@ -25,19 +25,25 @@ def judge(candidate: Subject, baseline: Subject | None, settings: Settings) -> V
         )
     if baseline is None:
         return Verdict(gate="", passed=True, sentence="the first version: nothing to compare with")
-    if not is_trainable(candidate.loaded.family):
+    families = (baseline.loaded.family, candidate.loaded.family)
+    if not all(map(is_trainable, families)):
         return Verdict(
             gate="", passed=True, sentence="a program brings no way to score it: not compared"
         )
-    from kt.models import data, metrics
+    if families[0].TASK != families[1].TASK:
+        return Verdict(
+            gate="", passed=True, sentence=f"{baseline.name} learnt another task: not compared"
+        )
+    from kt.models import metrics, task
     from kt.models.evaluate import evaluate, paired_difference
 
-    held_out = data.only_test(data.read(candidate.evaluation))
+    room = task.of(candidate.loaded.family)
+    held_out = room.only_test(room.read(candidate.evaluation))
     before, after = (
         evaluate(*subject.loaded.scored, held_out) for subject in (baseline, candidate)
     )
     metric = settings.metric or after.metric
-    better = 1 if metrics.HIGHER_IS_BETTER[metric] else -1
+    better = 1 if metrics.higher_is_better(metric) else -1
     difference = paired_difference(before, after, metric)
     low, high = sorted((better * difference.low, better * difference.high))
     gain = better * difference.value

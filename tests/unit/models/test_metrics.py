@@ -99,7 +99,7 @@ def test_a_weight_is_that_many_copies_of_the_student():
         [np.flatnonzero(seen.student == s) for s in np.repeat(np.arange(20), counts)]
     )
     for name in metrics.POLYTOMOUS:
-        weighted = metrics.prepare(name, seen)(counts[None].astype(float))[0]
+        weighted = seen.prepare(name)(counts[None].astype(float))[0]
         assert weighted == pytest.approx(metrics.score(name, seen.take(copies))), name
 
 

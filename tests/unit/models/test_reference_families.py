@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kt.models import best_lr, fitting, irt, logistic, marginal, pfa, simulate
+from kt.models.answers import predict
 from kt.models.data import Data
-from kt.models.evaluate import predict_events, scored
 from kt.models.metrics import score
 from kt.models.tracing import RESERVED, UNKNOWN
 from kt.models.train import configure
@@ -106,7 +106,7 @@ def test_irt_finds_the_items_that_answers_were_drawn_from(published):
     assert np.corrcoef(steps.ravel(), beta.ravel())[0, 1] > 0.95
     assert abs(ours.mean() - alpha.mean()) < 0.05
     assert abs(steps.mean() - beta.mean()) < 0.1
-    events = scored(predict_events(model, signature, test))
+    events = predict(model, signature, test)
     assert score("nll", events) < 0.980  # 0.972 is what the true items would reach
     assert score("accuracy", events) > 0.559
 

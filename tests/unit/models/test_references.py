@@ -71,9 +71,9 @@ def test_of_a_score_where_less_is_better_less_is_a_gain(trained):
     good = references.answer(best_lr, trained.signature, learners(40, 1), held_out)
     half = np.full_like(good.probabilities, 0.5)
     coin = dataclasses.replace(good, probabilities=half)
-    better = dataclasses.replace(trained.scores, metric="nll", events=good)
+    better = dataclasses.replace(trained.scores, metric="nll", predicted=good)
     assert references.gain_over({"coin": coin}, better).is_sure
-    worse = dataclasses.replace(trained.scores, metric="nll", events=coin)
+    worse = dataclasses.replace(trained.scores, metric="nll", predicted=coin)
     assert references.gain_over({"best_lr": good}, worse).high < 0
 
 

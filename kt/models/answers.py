@@ -1,0 +1,160 @@
+"""The task of knowledge tracing: predict each answer of a student from the answers before it.
+
+Scored is every answer that has at least one before it, as the published figures do: a student's first
+says more about who comes than about the model. Of a history longer than the window the answer is
+predicted from the last window / 2 to window answers.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel
+
+from kt.errors import Invalid
+from kt.models import metrics
+from kt.models.data import (
+    Data,
+    Windows,
+    batches,
+    only_test,
+    padded,
+    read,
+    split,
+    vocabulary,
+    windows,
+    without_test,
+)
+from kt.models.metrics import Events
+from kt.models.task import Step
+from kt.models.tracing import UNKNOWN, Signature
+
+__all__ = [
+    "configure",
+    "names",
+    "only_test",
+    "predict",
+    "read",
+    "reference",
+    "split",
+    "steps",
+    "without_test",
+]
+
+DECIDES = frozenset({"items"})
+
+SHORTEST = 3  # events of a window worth training on
+FORGET = 0.01  # share of items shown as unknown, so that its row learns what is typical
+PREDICTED_AT_ONCE = 64  # windows
+REFERENCE_WINDOW = 200  # the most answers that a reference looks at: memory grows with its square
+REFERENCE_CATEGORIES = 20  # at most; memory grows with its square
+
+
+def configure(family: Any, data: Data, settings: Mapping[str, Any]) -> tuple[BaseModel, Signature]:
+    """Items and, unless they are set, categories come from the data."""
+    items = vocabulary(data)
+    given = {"categories": data.categories, **settings, "items": len(items)}
+    config: BaseModel = family.Config.model_validate(given)
+    sizes = config.model_dump(include={"categories", "window"})
+    return config, Signature(items=items, **sizes)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Windows of histories in batches. Steps hold items and responses (B, T) and lengths (B,)."""
+
+    data: Data
+    rows: np.ndarray  # (E,) of the items
+    pieces: Windows
+    order: list[np.ndarray]
+    usual: float
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[Step]:
+        for places in self.order:
+            event = int(self.pieces.start[places[0]])
+            first = int(np.searchsorted(self.data.offsets, event, "right")) - 1
+            yield Step(
+                tensors(self.rows, self.data.responses, self.pieces, places),
+                int(self.pieces.lengths[places].sum()),
+                self.data.students[first],
+            )
+
+
+def steps(data: Data, signature: Signature, batch: int, rng: np.random.Generator | None) -> Pass:
+    """Windows without overlap, in batches of like length."""
+    rows = data.rows(signature)
+    pieces = windows(data, signature.window, overlap=False, shortest=1 if rng is None else SHORTEST)
+    if not len(pieces):
+        raise Invalid(f"no student has {SHORTEST} answers", where=data.source)
+    order = batches(pieces, batch, rng)
+    if rng is not None:
+        rows = np.where(rng.random(len(rows)) < FORGET, UNKNOWN, rows)
+    return Pass(data, rows, pieces, order, batch * float(pieces.lengths.mean()))
+
+
+def tensors(
+    rows: np.ndarray, responses: np.ndarray, pieces: Windows, places: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Items and responses (B, T) and lengths (B,) of these windows."""
+    items, given = (padded(values, pieces, places) for values in (rows, responses))
+    return (
+        torch.from_numpy(items),
+        torch.from_numpy(given),
+        torch.from_numpy(pieces.lengths[places]),
+    )
+
+
+def predict(model: torch.nn.Module, signature: Signature, data: Data) -> Events:
+    """The answers that are scored. Raises Invalid where the data has a response that the signature lacks."""
+    events = predict_all(model, signature, data)
+    return events.take(events.place > 0)
+
+
+def predict_all(model: torch.nn.Module, signature: Signature, data: Data) -> Events:
+    """Every event of the data in its order, predicted from the same student's events before it."""
+    rows = data.rows(signature)
+    pieces = windows(data, signature.window, overlap=True)
+    probabilities = np.full((data.events, signature.categories), np.nan)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for places in batches(pieces, PREDICTED_AT_ONCE, None):
+                lengths = pieces.lengths[places]
+                batch = tensors(rows, data.responses, pieces, places)
+                p = model(*batch).softmax(-1).double().numpy()  # (B, T, K)
+                own = np.arange(p.shape[1]) < lengths[:, None]
+                own &= np.arange(p.shape[1]) >= (pieces.score - pieces.start)[places][:, None]
+                event = pieces.start[places][:, None] + np.arange(p.shape[1])
+                probabilities[event[own]] = p[own]
+    finally:
+        model.train(was_training)
+    lengths = np.diff(data.offsets)
+    return Events(
+        students=data.students,
+        student=np.repeat(np.arange(len(lengths)), lengths),
+        place=np.arange(data.events) - np.repeat(data.offsets[:-1], lengths),
+        items=rows,
+        responses=data.responses,
+        probabilities=probabilities,
+    )
+
+
+def names(signature: Signature) -> tuple[str, ...]:
+    return metrics.names(signature.categories)
+
+
+def reference(family: Any, signature: Signature) -> tuple[BaseModel, Signature] | None:
+    """With a window that its memory allows; none where there are too many categories."""
+    if signature.categories > REFERENCE_CATEGORIES:
+        return None
+    narrowed = signature.model_copy(update={"window": min(signature.window, REFERENCE_WINDOW)})
+    config: BaseModel = family.Config(
+        items=len(signature.items), categories=signature.categories, window=narrowed.window
+    )
+    return config, narrowed
