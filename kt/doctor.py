@@ -5,6 +5,7 @@ workspace to what it found; one that fails in a way nobody foresaw is a finding,
 """
 
 import importlib.metadata
+import importlib.util
 import platform
 import shutil
 from collections.abc import Callable, Iterator
@@ -96,6 +97,7 @@ def machine() -> Found:
         yield Finding("torch", "ok", importlib.metadata.version("torch"))
     except importlib.metadata.PackageNotFoundError:
         yield Finding("torch", "problem", "is not installed", "see README, Install")
+    yield from training()
     abi = confine.landlock_abi()
     if abi >= 4:
         yield Finding("sandbox", "ok", f"Landlock ABI {abi}: model files are opened shut in")
@@ -107,6 +109,24 @@ def machine() -> Found:
             f"{what}: the process that opens model files has limits, but may write and connect",
             "open only files that you trust, or use Linux 6.7 or later",
         )
+
+
+def training() -> Found:
+    """Which form of the memory networks' recurrence is used. Torch is imported only where there are two."""
+    if importlib.util.find_spec("numba") is None:
+        do = "pip install 'kt[fast]': memory networks (gpcm) train several times as fast"
+        yield Finding("training", "ok", "by torch alone", do)
+        return
+    from kt.models.recurrence import tier
+
+    chosen = tier()
+    if chosen.why:
+        do = (
+            "memory networks (gpcm) would train several times as fast: see https://numba.pydata.org"
+        )
+        yield Finding("training", "warning", f"by torch alone: {chosen.why}", do)
+    else:
+        yield Finding("training", "ok", f"compiled by {chosen.name}")
 
 
 def disk(workspace: Workspace) -> Found:

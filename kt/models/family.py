@@ -119,6 +119,7 @@ class Trainable(Family, Protocol):
         each from the events before it, equal to serve's at the same place.
     SIZES: named settings of Config, for `--size`; may be none.
     RECIPE, if it has one: its own defaults of `models.train.Options`.
+    versions(), if it has it: what its numbers rest on beside torch, {name: version}.
     """
 
     TASK: str

@@ -1,19 +1,76 @@
-"""The memory's recurrence: what is read at every step while the answers are written, and its gradient."""
+"""The memory's recurrence: what is read at every step while the answers are written, and its gradient.
 
+    ρ_t = w_t M_t                               read
+    M_{t+1} = M_t (1 - w_t e_t) + w_t a_t       write
+
+Two forms give the same numbers: the one in torch below, and one loop compiled by Numba
+(kt/models/fused.py), ten times as fast, where Numba is installed: `pip install 'kt[fast]'`.
+"""
+
+import importlib.metadata
+import warnings
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+TOLERANCE = 1e-5  # that the forms may differ by: of a value, and of 1 for smaller ones
+
 
 def recur(w: Tensor, e: Tensor, a: Tensor, memory: Tensor) -> Tensor:
-    """What is read at every step while the answers are written. Shapes: Recurrence.forward."""
-    read: Tensor = Recurrence.apply(w, e, a, memory)  # type: ignore[no-untyped-call]  # torch's own
+    """w: (B, T, N); e, a: (B, T, D); memory: (N, D). Returns ρ (B, T, D)."""
+    compiled = w.dtype == torch.float32 and w.device.type == "cpu"
+    read: Tensor = (tier().form if compiled else Recurrence).apply(w, e, a, memory)
     return read
 
 
+@dataclass(frozen=True)
+class Tier:
+    """The form that float32 on a processor takes here. why: it is not the faster one, empty where it is."""
+
+    name: str  # with its version
+    form: Any  # a torch.autograd.Function
+    why: str = ""
+
+
+@cache
+def tier() -> Tier:
+    """The faster form where it works, tried out once a process; a warning where it is wrong."""
+    try:
+        from kt.models import fused
+
+        gap = difference(fused.Recurrence)
+    except (ImportError, RuntimeError, OSError) as error:
+        return Tier("torch", Recurrence, str(error))
+    if gap <= TOLERANCE:
+        return Tier(f"numba {importlib.metadata.version('numba')}", fused.Recurrence)
+    why = f"what Numba compiles here is off by {gap:.1g}"
+    warnings.warn(f"{why}: the slower form is used", RuntimeWarning, stacklevel=2)
+    return Tier("torch", Recurrence, why)
+
+
+def difference(form: Any) -> float:
+    """How far a form's values and gradients are from those in torch, on a small draw; see TOLERANCE."""
+    rng = torch.Generator().manual_seed(0)
+    B, T, N, D = 2, Recurrence.BLOCK + 3, 3, 9
+    shapes = ((B, T, N), (B, T, D), (B, T, D), (N, D))
+    w, e, a, memory = (torch.rand(shape, generator=rng) for shape in shapes)
+    upstream = torch.rand((B, T, D), generator=rng)
+
+    def told(by: Any) -> list[Tensor]:
+        given = [x.clone().requires_grad_() for x in (w.softmax(-1), e, a, memory)]
+        with torch.enable_grad():
+            read = by.apply(*given)
+        return [read.detach(), *torch.autograd.grad(read, given, upstream)]
+
+    pairs = zip(told(form), told(Recurrence), strict=True)
+    return max(((x - y).abs() / y.abs().clamp(min=1)).max().item() for x, y in pairs)
+
+
 class Recurrence(torch.autograd.Function):
-    """ρ_t = w_t M_t and M_{t+1} = M_t (1 - w_t e_t) + w_t a_t over T steps, with its gradient by hand.
+    """In torch, with its gradient by hand.
 
     Autograd would keep six tensors (B, N, D) a step; by hand it is one in a block of steps, whose inner
     M_t are computed again in a buffer that stays in the processor's cache. A parallel scan was tried

@@ -169,8 +169,8 @@ def train(
         "seconds": round(sum(epoch.seconds for epoch in state.history), 3),
         "versions": {
             "kt": kt.__version__,
-            "torch": str(torch.__version__),
             "python": platform.python_version(),
+            **_versions(family),
         },
     }
     trained = Trained(
@@ -236,7 +236,7 @@ class _Run:
             model = self.family.Model(self.config)
         except ValueError as error:
             raise Invalid(str(error), where="--set") from error
-        adam = torch.optim.Adam(model.parameters(), lr=self.options.lr)
+        adam = torch.optim.Adam(model.parameters(), lr=self.options.lr, fused=True)
         return _State(model, adam, {})
 
     def epoch(self, state: _State, on_batch: Callable[[Progress], None]) -> Epoch:
@@ -314,7 +314,7 @@ class _Run:
             self.signature.model_dump(mode="json"),
             options,
             [_describe(self.data), _describe(self.valid)],
-            str(torch.__version__),
+            _versions(self.family),
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -359,6 +359,11 @@ class _Run:
         state.adam.load_state_dict(state.adam.state_dict() | {"state": moments})
         state.best = parts["best"]
         state.history = [Epoch(**epoch) for epoch in json.loads(about["history"])]
+
+
+def _versions(family: Any) -> dict[str, str]:
+    """Of what the numbers rest on."""
+    return {"torch": str(torch.__version__), **getattr(family, "versions", dict)()}
 
 
 def _describe(data: Data) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from conftest import Kt, git
 
 from kt import change, clock, doctor
 from kt.doctor import Finding
+from kt.models.recurrence import Tier
 from kt.predictor import quarantine
 from kt.predictor.engine import Key
 from kt.registry import record
@@ -211,3 +212,17 @@ def test_one_check_that_fails_does_not_hide_the_next(place: Workspace) -> None:
 def test_the_json_has_a_row_for_each_line(workspace: Workspace, kt: Kt) -> None:
     rows = json.loads(kt("doctor", "--json", at=workspace).out)["result"]["checks"]
     assert {"check", "health", "what", "do"} == set(rows[0])
+
+
+def test_it_says_how_memory_networks_train_and_what_makes_it_faster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    numba = pytest.importorskip("numba")
+    assert of(None, "training").what == f"compiled by numba {numba.__version__}"
+    slow = Tier("torch", None, "off by 0.1")
+    monkeypatch.setattr("kt.models.recurrence.tier", lambda: slow)
+    assert of(None, "training").health == "warning"
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    found = of(None, "training")
+    assert (found.health, found.what) == ("ok", "by torch alone")
+    assert "kt[fast]" in found.do
