@@ -22,6 +22,7 @@ from kt.cli import (
     output,
     registry,
     serve,
+    simulate,
     status,
     storage,
 )
@@ -78,7 +79,7 @@ def in_short(verb: Callable[..., Any]) -> str:
 VERBS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("init", workspaces.init),
     ("demo", demo.demo),
-    ("simulate", models.simulate),
+    ("simulate", simulate.simulate),
     ("train", models.train),
     ("evaluate", models.evaluate),
     ("register", registry.register),

@@ -1,4 +1,4 @@
-"""The verbs that make versions and score them: train, evaluate, simulate."""
+"""The verbs that make versions and score them: train, evaluate."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -206,53 +206,6 @@ def evaluate(
         "scores": summary,
     }
     output.emit(result, [f"{what} on {found.source}", *lines(summary, part)])
-
-
-def simulate(
-    kind: Annotated[
-        str, typer.Argument(metavar="gpcm", help="The model that answers are drawn from.")
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="The folder that the files go to.")
-    ],
-    published: Annotated[
-        bool,
-        typer.Option(
-            "--published", help="The set synthetic_500_200_4 that deep-gpcm reports on, exactly."
-        ),
-    ] = False,
-    students: Annotated[int, typer.Option("--students", help="How many.")] = 1000,
-    items: Annotated[int, typer.Option("--items", help="How many.")] = 100,
-    categories: Annotated[int, typer.Option("--categories", help="Responses from 0 on.")] = 4,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of all chance in it.")] = 0,
-    json: Json = False,
-) -> None:
-    """Draw the answers of students who learn, and keep the truth beside: train.csv, test.csv, truth.json.
-
-    Example: kt simulate gpcm --out learners --students 500
-    """
-    from kt.errors import Invalid
-    from kt.models import simulate as room
-
-    if kind != "gpcm":
-        raise Invalid(f"there is no simulation {kind[:64]!r}", do="there is: gpcm")
-    drawn = (
-        room.published()
-        if published
-        else room.learning(students=students, items=items, categories=categories, seed=seed)
-    )
-    counts = room.write(drawn, out)
-    result = {
-        "folder": str(out),
-        "published": published,
-        "students": len(drawn.students),
-        "test_students": drawn.testing,
-        "answers": counts,
-        "test_nll_of_the_truth": drawn.truth.get("test_nll_of_the_truth"),
-    }
-    shown = ", ".join(f"{name} {count:,} answers" for name, count in counts.items())
-    text = f"{out}: {shown}, truth.json.  Next: kt train gpcm --data {out} --out model.pt"
-    output.emit(result, text)
 
 
 def trainable(name: str) -> Any:

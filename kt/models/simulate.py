@@ -14,6 +14,7 @@ response: NumPy's legacy generator, seed 42, 500 students of 100 to 199 answers 
 import csv
 import io
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,16 +134,28 @@ def probabilities(theta: np.ndarray, alpha: np.ndarray, beta: np.ndarray) -> np.
 
 def write(simulated: Simulated, folder: Path) -> dict[str, int]:
     """train.csv, test.csv and truth.json in `folder`; how many answers each file has."""
-    counts = {}
+    tables = {}
     for name, test in (("train.csv", False), ("test.csv", True)):
-        rows = simulated.rows(test=test)
+        columns = zip(*simulated.rows(test=test), strict=True)
+        tables[name] = dict(zip(("student_id", "item", "response"), columns, strict=True))
+    return write_tables(tables, simulated.truth, folder)
+
+
+def write_tables(
+    tables: Mapping[str, Mapping[str, Sequence[Any] | np.ndarray]],
+    truth: Mapping[str, Any],
+    folder: Path,
+) -> dict[str, int]:
+    """Columns by file name, and truth.json beside them; how many rows each file has."""
+    counts = {}
+    for name, columns in tables.items():
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("student_id", "item", "response"))
-        writer.writerows(rows)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
         write_whole(folder / name, text.getvalue().encode())
-        counts[name] = len(rows)
-    write_whole(folder / "truth.json", json.dumps(simulated.truth, indent=1).encode() + b"\n")
+        counts[name] = len(next(iter(columns.values())))
+    write_whole(folder / "truth.json", json.dumps(truth, indent=1).encode() + b"\n")
     return counts
 
 

@@ -96,7 +96,7 @@ def test_killed_and_run_again_is_bit_for_bit_the_same(tmp_path, learners):
             ("train", "gpcm", "--data", "learners", "--out", "x.pt", "--set", "a=1"),
             "no such setting",
         ),
-        (("simulate", "irt", "--out", "x"), "no simulation 'irt'"),
+        (("simulate", "rasch", "--out", "x"), "no simulation 'rasch'"),
         (("evaluate", "learners/train.csv", "--data", "learners"), "a text file"),
     ],
 )

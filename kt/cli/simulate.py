@@ -1,0 +1,114 @@
+"""kt simulate: answers drawn from a truth that is written beside them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kt.cli import output
+from kt.cli.options import Json
+
+
+def simulate(
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="What is drawn: gpcm, irt or events.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="The folder that the files go to.")
+    ],
+    published: Annotated[
+        bool,
+        typer.Option(
+            "--published",
+            help="gpcm: the set synthetic_500_200_4 that deep-gpcm reports on, exactly.",
+        ),
+    ] = False,
+    students: Annotated[int, typer.Option("--students", help="How many.")] = 1000,
+    items: Annotated[int, typer.Option("--items", help="How many.")] = 100,
+    categories: Annotated[int, typer.Option("--categories", help="gpcm: responses from 0 on.")] = 4,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of all chance in it.")] = 0,
+    json: Json = False,
+) -> None:
+    """Draw students' answers from a known truth: the files, and truth.json beside them.
+
+    gpcm: students who learn, responses in several categories. irt: two periods of right and wrong answers,
+    before.csv and after.csv, with some items drifting and the population moving. events: answers.csv with
+    response times and help, of students who now and then only pretend to work.
+
+    Example: kt simulate gpcm --out learners --students 500
+    """
+    from kt.errors import Invalid
+
+    if kind not in KINDS:
+        raise Invalid(f"there is no simulation {kind[:64]!r}", do=f"there are: {', '.join(KINDS)}")
+    if published and kind != "gpcm":
+        raise Invalid(f"no {kind} data are published", where="--published", do="leave it out")
+    about = KINDS[kind](Asked(out, students, items, categories, seed, published))
+    shown = ", ".join(f"{name} {count:,} answers" for name, count in about["answers"].items())
+    text = f"{out}: {shown}, truth.json.  Next: {about.pop('next')}"
+    output.emit({"folder": str(out), "kind": kind} | about, text)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says, to each kind what it takes of it."""
+
+    out: Path
+    students: int
+    items: int
+    categories: int
+    seed: int
+    published: bool
+
+
+def gpcm(asked: Asked) -> dict[str, Any]:
+    from kt.models import simulate as room
+
+    drawn = (
+        room.published()
+        if asked.published
+        else room.learning(
+            students=asked.students,
+            items=asked.items,
+            categories=asked.categories,
+            seed=asked.seed,
+        )
+    )
+    return {
+        "published": asked.published,
+        "students": len(drawn.students),
+        "test_students": drawn.testing,
+        "answers": room.write(drawn, asked.out),
+        "test_nll_of_the_truth": drawn.truth.get("test_nll_of_the_truth"),
+        "next": f"kt train gpcm --data {asked.out} --out model.pt",
+    }
+
+
+def irt(asked: Asked) -> dict[str, Any]:
+    from kt.models.simulate import write_tables
+    from kt.models.simulate_irt import simulate
+
+    drawn = simulate(students=asked.students, items=asked.items, seed=asked.seed)
+    tables = {"before.csv": drawn.before, "after.csv": drawn.after}
+    return {
+        "students": 2 * asked.students,
+        "answers": write_tables(tables, drawn.truth, asked.out),
+        "next": f"kt train irt --data {asked.out / 'before.csv'} --out model.pt",
+    }
+
+
+def events(asked: Asked) -> dict[str, Any]:
+    from kt.models.simulate import write_tables
+    from kt.models.simulate_events import simulate
+
+    drawn = simulate(students=asked.students, items=asked.items, seed=asked.seed)
+    return {
+        "students": asked.students,
+        "answers": write_tables({"answers.csv": drawn.events}, drawn.truth, asked.out),
+        "next": f"kt train irt --data {asked.out} --out model.pt",
+    }
+
+
+KINDS: dict[str, Callable[[Asked], dict[str, Any]]] = {"gpcm": gpcm, "irt": irt, "events": events}
