@@ -130,6 +130,9 @@ class Registry(Table):
     )
 
 
+UNSET = Model()  # of a model that kt.toml does not name
+
+
 class Signing(Table):
     require_signature: bool = setting(
         False, "whether only signed versions get traffic and are loaded by predictors"
@@ -165,7 +168,7 @@ class Settings(Table):
     models: dict[str, Model] = setting({}, "settings of one model each")
 
     def of(self, model: str) -> Model:
-        return self.models.get(model, Model())
+        return self.models.get(model, UNSET)
 
     def decision_of(self, model: str) -> Decision:
         return self.of(model).decision or self.decision

@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
+from itertools import chain
 from typing import Any
 
 import falcon
@@ -32,7 +33,7 @@ Service = falcon.App[falcon.Request, falcon.Response]
 log = logging.getLogger("kt")
 
 DEPTH = 32  # of nested arrays and objects
-BITS = 1_330  # of an integer: 400 digits
+MOST = 10**400  # an integer is smaller, without its sign
 LONGEST = 400  # characters of a sentence in a problem document
 PROBLEM = "application/problem+json"
 RETRY_AFTER = "1"  # seconds
@@ -110,24 +111,36 @@ def parse(data: bytes) -> Any:
 
 
 def check(value: Any) -> None:
-    """Raises Unparsable for what is nested too deep and for numbers that are too long."""
+    """Raises Unparsable for what is nested too deep and for numbers that are too long.
+
+    Level by level, and each kind by itself: a body is mostly numbers, and a loop over them costs more
+    than reading them did.
+    """
     level = [value]
     for _ in range(DEPTH + 1):
+        kinds = set(map(type, level))
+        if (float in kinds and not finite(of(float, level, kinds))) or (
+            int in kinds and max(map(abs, of(int, level, kinds))) >= MOST
+        ):
+            raise Unparsable("a number is too large")
         below: list[Any] = []
-        for item in level:
-            kind = type(item)
-            if kind is dict:
-                below += item.values()
-            elif kind is list:
-                below += item
-            elif (kind is float and not math.isfinite(item)) or (
-                kind is int and item.bit_length() > BITS
-            ):
-                raise Unparsable("a number is too large")
+        for kind, values in ((list, list), (dict, dict.values)):
+            if kind in kinds:
+                below += chain.from_iterable(map(values, of(kind, level, kinds)))
         if not below:
             return
         level = below
     raise Unparsable(f"the body is nested deeper than {DEPTH}")
+
+
+def finite(values: list[float]) -> bool:
+    """A sum that is finite says so of all, at a third of the cost of asking each."""
+    return math.isfinite(sum(values)) or all(map(math.isfinite, values))
+
+
+def of(kind: type, values: list[Any], kinds: set[type]) -> list[Any]:
+    """The values that are of a kind. kinds: those of all of them."""
+    return values if len(kinds) == 1 else [value for value in values if type(value) is kind]
 
 
 def first_problem(error: ValidationError) -> Invalid:

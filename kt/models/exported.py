@@ -158,12 +158,13 @@ class Model(nn.Module):
                 buffer=weight.buffer,
             )
         program = config.program
-        self.inputs: list[tuple[str, str | None]] = [
-            (name, source) for name, source in program["inputs"]
+        self.held = [
+            (name, *self.holder(source)) for name, source in program["inputs"] if source is not None
         ]
+        self.given = user_inputs(program)
         self.outputs: list[str] = list(program["outputs"])
         self.steps = [Step(node) for node in program["nodes"]]
-        given = {name for name, _ in self.inputs}
+        given = {name for name, _ in program["inputs"]}
         if step := next((step for step in self.steps if step.changes & given), None):
             raise Invalid(f"its program changes what it is given ({min(step.changes & given)})")
         self.names = signature(config).outputs
@@ -171,13 +172,17 @@ class Model(nn.Module):
 
     def forward(self, **inputs: torch.Tensor) -> list[torch.Tensor]:
         """The program on one set of inputs."""
-        held = dict(self.named_parameters()) | dict(self.named_buffers())
-        values: dict[str, Any] = {
-            name: inputs[name] if source is None else held[source] for name, source in self.inputs
-        }
+        values: dict[str, Any] = {name: inputs[name] for name in self.given}
+        for name, module, leaf in self.held:
+            values[name] = getattr(module, leaf)
         for step in self.steps:
             step.run(values)
         return [values[name] for name in self.outputs]
+
+    def holder(self, name: str) -> tuple[nn.Module, str]:
+        """Where a dotted name is an attribute: looking for it anew at each call would cost more than the call."""
+        path, _, leaf = name.rpartition(".")
+        return self.get_submodule(path), leaf
 
     def serve(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
         """Each input (R, *shape) for R requests; each output likewise.
@@ -186,13 +191,16 @@ class Model(nn.Module):
         """
         count = next(iter(inputs.values())).shape[0]
         if self.flat and count > 1:
-            results = self(**{name: tensor.flatten(0, 1) for name, tensor in inputs.items()})
+            results = self.forward(
+                **{name: tensor.flatten(0, 1) for name, tensor in inputs.items()}
+            )
             return {
                 name: result.unflatten(0, (count, -1))
                 for name, result in zip(self.names, results, strict=True)
             }
         rows = [
-            self(**{name: tensor[row] for name, tensor in inputs.items()}) for row in range(count)
+            self.forward(**{name: tensor[row] for name, tensor in inputs.items()})
+            for row in range(count)
         ]
         return {
             name: torch.stack(column)

@@ -8,6 +8,7 @@ as dynamic it may be of any length within its bounds. No torch here.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import chain
 from typing import Annotated, Any
 
@@ -61,6 +62,11 @@ class Signature(BaseModel):
     outputs: tuple[str, ...]
     gives: tuple[Tensor, ...] = ()
 
+    @cached_property
+    def names(self) -> dict[str, None]:
+        """Of the inputs."""
+        return dict.fromkeys(tensor.name for tensor in self.inputs)
+
 
 class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
@@ -76,16 +82,18 @@ def collate(requests: Sequence[Request], signature: Signature) -> dict[str, np.n
     """
     for request in requests:
         check_names(request, signature)
-        check_axes(request, signature)
-    columns = {
-        tensor.name: [array(request.inputs[tensor.name], tensor) for request in requests]
+    found = {
+        tensor.name: array([request.inputs[tensor.name] for request in requests], tensor)
         for tensor in signature.inputs
     }
-    return {name: np.stack(arrays) for name, arrays in columns.items()}
+    check_axes(found, signature)
+    return found
 
 
 def check_names(request: Request, signature: Signature) -> None:
-    wanted = [tensor.name for tensor in signature.inputs]
+    wanted = signature.names
+    if request.inputs.keys() == wanted.keys():
+        return
     if missing := [name for name in wanted if name not in request.inputs]:
         raise Invalid(
             "field required",
@@ -100,12 +108,11 @@ def check_names(request: Request, signature: Signature) -> None:
         )
 
 
-def check_axes(request: Request, signature: Signature) -> None:
+def check_axes(arrays: Mapping[str, np.ndarray], signature: Signature) -> None:
     """Axes of one name must be equally long."""
     lengths: dict[str, int] = {}
     for tensor in signature.inputs:
-        found = shape_of(request.inputs[tensor.name])
-        for axis, length in zip(tensor.axes, found, strict=False):
+        for axis, length in zip(tensor.axes, arrays[tensor.name].shape[1:], strict=True):
             if axis.name and lengths.setdefault(axis.name, length) != length:
                 raise Invalid(
                     f"has an axis of {length} where another input has {lengths[axis.name]}",
@@ -113,37 +120,27 @@ def check_axes(request: Request, signature: Signature) -> None:
                 )
 
 
-def shape_of(value: Any) -> list[int]:
-    """The lengths along the first elements of a nested list."""
-    shape: list[int] = []
-    while isinstance(value, list):
-        shape.append(len(value))
-        value = value[0] if value else None
-    return shape
-
-
-def array(value: Any, tensor: Tensor) -> np.ndarray:
-    """A nested list as an array of the tensor's dtype and shape. Raises Invalid."""
+def array(values: list[Any], tensor: Tensor) -> np.ndarray:
+    """Nested lists, one a request, as one array (requests, *shape) of the tensor's dtype. Raises Invalid."""
     where = f"inputs.{tensor.name}"
     try:
-        leaves, shape = flat(value)
+        leaves, (count, *shape) = flat(values)
     except ValueError as error:
         raise Invalid(str(error), where=where) from error
     wanted = np.dtype(DTYPES[tensor.dtype])
     # looked at before an array is made: numpy would make text of all where there is one text
     if not LEAVES[wanted.kind].issuperset(map(type, leaves)):
         raise Invalid(f"must hold {tensor.dtype}", where=where)
-    if len(leaves) > MAX_ELEMENTS:
-        raise Invalid(f"has {len(leaves)} elements, more than {MAX_ELEMENTS}", where=where)
-    found = np.array(leaves or np.empty(0, wanted)).reshape(shape)
+    if len(leaves) > MAX_ELEMENTS * count:
+        raise Invalid(f"has {len(leaves) // count} elements, more than {MAX_ELEMENTS}", where=where)
+    found = np.array(leaves or np.empty(0, wanted)).reshape(count, *shape)
     if found.dtype.kind == "O" or (found.dtype.kind == "f" and wanted.kind in "iu"):  # past 64 bits
         raise Invalid(f"holds a number that is no {tensor.dtype}", where=where)
-    fits = len(found.shape) == len(tensor.axes) and all(
-        axis.least <= length <= axis.most
-        for axis, length in zip(tensor.axes, found.shape, strict=True)
+    fits = len(shape) == len(tensor.axes) and all(
+        axis.least <= length <= axis.most for axis, length in zip(tensor.axes, shape, strict=True)
     )
     if not fits:
-        raise Invalid(f"has the shape {list(found.shape)}, not {shown(tensor)}", where=where)
+        raise Invalid(f"has the shape {shape}, not {shown(tensor)}", where=where)
     if wanted.kind in "iu" and found.size:
         bounds = np.iinfo(wanted)  # type: ignore[type-var]  # of whole numbers, as its kind says
         if found.max() > bounds.max or found.min() < bounds.min:
