@@ -10,15 +10,17 @@ vocabulary lacks, the vocabulary begins at row 2.
 No torch here: a process that runs exported weights imports this and numpy.
 """
 
+import operator
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, with_config
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator, with_config
 from typing_extensions import TypedDict
 
 from kt.errors import Invalid
+from kt.models.calibrate import Calibrator, calibrated, fits
 from kt.models.family import Port
 
 PADDING = 0
@@ -37,13 +39,23 @@ STRICT = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
 
 class Signature(BaseModel):
-    """What a version knows: its items in the order of its rows, its categories, its window."""
+    """What a version knows: its items in the order of its rows, its categories, its window.
+
+    calibration: what its probabilities go through before anybody sees them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     items: Annotated[tuple[str, ...], Field(min_length=1)]
     categories: Annotated[int, Field(ge=2)]  # responses are 0 .. categories - 1
     window: Annotated[int, Field(ge=1)]  # the most past answers that are used
+    calibration: Calibrator | None = Field(default=None, exclude_if=operator.not_)
+
+    @model_validator(mode="after")
+    def calibration_fits(self) -> Self:
+        if not fits(self.calibration, self.categories):
+            raise ValueError(f"this calibration is not for {self.categories} categories")
+        return self
 
     @cached_property
     def rows(self) -> dict[str, int]:
@@ -120,7 +132,7 @@ def answer(
     expected: the mean response, in [0, categories - 1]. confidence: the probability of the likeliest
     category. Whatever else the family puts out (B, M, ...) stands beside them under its name.
     """
-    p = outputs["probabilities"]
+    p = calibrated(outputs["probabilities"], signature.calibration)
     expected = (p @ np.arange(signature.categories, dtype=p.dtype)).tolist()
     confidence = p.max(-1).tolist()
     others = {name: values.tolist() for name, values in outputs.items() if name != "probabilities"}

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from kt.errors import Invalid
 from kt.models import tracing
+from kt.models.calibrate import Platt
 from kt.models.tracing import Request, Signature
 
 SIGNATURE = Signature(items=("a", "7", "c"), categories=3, window=4)
@@ -140,3 +141,22 @@ def test_tensors_that_are_no_request_are_named(given, field):
     with pytest.raises(Invalid) as caught:
         tracing.fields(given, SIGNATURE)
     assert caught.value.where == field
+
+
+def test_an_answer_is_calibrated_by_the_signature():
+    signature = Signature(items=("a",), categories=2, window=5, calibration=Platt(a=0, b=0))
+    assert Signature.model_validate_json(signature.model_dump_json()) == signature
+    request = tracing.Request(answers=[], items=["a"])
+    outputs = {"probabilities": np.array([[[0.1, 0.9]]], np.float32)}
+    ((said,),) = tracing.answer(outputs, [request], signature)
+    assert said["probabilities"] == [0.5, 0.5]
+    assert said["expected"] == said["confidence"] == 0.5
+
+
+def test_a_signature_without_calibration_is_written_as_it_was():
+    assert "calibration" not in Signature(items=("a",), categories=2, window=5).model_dump()
+
+
+def test_a_calibration_of_two_categories_does_not_fit_four():
+    with pytest.raises(ValidationError, match="not for 4 categories"):
+        Signature(items=("a",), categories=4, window=5, calibration=Platt(a=-1, b=0))

@@ -1,0 +1,284 @@
+"""Probabilities made to hold: of answers given with 0.8, eight in ten shall be right.
+
+    temperature   p_k ∝ p_k^(1 / T)                           Guo et al. 2017; of any number of categories
+    platt         p = 1 / (1 + exp(a s + b)), s = logit p     Platt 1999; of two
+    isotonic      p = a line that never falls, through knots  Zadrozny and Elkan 2002; of two, and many answers
+
+A calibrator is its numbers. They are part of a version's signature, as JSON, and are applied where a form
+makes answers of outputs, so that they hold whatever engine ran the model. One is fitted on held-out
+answers, judged on others, and kept only if it helps there. No torch here.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from kt.stats import calibration
+
+LEAST = (
+    1_000  # answers to fit and judge on; a perfect model's error on fewer is as large as most mends
+)
+MANY = 5_000  # from here on the data say what curve it is
+FITTED = 0.7  # the share of the units that it is fitted on
+JUDGED_BINS = 10
+
+COLDEST, HOTTEST = 0.05, 20.0  # bounds of a temperature: where all are right there is no best
+SURE = 1e-6  # probabilities nearer to 0 and 1 have this one's logit
+
+
+class Calibration(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Temperature(Calibration):
+    method: Literal["temperature"] = "temperature"
+    temperature: Annotated[float, Field(ge=COLDEST, le=HOTTEST)]
+
+    def apply(self, probabilities: np.ndarray) -> np.ndarray:
+        z = np.log(np.maximum(probabilities, np.finfo(probabilities.dtype).tiny)) / self.temperature
+        e = np.exp(z - z.max(-1, keepdims=True))
+        return np.asarray(e / e.sum(-1, keepdims=True))
+
+
+class Platt(Calibration):
+    method: Literal["platt"] = "platt"
+    a: float  # below 0 where the model is not upside down
+    b: float
+
+    def of(self, scores: np.ndarray) -> np.ndarray:
+        return np.asarray(0.5 - 0.5 * np.tanh((self.a * scores + self.b) / 2))  # never overflows
+
+    def apply(self, probabilities: np.ndarray) -> np.ndarray:
+        return pair(self.of(logit(probabilities[..., 1])), probabilities.dtype)
+
+
+class Isotonic(Calibration):
+    """Linear between its knots, level outside them."""
+
+    method: Literal["isotonic"] = "isotonic"
+    scores: Annotated[tuple[float, ...], Field(min_length=1)]  # rising
+    values: tuple[Annotated[float, Field(ge=0, le=1)], ...]  # never falling
+
+    @model_validator(mode="after")
+    def rises(self) -> Self:
+        if len(self.scores) != len(self.values):
+            raise ValueError("as many values as scores are needed")
+        if (np.diff(self.scores) <= 0).any() or (np.diff(self.values) < 0).any():
+            raise ValueError("scores must rise and values must not fall")
+        return self
+
+    def of(self, scores: np.ndarray) -> np.ndarray:
+        return np.asarray(np.interp(scores, self.scores, self.values))
+
+    def apply(self, probabilities: np.ndarray) -> np.ndarray:
+        return pair(self.of(probabilities[..., 1]), probabilities.dtype)
+
+
+Calibrator = Annotated[Temperature | Platt | Isotonic, Field(discriminator="method")]
+
+
+def calibrated(probabilities: np.ndarray, calibrator: Calibrator | None) -> np.ndarray:
+    """(..., K) probabilities, as a version with this calibrator gives them."""
+    return probabilities if calibrator is None else calibrator.apply(probabilities)
+
+
+def fits(calibrator: Calibrator | None, categories: int) -> bool:
+    """Whether it gives probabilities of so many categories."""
+    return calibrator is None or calibrator.method == "temperature" or categories == 2
+
+
+def logit(p: np.ndarray) -> np.ndarray:
+    p = np.clip(p.astype(np.float64), SURE, 1 - SURE)
+    return np.asarray(np.log(p) - np.log1p(-p))
+
+
+def pair(p: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """The probabilities of two categories, from that of the second."""
+    return np.stack([1 - p, p], -1).astype(dtype)
+
+
+# Fitting.
+
+
+def temperature(log_p: np.ndarray, labels: np.ndarray) -> Temperature:
+    """The T with the least mean -log softmax(log_p / T). log_p: (n, K) logits or log probabilities."""
+    chosen = log_p[np.arange(len(labels)), labels]
+
+    def nll(log_t: float) -> float:
+        z = log_p / math.exp(log_t)
+        most = z.max(1)
+        total = most + np.log(np.exp(z - most[:, None]).sum(1))
+        return float((total - chosen / math.exp(log_t)).mean())
+
+    found = math.exp(least(nll, math.log(COLDEST), math.log(HOTTEST)))
+    return Temperature(temperature=min(max(found, COLDEST), HOTTEST))
+
+
+def least(f: Callable[[float], float], low: float, high: float, steps: int = 50) -> float:
+    """Where a function that falls and then rises is least, by golden section."""
+    inverse = (math.sqrt(5) - 1) / 2
+    a, b = high - inverse * (high - low), low + inverse * (high - low)
+    at_a, at_b = f(a), f(b)
+    for _ in range(steps):
+        if at_a < at_b:
+            high, b, at_b = b, a, at_a
+            a = high - inverse * (high - low)
+            at_a = f(a)
+        else:
+            low, a, at_a = a, b, at_b
+            b = low + inverse * (high - low)
+            at_b = f(b)
+    return (low + high) / 2
+
+
+def platt(scores: np.ndarray, labels: np.ndarray) -> Platt | None:
+    """By Newton's steps on the smoothed targets of Platt (Lin, Lin and Weng 2007); None of one class."""
+    positive = int(labels.sum())
+    negative = len(labels) - positive
+    if not positive or not negative:
+        return None
+    target = np.where(labels == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))
+    x = np.stack([scores, np.ones(len(scores))])  # (2, n)
+
+    def loss(w: np.ndarray) -> float:
+        f = w @ x
+        return float((target * f + np.logaddexp(0, -f)).sum())
+
+    w = np.array([0.0, math.log((negative + 1) / (positive + 1))])
+    for _ in range(100):
+        p = Platt(a=w[0], b=w[1]).of(scores)
+        gradient = x @ (target - p)
+        if np.abs(gradient).max() < 1e-8 * len(scores):
+            break
+        hessian = (x * (p * (1 - p))) @ x.T + 1e-9 * np.eye(2)
+        step, size = np.linalg.solve(hessian, gradient), 1.0
+        before = loss(w)
+        while loss(w - size * step) > before and size > 1e-10:
+            size /= 2
+        w = w - size * step
+    return Platt(a=float(w[0]), b=float(w[1]))
+
+
+def isotonic(scores: np.ndarray, labels: np.ndarray) -> Isotonic:
+    """The never falling line nearest to the labels, by pooling adjacent violators."""
+    at, group = np.unique(scores, return_inverse=True)
+    total = np.bincount(group, labels).tolist()
+    count = np.bincount(group).tolist()
+    blocks: list[
+        tuple[float, int, float, float]
+    ] = []  # labels' sum, how many, lowest and highest score
+    for block in zip(total, count, at.tolist(), at.tolist(), strict=True):
+        blocks.append(block)
+        while len(blocks) > 1 and blocks[-2][0] * blocks[-1][1] >= blocks[-1][0] * blocks[-2][1]:
+            (more, m, _, high), (right, n, low, _) = blocks.pop(), blocks.pop()
+            blocks.append((right + more, n + m, low, high))
+    knots = [(s, right / n) for right, n, low, high in blocks for s in dict.fromkeys((low, high))]
+    return Isotonic(scores=tuple(s for s, _ in knots), values=tuple(v for _, v in knots))
+
+
+# Choosing.
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A calibrator, and what it came to on answers that it was not fitted on."""
+
+    calibrator: Temperature | Platt | Isotonic
+    fitted_on: int  # answers
+    judged_on: int
+    before: dict[str, float]
+    after: dict[str, float]
+
+    @property
+    def helps(self) -> bool:
+        """The error alone can be mended by saying less: the Brier score must be lower too."""
+        return all(self.after[name] < self.before[name] for name in ("ece", "brier"))
+
+    def summary(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "method": self.calibrator.method,
+            "kept": self.helps,
+            "fitted_on": self.fitted_on,
+            "judged_on": self.judged_on,
+            "before": self.before,
+            "after": self.after,
+        }
+
+
+def attempt(
+    probabilities: np.ndarray, labels: np.ndarray, units: Sequence[str], unit: np.ndarray
+) -> Tried | None:
+    """The calibrator for a model's (n, K) probabilities of held-out answers, fitted and judged.
+
+    unit: (n,) whose answer each is, a place in `units`; a unit is on one side as a whole. None where
+    there are too few answers, or all they say is one category.
+    """
+    n = len(labels)
+    ours = drawn(units)[unit]
+    if n < LEAST or ours.all() or not ours.any():
+        return None
+    found = fit(probabilities[ours], labels[ours], many=n >= MANY)
+    if found is None:
+        return None
+    p, y = probabilities[~ours], labels[~ours]
+    return Tried(found, int(ours.sum()), len(y), judge(p, y), judge(found.apply(p), y))
+
+
+def drawn(units: Sequence[str]) -> np.ndarray:
+    """(L,) which units are fitted on: by a hash of the name, so that it is no part of another split."""
+    digests = [hashlib.sha256(b"calibrate/" + name.encode()).digest() for name in units]
+    chosen = np.zeros(len(units), bool)
+    chosen[sorted(range(len(units)), key=digests.__getitem__)[: round(FITTED * len(units))]] = True
+    return chosen
+
+
+def fit(
+    probabilities: np.ndarray, labels: np.ndarray, *, many: bool
+) -> Temperature | Platt | Isotonic | None:
+    """Temperature for more than two categories; of two Platt, or isotonic where there are many answers."""
+    if probabilities.shape[1] > 2:
+        return temperature(np.log(np.maximum(probabilities, 1e-12)), labels)
+    score = probabilities[:, 1]
+    if not many:
+        return platt(logit(score), labels)
+    found = isotonic(score, labels)
+    # n answers that were all right do not say that the next one is
+    bound = 1 / (len(labels) + 2)
+    return found.model_copy(
+        update={"values": tuple(np.clip(found.values, bound, 1 - bound).tolist())}
+    )
+
+
+def judge(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """ece, mce: of the second of two categories, else of the predicted one; adaptive_ece: over bins of
+    equal mass; classwise_ece: the mean over all categories, of more than two; brier: 0 to 2."""
+    K = probabilities.shape[1]
+    given = np.arange(K) == labels[:, None]
+    if K == 2:
+        confidence, right = probabilities[:, 1], given[:, 1]
+    else:
+        confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    wide = errors(confidence, right)
+    found = {
+        "ece": wide.ece,
+        "mce": wide.mce,
+        "adaptive_ece": calibration.errors(
+            calibration.equal_mass(confidence.tolist(), right.tolist(), JUDGED_BINS)
+        ).ece,
+        "brier": float(((probabilities - given) ** 2).sum(1).mean()),
+    }
+    if K > 2:
+        each = [errors(probabilities[:, k], given[:, k]).ece for k in range(K)]
+        found["classwise_ece"] = math.fsum(each) / K
+    return found
+
+
+def errors(confidence: np.ndarray, right: np.ndarray) -> calibration.Errors:
+    bins = calibration.equal_width(confidence.tolist(), right.tolist(), JUDGED_BINS)
+    return calibration.errors(bins)

@@ -1,0 +1,1 @@
+"""Numbers in, numbers out: no disk, no clock, no torch."""

@@ -1,0 +1,169 @@
+import json
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from kt.models import calibrate
+from kt.models.calibrate import Calibrator, Isotonic, Platt, Temperature, attempt
+
+ANY = TypeAdapter(Calibrator)
+
+
+def cases(shared, name):
+    for case in json.loads((shared / "vectors" / f"{name}.json").read_text())["cases"]:
+        given = {key: np.array(value) for key, value in case["input"].items()}
+        yield case["id"], given, case["expected"], case["tol"]
+
+
+def test_platt_finds_the_published_outputs(shared):
+    for name, given, wanted, _ in cases(shared, "platt"):
+        found = calibrate.platt(given["scores"], given["labels"])
+        if "status" in wanted:
+            assert found is None, name
+        else:
+            outputs = found.of(given["query"])
+            np.testing.assert_allclose(outputs, wanted["outputs"], atol=0.002, err_msg=name)
+
+
+def test_isotonic_finds_the_published_outputs(shared):
+    for name, given, wanted, tol in cases(shared, "isotonic"):
+        outputs = calibrate.isotonic(given["scores"], given["labels"]).of(given["query"])
+        np.testing.assert_allclose(
+            outputs, wanted["outputs"], rtol=tol["rel"], atol=tol["abs"], err_msg=name
+        )
+
+
+def test_temperature_finds_the_published_fit(shared):
+    for name, given, wanted, tol in cases(shared, "temperature"):
+        logits, labels = given["logits"], given["labels"]
+        log_p = logits - np.logaddexp.reduce(logits, 1, keepdims=True)
+        found = calibrate.temperature(logits, labels)
+        p = found.apply(np.exp(log_p))
+        nll = -np.log(p[np.arange(len(labels)), labels]).mean()
+        assert nll == pytest.approx(wanted["nll"], abs=1e-6), name
+        assert calibrate.COLDEST <= found.temperature <= calibrate.HOTTEST
+        if "temperature" in wanted:
+            assert found.temperature == pytest.approx(wanted["temperature"], rel=tol["rel"]), name
+
+
+def test_platt_of_four_points_by_its_formula():
+    """The targets are 3/4 and 1/4, so the fit passes no nearer to 0 and 1 than they do."""
+    found = calibrate.platt(np.array([-2.0, -1.0, 1.0, 2.0]), np.array([0, 0, 1, 1]))
+    assert found.b == pytest.approx(0, abs=1e-6)
+    assert found.a == pytest.approx(-0.674, abs=1e-3)
+    assert calibrate.platt(np.array([0.1, 0.2]), np.array([1, 1])) is None
+
+
+def test_isotonic_pools_what_violates():
+    found = calibrate.isotonic(np.array([1.0, 2, 3, 4]), np.array([0, 1, 0, 1]))
+    assert found == Isotonic(scores=(1, 2, 3, 4), values=(0, 0.5, 0.5, 1))
+    assert calibrate.isotonic(np.array([1.0, 1, 2]), np.array([0, 1, 0])).values == (1 / 3, 1 / 3)
+
+
+def test_isotonic_of_many_answers_is_quick():
+    scores = np.linspace(1, 0, 50_000)  # the worst: every answer is pooled into one block
+    labels = (np.arange(50_000) % 3 == 0).astype(int)
+    assert len(calibrate.isotonic(scores, labels).scores) < 10
+
+
+def test_temperature_is_bounded_where_all_are_right():
+    sure = np.array([[0.01, 0.0], [0.0, 0.01]])  # no temperature is cold enough for them
+    found = calibrate.temperature(sure, np.array([0, 1]))
+    assert found.temperature == pytest.approx(calibrate.COLDEST, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "calibrator",
+    [
+        Temperature(temperature=2.5),
+        Platt(a=-0.5, b=0.3),
+        Isotonic(scores=(0.2, 0.7), values=(0.1, 0.9)),
+    ],
+    ids=lambda each: each.method,
+)
+def test_a_calibrator_is_numbers_that_come_back_from_json_and_give_probabilities(calibrator):
+    assert ANY.validate_json(calibrator.model_dump_json()) == calibrator
+    second = np.array([0, 1e-9, 0.25, 0.7, 1], np.float32)
+    p = calibrator.apply(np.stack([1 - second, second], -1)[None])  # (1, 5, 2)
+    assert p.dtype == np.float32
+    assert p.shape == (1, 5, 2)
+    assert np.isfinite(p).all()
+    np.testing.assert_allclose(p.sum(-1), 1, atol=1e-6)
+    assert (np.diff(p[0, :, 1]) >= 0).all()  # who was likelier is not less likely
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"method": "isotonic", "scores": [0.5, 0.5], "values": [0.1, 0.2]}',
+        '{"method": "isotonic", "scores": [0.1, 0.5], "values": [0.2, 0.1]}',
+        '{"method": "isotonic", "scores": [0.1], "values": [0.2, 0.3]}',
+        '{"method": "isotonic", "scores": [0.1], "values": [1.5]}',
+        '{"method": "temperature", "temperature": 0}',
+        '{"method": "platt", "a": NaN, "b": 0}',
+        '{"method": "pickle", "data": "gASV"}',
+    ],
+)
+def test_numbers_that_make_no_calibrator_are_refused(text):
+    with pytest.raises(ValidationError):
+        ANY.validate_json(text)
+
+
+def overconfident(n, K=2, sharpness=3.0, seed=0):
+    """Probabilities whose logits are `sharpness` times too large, and labels; one answer a unit."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(0, 1, (n, K))
+    p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+    labels = (rng.random((n, 1)) > p.cumsum(1)[:, :-1]).sum(1)
+    wrong = np.exp(sharpness * z)
+    names = tuple(f"u{place}" for place in range(n))
+    return wrong / wrong.sum(1, keepdims=True), labels, names, np.arange(n)
+
+
+@pytest.mark.parametrize(
+    ("n", "K", "method"),
+    [(1_500, 2, "platt"), (5_000, 2, "isotonic"), (1_500, 4, "temperature")],
+)
+def test_the_method_is_chosen_by_how_many_answers_and_categories(n, K, method):
+    tried = attempt(*overconfident(n, K))
+    assert tried.calibrator.method == method
+    assert tried.helps
+    assert tried.fitted_on == round(0.7 * n)
+    assert tried.fitted_on + tried.judged_on == n
+    assert tried.after["ece"] < 0.06 < tried.before["ece"]
+    assert ("classwise_ece" in tried.after) == (K > 2)
+    ANY.validate_python(tried.calibrator.model_dump())  # as it will be stored
+
+
+def test_few_answers_calibrate_nothing():
+    assert attempt(*overconfident(999)) is None
+
+
+def test_answers_of_one_category_calibrate_nothing():
+    p, labels, *who = overconfident(1_000)
+    assert attempt(p, np.zeros_like(labels), *who) is None
+
+
+def test_one_unit_is_never_on_both_sides():
+    p, labels, _, _ = overconfident(2_000)
+    units, unit = ("a", "b", "c", "d"), np.arange(2_000) % 4
+    tried = attempt(p, labels, units, unit)
+    assert (tried.fitted_on, tried.judged_on) == (1_500, 500)
+    assert attempt(p, labels, ("a",), np.zeros(2_000, int)) is None
+
+
+def test_what_does_not_help_on_other_answers_is_not_kept():
+    p, labels, *who = overconfident(1_500, sharpness=1.0)
+    tried = attempt(p, labels, *who)
+    after = tried.before | {"ece": 0.0}
+    same = calibrate.Tried(tried.calibrator, 1, 1, before=tried.before, after=after)
+    assert not same.helps  # the Brier score is no lower
+    assert same.summary()["kept"] is False
+
+
+def test_isotonic_is_never_quite_sure():
+    p, labels, *who = overconfident(6_000)
+    values = attempt(p, labels, *who).calibrator.values
+    assert 0 < min(values) < max(values) < 1
+    assert min(values) == pytest.approx(1 / (4_200 + 2), rel=0.5)
