@@ -227,7 +227,7 @@ def attempt(
     if found is None:
         return None
     p, y = probabilities[~ours], labels[~ours]
-    return Tried(found, int(ours.sum()), len(y), judge(p, y), judge(found.apply(p), y))
+    return Tried(found, int(ours.sum()), len(y), quality(p, y), quality(found.apply(p), y))
 
 
 def drawn(units: Sequence[str]) -> np.ndarray:
@@ -255,7 +255,7 @@ def fit(
     )
 
 
-def judge(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def quality(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """ece, mce: of the second of two categories, else of the predicted one; adaptive_ece: over bins of
     equal mass; classwise_ece: the mean over all categories, of more than two; brier: 0 to 2."""
     K = probabilities.shape[1]
