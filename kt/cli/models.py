@@ -28,7 +28,7 @@ def train(
         str,
         typer.Argument(
             metavar="FAMILY",
-            help="gpcm, sakt, marginal, irt, pfa, best_lr, or the dotted path of a family of your own.",
+            help="gpcm, sakt, bet, marginal, irt, pfa, best_lr, or the dotted path of a family of your own.",
         ),
     ],
     data: Files,
@@ -90,9 +90,12 @@ def train(
     pyKT's fold -1 are kept for testing, the others are split by a hash of their id.
 
     Epochs, patience, batch and lr are the family's own where it has such. A killed run goes on with the
-    same command. Beside gpcm, sakt and families of your own, the
-    references (marginal, irt, pfa, best_lr) are fitted on the same students, and the gain over the best
-    of them is shown, with its interval.
+    same command. Beside gpcm, sakt, bet and families of your own, the references (marginal, irt, pfa,
+    best_lr) are fitted on the same students, and the gain over the best of them is shown, with its interval.
+
+    With 1,000 validation answers or more the probabilities are calibrated on a part of them, and that is
+    kept if it helps on the rest: by a temperature; of two categories by Platt's curve, from 5,000 on by
+    isotonic regression.
 
     Example: kt train sakt --data answers.csv --out model.pt
     """
@@ -128,6 +131,8 @@ def train(
         )
     if trained.resumed:
         output.step("resumed", f"after epoch {trained.resumed}")
+    if calibration := trained.training["calibration"]:
+        output.step("calibration", calibrated(calibration))
     part = trained.training["scored_on"]["part"]
     summary = trained.summary()
     warn_of_no_gain(summary)
@@ -302,6 +307,16 @@ def refuse_shared_units(train: "Data", held_out: "Data") -> None:
             where=f"--train {train.source}",
             do="give others: those that the model was trained on",
         )
+
+
+def calibrated(tried: dict[str, Any]) -> str:
+    """What calibration came to: platt, ece 0.0612 to 0.0140, brier 0.3010 to 0.2954 on 450 answers."""
+    moves = (
+        f"{name} {tried['before'][name]:.4f} to {tried['after'][name]:.4f}"
+        for name in ("ece", "brier")
+    )
+    kept = "" if tried["kept"] else ": not kept"
+    return f"{tried['method']}, {', '.join(moves)} on {tried['judged_on']:,} held out{kept}"
 
 
 def warn_of_no_gain(scores: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from kt.errors import Invalid
 from kt.models import metrics
+from kt.models.calibrate import calibrated
 from kt.models.data import (
     Data,
     Windows,
@@ -141,7 +142,7 @@ def predict_all(model: torch.nn.Module, signature: Signature, data: Data) -> Eve
         place=np.arange(data.events) - np.repeat(data.offsets[:-1], lengths),
         items=rows,
         responses=data.responses,
-        probabilities=probabilities,
+        probabilities=calibrated(probabilities, signature.calibration),
     )
 
 
@@ -153,7 +154,8 @@ def reference(family: Any, signature: Signature) -> tuple[BaseModel, Signature] 
     """With a window that its memory allows; none where there are too many categories."""
     if signature.categories > REFERENCE_CATEGORIES:
         return None
-    narrowed = signature.model_copy(update={"window": min(signature.window, REFERENCE_WINDOW)})
+    window = min(signature.window, REFERENCE_WINDOW)
+    narrowed = signature.model_copy(update={"window": window, "calibration": None})
     config: BaseModel = family.Config(
         items=len(signature.items), categories=signature.categories, window=narrowed.window
     )

@@ -7,7 +7,7 @@ are not independent, so it is students that are drawn, never events.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -62,6 +62,16 @@ class Predicted(Protocol):
         """Whether the other holds predictions of the very same things."""
 
 
+@runtime_checkable
+class Categorical(Predicted, Protocol):
+    """Probabilities (n, K) of categories; outcomes: (n,) those that came true."""
+
+    @property
+    def probabilities(self) -> np.ndarray: ...
+    @property
+    def outcomes(self) -> np.ndarray: ...
+
+
 @dataclass(frozen=True)
 class Events:
     """n predicted answers of L students."""
@@ -86,6 +96,10 @@ class Events:
     @property
     def counts(self) -> dict[str, int]:
         return {"answers": len(self.student), "students": len(np.unique(self.student))}
+
+    @property
+    def outcomes(self) -> np.ndarray:
+        return self.responses
 
     def prepare(self, name: str) -> Weighted:
         return SCORES[name](self)

@@ -14,16 +14,29 @@ are sorted, what is permuted here is the positions alone.
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def drawn(k: int, window: int, seed: int) -> Tensor:
-    """(k, window): k orders of as many things, each a rank for every place. Of n < window things the
-    first n ranks say the order, so it is the same order when another thing is added.
+    """(k, window): k orders of the places of a window, as each place's rank.
 
     The first orders are the same for every k. NumPy has frozen this generator: a seed names them for good.
     """
     rng = np.random.RandomState(seed)
     return torch.from_numpy(np.stack([rng.permutation(window) for _ in range(k)]))
+
+
+def ranks(order: Tensor, size: int) -> Tensor:
+    """(k, window, size + 1) int16: how many of the first m places of a place's set rank below it.
+
+    order: (k, window). A set is `size` places in a row. Where m of a set are taken, that is the place that
+    each of these moves to, counted from the set's first.
+    """
+    window = order.shape[1]
+    place = torch.arange(window, device=order.device)
+    others = (place // size * size).unsqueeze(1) + torch.arange(size, device=order.device)
+    below = order[:, others.clamp(max=window - 1)] < order.unsqueeze(2)  # (k, window, size)
+    return F.pad(below.cumsum(-1, dtype=torch.int16), (1, 0))
 
 
 def expectation(logits: Tensor, dim: int = 1) -> dict[str, Tensor]:

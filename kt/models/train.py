@@ -10,6 +10,8 @@ Training stops when the family's metric on the validation units has not improved
 epochs, and the best epoch's weights are kept. All chance comes from (seed, epoch), so a run that
 was killed goes on from the file beside its result, and on one thread ends with the same bits as one
 that was not.
+
+Then the probabilities are calibrated on the validation units, where that helps (`calibrate.py`).
 """
 
 import hashlib
@@ -31,7 +33,7 @@ from pydantic import BaseModel, ValidationError
 import kt
 from kt import files
 from kt.errors import Invalid, Refused
-from kt.models import checkpoint, fitting, metrics, references, task
+from kt.models import calibrate, checkpoint, fitting, metrics, references, task
 from kt.models.evaluate import Scores, evaluate
 from kt.models.family import Fitted, Stepwise
 from kt.models.references import References
@@ -151,6 +153,7 @@ def train(
         on_epoch(epoch)
     state.model.load_state_dict(state.best)
     state.model.eval()
+    signature, calibration = run.calibrated(state.model)
     held_out = valid if test is None else test
     scores = evaluate(family, state.model, signature, held_out)
     compared = (
@@ -167,6 +170,7 @@ def train(
         "best_epoch": max(e.number for e in state.history if e.best),
         "history": [asdict(epoch) for epoch in state.history],
         "seconds": round(sum(epoch.seconds for epoch in state.history), 3),
+        "calibration": calibration,
         "versions": {
             "kt": kt.__version__,
             "python": platform.python_version(),
@@ -294,6 +298,20 @@ class _Run:
             events += step.events
             on_batch(Progress(number, self.options.epochs, done, len(steps), total / events, best))
         return total / events
+
+    def calibrated(self, model: torch.nn.Module) -> tuple[Any, dict[str, Any] | None]:
+        """The signature, with a calibrator where one helps; and what came of trying, for JSON."""
+        predicted = self.task.predict(model, self.signature, self.valid)
+        takes_one = "calibration" in type(self.signature).model_fields
+        if not takes_one or not isinstance(predicted, metrics.Categorical):
+            return self.signature, None
+        tried = calibrate.attempt(
+            predicted.probabilities, predicted.outcomes, predicted.units, predicted.unit
+        )
+        if tried is None:
+            return self.signature, None
+        kept = tried.calibrator if tried.helps else None
+        return self.signature.model_copy(update={"calibration": kept}), tried.summary()
 
     def best(self, history: list[Epoch]) -> float | None:
         return next((epoch.metric for epoch in reversed(history) if epoch.best), None)
