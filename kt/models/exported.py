@@ -195,7 +195,7 @@ class Model(nn.Module):
                 **{name: tensor.flatten(0, 1) for name, tensor in inputs.items()}
             )
             return {
-                name: result.unflatten(0, (count, -1))
+                name: result.reshape(count, -1, *result.shape[1:])
                 for name, result in zip(self.names, results, strict=True)
             }
         rows = [
