@@ -110,6 +110,39 @@ Batch: TypeAlias = "tuple[torch.Tensor, torch.Tensor, torch.Tensor]"
 """Of knowledge tracing: items and responses (B, T), padded on the right, and lengths (B,)."""
 
 
+State: TypeAlias = "Mapping[str, torch.Tensor]"
+"""What a model keeps of histories, by name; the first axis of each is the student."""
+
+
+class Incremental(Protocol):
+    """A Model of knowledge tracing that keeps a history as a state: one more answer costs the same after any number.
+
+    A state stands for the last `window` answers, as if there had been none before them, and takes no
+    more room however many there were. It is never written to: any number of requests may go on from it.
+    None of the three looks at what is in a tensor to decide what to do.
+    """
+
+    def begin(
+        self, items: "torch.Tensor", responses: "torch.Tensor", lengths: "torch.Tensor"
+    ) -> State:
+        """The state after these answers, (B, T), of which each student gave (B,) so many, at most the window."""
+
+    def advance(self, state: State, items: "torch.Tensor", responses: "torch.Tensor") -> State:
+        """The state after one more answer of each student, (B,)."""
+
+    def ask(self, state: State, asked: "torch.Tensor") -> "dict[str, torch.Tensor]":
+        """What serve gives for the items asked (B, M), within 1e-5."""
+
+
+def is_incremental(model: type) -> bool:
+    """Whether a Model is an Incremental. What it inherits from one whose serve it replaces does not count."""
+
+    def owner(name: str) -> type | None:
+        return next((one for one in model.__mro__ if name in vars(one)), None)
+
+    return hasattr(model, "advance") and owner("advance") is owner("serve")
+
+
 class Trainable(Family, Protocol):
     """A family that `kt train` can train: Stepwise or Fitted.
 

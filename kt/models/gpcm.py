@@ -30,7 +30,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kt.models import tracing
+from kt.models.family import State
 from kt.models.recurrence import recur, tier
+from kt.models.sliding import enter, erased, newest_last, written
 from kt.models.tracing import RESERVED
 
 FORM = tracing
@@ -109,25 +111,66 @@ class Model(nn.Module):
         at s is kept by the product of what every later answer keeps. With the answers turned around,
         newest first, this is one cumulative product and no loop.
         """
-        place = torch.arange(items.shape[1], device=items.device)
-        w = self._weights(self.key(items)) * (place < lengths.unsqueeze(1)).unsqueeze(
-            -1
-        )  # (B, T, N)
-        e, a = self._written(items, responses)  # (B, T, D)
-        # (B, N or D, T + 1): a step in front that writes nothing, so that one product serves M_0 too
-        w, e, a = (F.pad(x.flip(1).transpose(1, 2), (1, 0)) for x in (w, e, a))
-        kept = (1 - w.unsqueeze(2) * e.unsqueeze(1)).cumprod(-1)  # (B, N, D, T + 1)
-        w, a = w[..., 1:].unsqueeze(2), a[..., 1:].unsqueeze(1)
-        M = self.memory * kept[..., -1] + (kept[..., :-1] * w * a).sum(-1)  # (B, N, D)
+        return self.ask({"memory": self._after(*self._writes(items, responses, lengths))}, asked)
 
+    def begin(self, items: Tensor, responses: Tensor, lengths: Tensor) -> State:
+        """memory and kept (B, N, D), the logarithm of what all answers left of M_0; the answers (B, T).
+
+        In double precision: what is added and taken out again over thousands of answers must cancel.
+        """
+        w, e, a = self._writes(items, responses, lengths)
+        kept = (-erased(w, e)).log1p().sum(1, dtype=torch.float64)
+        answers = newest_last(items * self.config.categories + responses, lengths)
+        return {"memory": self._after(w, e, a).double(), "kept": kept, "answers": answers}
+
+    def advance(self, state: State, items: Tensor, responses: Tensor) -> State:
+        """Of a full window the oldest answer is taken out of the memory, as far as later ones kept it."""
+        memory, kept, answers = state["memory"], state["kept"], state["answers"]
+        K = self.config.categories
+        if answers.shape[1] == self.config.window:
+            w, e, a = self._write(answers[:, 0] // K, answers[:, 0] % K)
+            w = w * (answers[:, :1] >= K)  # padding wrote nothing
+            share = erased(w, e).double()
+            kept = kept - (-share).log1p()
+            first = written(self.memory.double(), share, w, a) - self.memory
+            memory = memory - kept.exp() * first
+        w, e, a = self._write(items, responses)
+        share = erased(w, e).double()
+        return {
+            "memory": written(memory, share, w, a),
+            "kept": kept + (-share).log1p(),
+            "answers": enter(answers, items * K + responses, self.config.window),
+        }
+
+    def ask(self, state: State, asked: Tensor) -> dict[str, Tensor]:
+        """As serve, from the memory of a state."""
         k = self.key(asked)  # (B, M, d_key)
-        told = self._head(self._weights(k) @ M, k, asked)
+        told = self._head(self._weights(k) @ state["memory"].to(k.dtype), k, asked)
         return {
             "probabilities": told["logits"].softmax(-1),
             "ability": told["ability"],
             "discrimination": told["discrimination"],
             "steps": told["steps"],
         }
+
+    def _writes(
+        self, items: Tensor, responses: Tensor, lengths: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """w (B, T, N), 0 for padding, e and a (B, T, D) of answers."""
+        w, e, a = self._write(items, responses)
+        place = torch.arange(items.shape[1], device=items.device)
+        return w * (place < lengths.unsqueeze(1)).unsqueeze(-1), e, a
+
+    def _write(self, items: Tensor, responses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self._weights(self.key(items)), *self._written(items, responses)
+
+    def _after(self, w: Tensor, e: Tensor, a: Tensor) -> Tensor:
+        """The memory (B, N, D) after all that is written."""
+        # (B, N or D, T + 1): a step in front that writes nothing, so that one product serves M_0 too
+        w, e, a = (F.pad(x.flip(1).transpose(1, 2), (1, 0)) for x in (w, e, a))
+        kept = (1 - w.unsqueeze(2) * e.unsqueeze(1)).cumprod(-1)  # (B, N, D, T + 1)
+        w, a = w[..., 1:].unsqueeze(2), a[..., 1:].unsqueeze(1)
+        return self.memory * kept[..., -1] + (kept[..., :-1] * w * a).sum(-1)
 
     def events(self, items: Tensor, responses: Tensor) -> dict[str, Tensor]:
         """The head's outputs at every event (B, T, ...). Padding on the right is written after all reads.

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kt.models import tracing
-from kt.models.family import Batch
+from kt.models.family import Batch, State
+from kt.models.sliding import enter, newest_last
 from kt.models.tracing import RESERVED
 
 FORM = tracing
@@ -82,10 +83,35 @@ class Model(nn.Module):
         self, items: Tensor, responses: Tensor, lengths: Tensor, asked: Tensor
     ) -> dict[str, Tensor]:
         """What the items asked (B, M) will earn, the ability behind it, and the items themselves."""
+        return self.ask(self.begin(items, responses, lengths), asked)
+
+    def begin(self, items: Tensor, responses: Tensor, lengths: Tensor) -> State:
+        """seen (B, G): the log probability of all answers at every ability; the answers (B, T).
+
+        In double precision: what is added and taken out again over thousands of answers must cancel.
+        """
         place = torch.arange(items.shape[1], device=items.device)
         seen = self._of(self._log_p(items), responses)  # (B, T, G)
         seen = seen.masked_fill((place >= lengths.unsqueeze(1)).unsqueeze(-1), 0)
-        w = (seen.sum(1) + self.log_prior).softmax(-1)  # (B, G)
+        answers = newest_last(items * self.config.categories + responses, lengths)
+        return {"seen": seen.sum(1, dtype=torch.float64), "answers": answers}
+
+    def advance(self, state: State, items: Tensor, responses: Tensor) -> State:
+        """The newest answer's log probability is added, that of the one that leaves the window taken out."""
+        seen, answers, K = state["seen"], state["answers"], self.config.categories
+        if answers.shape[1] == self.config.window:
+            oldest = answers[:, :1]
+            left = self._of(self._log_p(oldest // K), oldest % K).squeeze(1)
+            seen = seen - left * (oldest >= K)  # padding told nothing
+        new = self._of(self._log_p(items.unsqueeze(1)), responses.unsqueeze(1)).squeeze(1)
+        return {
+            "seen": seen + new,
+            "answers": enter(answers, items * K + responses, self.config.window),
+        }
+
+    def ask(self, state: State, asked: Tensor) -> dict[str, Tensor]:
+        """As serve, from the posterior of a state."""
+        w = (state["seen"].to(self.theta.dtype) + self.log_prior).softmax(-1)  # (B, G)
         ability = w @ self.theta  # (B,)
         spread = (w * (self.theta - ability.unsqueeze(1)) ** 2).sum(1).sqrt()
         log_p = self._log_p(asked)  # (B, M, G, K)

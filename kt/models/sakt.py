@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kt.models import tracing
+from kt.models.family import State
+from kt.models.sliding import newest_last
 from kt.models.tracing import RESERVED
 
 FORM = tracing
@@ -91,14 +93,36 @@ class Model(nn.Module):
         self, items: Tensor, responses: Tensor, lengths: Tensor, asked: Tensor
     ) -> dict[str, Tensor]:
         """Probabilities (B, M, K) of the items asked, each from the whole history and from no other."""
-        keys, values = self._history(items, responses)  # (B, H, T + 1, D / H)
-        place = torch.arange(items.shape[1] + 1, device=items.device)  # 0 is the start token
-        ago = (
-            lengths.unsqueeze(1) + 1 - place
-        )  # (B, T + 1): 1 for the last answer, under 1 for padding
-        bias = self._bias(ago.clamp(min=1)).transpose(0, 1)  # (B, H, T + 1)
-        bias = bias.masked_fill((ago < 1).unsqueeze(1), -math.inf)
-        logits = self._answer(asked, keys, values, bias.unsqueeze(2))
+        return self.ask(self.begin(items, responses, lengths), asked)
+
+    def begin(self, items: Tensor, responses: Tensor, lengths: Tensor) -> State:
+        """attended: keys and values (B, T + 1, 2 D) of the answers, the newest last, then of the start
+        token; lengths (B,): how many of them are answers."""
+        answers = newest_last(items * self.config.categories + responses, lengths)
+        x = torch.cat([self.interaction(answers), self.start.expand(items.shape[0], -1, -1)], 1)
+        return {"attended": self.key_value(x), "lengths": lengths}
+
+    def advance(self, state: State, items: Tensor, responses: Tensor) -> State:
+        """Positions are distances, so that the oldest answer of a full window is left out and all else stays."""
+        x = self.interaction(items * self.config.categories + responses)  # (B, D)
+        before, start = state["attended"][:, :-1], state["attended"][:, -1:]
+        first = max(0, before.shape[1] + 1 - self.config.window)
+        return {
+            "attended": torch.cat([before[:, first:], self.key_value(x).unsqueeze(1), start], 1),
+            "lengths": (state["lengths"] + 1).clamp(max=self.config.window),
+        }
+
+    def ask(self, state: State, asked: Tensor) -> dict[str, Tensor]:
+        """As serve, from what a state attends to."""
+        keys, values = state["attended"].chunk(2, -1)
+        lengths = state["lengths"].unsqueeze(1)
+        place = torch.arange(keys.shape[1] - 1, 0, -1, device=asked.device).expand(
+            lengths.shape[0], -1
+        )
+        padding = F.pad(place > lengths, (0, 1))
+        ago = torch.cat([place, lengths + 1], 1)  # (B, T + 1): 1 for the last answer
+        bias = self._bias(ago).masked_fill_(padding, -math.inf).transpose(0, 1)  # (B, H, T + 1)
+        logits = self._answer(asked, self._heads(keys), self._heads(values), bias.unsqueeze(2))
         return {"probabilities": logits.softmax(-1)}
 
     def _history(self, items: Tensor, responses: Tensor) -> tuple[Tensor, Tensor]:
