@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,7 @@ from kt.cli import complete, options, output
 from kt.cli.options import Json, Quiet
 
 if TYPE_CHECKING:
-    from kt.models.task import Data
+    from kt.models.task import Data, Leak
     from kt.models.train import Epoch, Progress
 
 Files = Annotated[
@@ -135,6 +136,7 @@ def train(
         output.step("calibration", calibrated(calibration))
     part = trained.training["scored_on"]["part"]
     summary = trained.summary()
+    warn_of_leaks(trained.training["leaks"])
     warn_of_no_gain(summary)
     result = {
         "file": str(out),
@@ -176,7 +178,8 @@ def evaluate(
     """Score a checkpoint or a version on held-out answers, with intervals over students.
 
     Each answer is predicted from the same student's answers before it; first answers are not scored.
-    Students kept for testing are scored where the data has such, otherwise all are.
+    Students kept for testing are scored where the data has such, otherwise all are. A warning tells
+    where scores are too good: copied rows, or students or whole histories that were trained on.
 
     With --train the references (marginal, irt, pfa, best_lr) are fitted on those answers, without the
     students kept for testing, and the gain over the best of them is shown.
@@ -187,15 +190,16 @@ def evaluate(
     from kt.models.evaluate import evaluate as score
     from kt.models.references import beside
 
-    code, module, signature = opened(what)
+    code, module, signature, training = opened(what)
     refuse_untrainable(code, what)
     room = task.of(code)
     found = room.read(data)
     held_out = room.only_test(found)
+    part = "test" if len(held_out.units) < len(found.units) else "all"
     scores = score(code, module, signature, held_out)
     summary = scores.summary()
-    if train:
-        others = room.without_test(room.read(train))
+    others = room.without_test(room.read(train)) if train else None
+    if others is not None:
         refuse_shared_units(others, held_out)
         if compared := beside(code, scores, signature, others, held_out):
             summary |= compared.summary()
@@ -203,11 +207,14 @@ def evaluate(
             output.warn(
                 "no references: the model has too many categories for them, or a task without"
             )
+    leaks = [asdict(leak) for leak in task.leaks(code, others, held_out)]
+    leaks += [asdict(leak) for leak in seen(training, held_out) if part == "all"]
+    warn_of_leaks(leaks)
     warn_of_no_gain(summary)
-    part = "test" if len(held_out.units) < len(found.units) else "all"
     result = {
         "evaluated": what,
         "data": {"name": found.source, "sha256": found.sha256, "part": part},
+        "leaks": leaks,
         "scores": summary,
     }
     output.emit(result, [f"{what} on {found.source}", *lines(summary, part)])
@@ -268,8 +275,11 @@ def chosen(code: Any, size: str, settings: list[str], decided: frozenset[str]) -
     return given
 
 
-def opened(what: str) -> tuple[Any, Any, Any]:
-    """Family, module and signature of a checkpoint file or of MODEL@VERSION. Raises Invalid."""
+def opened(what: str) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """Family, module, signature and record of training of a checkpoint file or of MODEL@VERSION.
+
+    Raises Invalid.
+    """
     from kt.errors import Invalid
     from kt.registry import checkpoint, load, record, register
     from kt.workspace import Workspace
@@ -283,14 +293,16 @@ def opened(what: str) -> tuple[Any, Any, Any]:
             request = register.Request(path)
             spec, code, config = register.fit(Workspace(root()), request, held, "")
             module = load.fill(code, config, held.tensors, path)
-        return code, module, code.FORM.Signature.model_validate(spec.signature)
+        signature = code.FORM.Signature.model_validate(spec.signature)
+        return code, module, signature, held.training
     if not name or not version:
         raise Invalid(
             f"{what[:64]!r} names no version", do="write it as MODEL@VERSION; see them: kt models"
         )
     workspace = options.workspace()
     known = record.read(workspace, name, version)
-    return load.load(workspace.root, name, version, known.sha256).scored
+    loaded = load.load(workspace.root, name, version, known.sha256)
+    return loaded.family, loaded.module, loaded.signature, known.training
 
 
 def refuse_shared_units(train: "Data", held_out: "Data") -> None:
@@ -317,6 +329,21 @@ def calibrated(tried: dict[str, Any]) -> str:
     )
     kept = "" if tried["kept"] else ": not kept"
     return f"{tried['method']}, {', '.join(moves)} on {tried['judged_on']:,} held out{kept}"
+
+
+def seen(training: dict[str, Any], data: "Data") -> "Iterator[Leak]":
+    """The leak that these are the data of training, as a checkpoint tells of it."""
+    from kt.models.task import Leak
+
+    told = training.get("data")
+    if isinstance(told, dict) and told.get("sha256") == data.sha256:
+        *_, count = data.counts.values()
+        yield Leak("seen", count, count, "the model was trained on these very data: give others")
+
+
+def warn_of_leaks(leaks: list[dict[str, Any]]) -> None:
+    for leak in leaks:
+        output.warn(leak["says"])
 
 
 def warn_of_no_gain(scores: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ predicted from the last window / 2 to window answers.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,17 +28,23 @@ from kt.models.data import (
     windows,
     without_test,
 )
+from kt.models.leaks import find as leaks
 from kt.models.metrics import Events
+from kt.models.soundness import learns_otherwise, sees_ahead
 from kt.models.task import Step
 from kt.models.tracing import UNKNOWN, Signature
 
 __all__ = [
     "configure",
+    "floor",
+    "leaks",
+    "learns_otherwise",
     "names",
     "only_test",
     "predict",
     "read",
     "reference",
+    "sees_ahead",
     "split",
     "steps",
     "without_test",
@@ -50,6 +56,7 @@ SHORTEST = 3  # events of a window worth training on
 FORGET = 0.01  # share of items shown as unknown, so that its row learns what is typical
 PREDICTED_AT_ONCE = 64  # windows
 REFERENCE_WINDOW = 200  # the most answers that a reference looks at: memory grows with its square
+FLOOR_SMOOTHING = 5.0  # answers of the usual kind that are added to each item's own
 REFERENCE_CATEGORIES = 20  # at most; memory grows with its square
 
 
@@ -148,6 +155,22 @@ def predict_all(model: torch.nn.Module, signature: Signature, data: Data) -> Eve
 
 def names(signature: Signature) -> tuple[str, ...]:
     return metrics.names(signature.categories)
+
+
+def floor(predicted: Events) -> Events:
+    """The same answers, each predicted by how often the other students gave it to the same item.
+
+    As of the family marginal, but for the student's own answers, which are taken out.
+    """
+    student, items, responses = predicted.student, predicted.items, predicted.responses
+    K = predicted.probabilities.shape[1]
+    rows = int(items.max(initial=0)) + 1
+    n = np.bincount(items * K + responses, minlength=rows * K).reshape(rows, K)
+    p = (n.sum(0) + 1) / (n.sum() + K)
+    pair, place = np.unique(student * rows + items, return_inverse=True)
+    own = np.bincount(place * K + responses, minlength=len(pair) * K).reshape(-1, K)
+    others = n[items] - own[place] + FLOOR_SMOOTHING * p
+    return replace(predicted, probabilities=others / others.sum(1, keepdims=True))
 
 
 def reference(family: Any, signature: Signature) -> tuple[BaseModel, Signature] | None:

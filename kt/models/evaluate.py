@@ -8,7 +8,7 @@ import torch
 
 from kt.models import metrics, task
 from kt.models.family import Trainable
-from kt.models.metrics import Difference, Predicted
+from kt.models.metrics import Predicted
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,6 @@ def evaluate(
         {name: metrics.interval(name, predicted, seed=seed) for name in names},
         predicted,
     )
-
-
-def paired_difference(a: Scores, b: Scores, metric: str, *, seed: int = 0) -> Difference:
-    """b - a on the same data with its 95 % interval over units. Raises ValueError where data differ."""
-    return metrics.difference(metric, a.predicted, b.predicted, seed=seed)
 
 
 def _number(value: float) -> float | None:

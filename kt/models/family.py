@@ -42,6 +42,8 @@ class Form(Protocol):
         each being a request.
 
     ports, fields and tensors are the form as protocols see it that know nothing but tensors.
+    unlike, alike and population are what gates ask; a form whose requests have no history has none of
+    them.
     """
 
     Signature: type[BaseModel]
@@ -64,6 +66,15 @@ class Form(Protocol):
     def example(self, signature: Any, rng: np.random.Generator, count: int) -> list[Any]:
         """Requests drawn from the signature, from the shortest to the longest it allows."""
 
+    def unlike(self, signature: Any, rng: np.random.Generator) -> list[tuple[Any, Any]]:
+        """Pairs of requests whose histories differ so much that not all first predictions can agree."""
+
+    def alike(self, signature: Any, rng: np.random.Generator) -> list[tuple[Any, Any]]:
+        """Pairs of requests that differ beside the point: their first predictions must agree."""
+
+    def population(self, signature: Any, rng: np.random.Generator, count: int) -> list[Any]:
+        """Requests of so many units as unlike as people are, all asked about the same thing first."""
+
     def ports(self, signature: Any) -> tuple[list[Port], list[Port]]:
         """The tensors of a request and those of an answer, which may have more."""
 
@@ -82,6 +93,7 @@ class Family(Protocol):
         the named outputs. It is all that an engine runs.
     FORM: the family's form.
     METRIC: the score that training stops on and the regression gate compares ("auc", "nll", ...).
+    BLIND: True where it looks at no history on purpose; otherwise a gate refuses that.
     """
 
     Config: type[BaseModel]

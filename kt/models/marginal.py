@@ -20,6 +20,7 @@ from kt.models.tracing import RESERVED
 FORM = tracing
 TASK = "kt.models.answers"
 METRIC = "nll"
+BLIND = True
 signature = tracing.numbered
 SIZES: dict[str, dict[str, Any]] = {}
 

@@ -6,6 +6,7 @@ dotted path, so that a process that only serves imports none of it.
 
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -58,8 +59,30 @@ class Pass(Protocol):
     def __iter__(self) -> Iterator[Step]: ...
 
 
+@dataclass(frozen=True)
+class Leak:
+    """Why scores are better than they will be: `count` of `of` are concerned.
+
+    says: what it is, what it does and what to do, in a sentence.
+    """
+
+    kind: str
+    count: int
+    of: int
+    says: str
+
+
 class Task(Protocol):
-    """The names that the module of a task holds. DECIDES: the settings of a Config that its data decides."""
+    """The names that the module of a task holds. DECIDES: the settings of a Config that its data decides.
+
+    A task may have these besides; what it lacks is not looked at:
+
+        leaks(train, held_out) -> list[Leak]             what makes held-out data too easy
+        floor(predicted) -> Predicted                    the same, predicted from no history at all
+        sees_ahead(model, signature, rng) -> str         what forward is shown and must not be, as a clause
+        learns_otherwise(family, model, signature, rng) -> str
+                                                         how loss or forward differ from what is served
+    """
 
     DECIDES: frozenset[str]
 
@@ -94,6 +117,13 @@ class Task(Protocol):
 
     def reference(self, family: Any, signature: Any) -> tuple[BaseModel, Any] | None:
         """Config and Signature of a reference beside a model of this signature; None where it is too large."""
+
+
+def leaks(family: Any, train: Any | None, held_out: Any) -> list[Leak]:
+    """What the family's task finds, if it looks. train: None where it is not known."""
+    room: Any = of(family)
+    found: list[Leak] = room.leaks(train, held_out) if hasattr(room, "leaks") else []
+    return found
 
 
 def of(family: Any) -> Task:

@@ -10,9 +10,11 @@ vocabulary lacks, the vocabulary begins at row 2.
 No torch here: a process that runs exported weights imports this and numpy.
 """
 
+import math
 import operator
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from statistics import NormalDist
 from typing import Annotated, Any, Protocol, Self
 
 import numpy as np
@@ -31,7 +33,7 @@ MAX_ANSWERS = 10_000
 MAX_ITEMS = 1_000
 
 UNIT = "student_id"
-PROBABILITIES = ("probabilities",)
+PROBABILITIES = ("probabilities", "attention")  # attention: where a family shows it
 STACKS = False
 
 # TypedDict and not BaseModel: fifty answers are validated in 10 µs rather than 30.
@@ -183,6 +185,54 @@ def example(signature: Signature, rng: np.random.Generator, count: int) -> list[
         )
         for b, n in enumerate(lengths)
     ]
+
+
+def unlike(signature: Signature, rng: np.random.Generator) -> list[tuple[Request, Request]]:
+    """All answered worst and all best, asked about an item among them: the answers cannot all agree.
+
+    Of every second history all answers are to one item: some models carry nothing over to others.
+    """
+    pairs = []
+    for number in range(4):
+        items = rng.choice(signature.items, min(signature.window, 8)).tolist()
+        if number % 2:
+            items = items[-1:] * len(items)
+        worst, best = (
+            Request(
+                answers=[Answer(item=item, response=response) for item in items], items=items[-1:]
+            )
+            for response in (0, signature.categories - 1)
+        )
+        pairs.append((worst, best))
+    return pairs
+
+
+def alike(signature: Signature, rng: np.random.Generator) -> list[tuple[Request, Request]]:
+    """One history, asked about one item first and then about others: the first answer stays."""
+    (request,) = example(signature, rng, 2)[1:]
+    asked, *others = rng.choice(signature.items, 4).tolist()
+    beside: list[list[str]] = [[], others, others[:1], others[1:2]]
+    first, *rest = (request.model_copy(update={"items": [asked, *more]}) for more in beside)
+    return [(first, each) for each in rest]
+
+
+def population(signature: Signature, rng: np.random.Generator, count: int) -> list[Request]:
+    """Students as unlike as a standard normal ability makes them, on items of middling difficulty.
+
+    All are asked about one item first; the others are shared out among them, at most 32 each.
+    """
+    levels = [NormalDist().inv_cdf((b + 0.5) / count) for b in range(count)]
+    common, *others = rng.permutation(signature.items).tolist()
+    requests = []
+    for b, level in enumerate(levels):
+        items = rng.choice(signature.items, min(signature.window, 20)).tolist()
+        right = rng.binomial(signature.categories - 1, 1 / (1 + math.exp(-level)), len(items))
+        answers = [
+            Answer(item=item, response=response)
+            for item, response in zip(items, right.tolist(), strict=True)
+        ]
+        requests.append(Request(answers=answers, items=[common, *others[b::count][:32]]))
+    return requests
 
 
 def ports(signature: Signature) -> tuple[list[Port], list[Port]]:

@@ -161,10 +161,12 @@ def train(
         if isinstance(family, Fitted)
         else references.beside(family, scores, signature, data, held_out)
     )
+    leaks = task.leaks(family, data, held_out)
     training = {
         "data": _describe(data),
         "validation": _describe(valid),
         "scored_on": _describe(held_out) | {"part": "validation" if test is None else "test"},
+        "leaks": [asdict(leak) for leak in leaks],
         "options": asdict(options),
         "epochs": len(state.history),
         "best_epoch": max(e.number for e in state.history if e.best),

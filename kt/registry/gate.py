@@ -4,10 +4,13 @@ A gate file holds `Settings`, SAFETY (whether --force can skip it: never, where 
 `judge(candidate, baseline, settings) -> Verdict`. All of them run; then each says one sentence.
 """
 
+import importlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -16,6 +19,9 @@ from kt.config import Plugin
 from kt.errors import Invalid, Refused
 from kt.registry.load import Loaded
 from kt.registry.record import Verdict
+
+if TYPE_CHECKING:
+    from kt.models.metrics import Predicted
 
 FOLDER = "registry.gates"
 HOLDS = ("Settings", "SAFETY", "judge")
@@ -29,6 +35,24 @@ class Subject:
     loaded: Loaded
     weights: Path
     evaluation: Path | None  # the held-out data set of kt.toml
+    scores: dict[str, Any] = field(default_factory=dict)  # as trained
+
+    @cached_property
+    def predicted(self) -> "Predicted":
+        """Of the evaluation set, which there must be; asked once, however many gates look at it."""
+        from kt.models import task
+
+        assert self.evaluation is not None
+        loaded, room = self.loaded, task.of(self.loaded.family)
+        data = held_out(loaded.family.TASK, self.evaluation)
+        return room.predict(loaded.module, loaded.signature, data)
+
+
+@cache
+def held_out(task: str, path: Path) -> Any:
+    """The evaluation set, which both versions are asked about."""
+    room = importlib.import_module(task)
+    return room.only_test(room.read(path))
 
 
 def run(

@@ -40,11 +40,6 @@ class Loaded:
     signature: BaseModel
     module: "torch.nn.Module"
 
-    @property
-    def scored(self) -> tuple[Any, "torch.nn.Module", Any]:
-        """What models.evaluate asks for: family, module, signature."""
-        return self.family, self.module, self.signature
-
     def run(self, arrays: "Arrays") -> "dict[str, np.ndarray]":
         """The form's arrays through the module, as named arrays."""
         import torch

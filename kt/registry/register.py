@@ -268,6 +268,7 @@ def run_gates(
         load.open_weights(workspace.root, staged / WEIGHTS, draft.spec),
         staged / WEIGHTS,
         evaluation,
+        draft.scores,
     )
     baseline = None
     if draft.parent is not None:

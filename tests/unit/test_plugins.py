@@ -12,7 +12,10 @@ from kt.registry import gate
 def test_an_unknown_name_is_answered_with_those_that_exist(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="there is no fairness in kt/registry/gates") as error:
         plugins.load(gate.FOLDER, "fairness", tmp_path, gate.HOLDS)
-    assert "there are: finite, latency, regression, signature, size" in error.value.do
+    assert (
+        "there are: causality, finite, health, latency, likelihood, regression, signature, size"
+        in error.value.do
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
-"""Weights and answers are finite, probabilities sum to one, and the same request gets the same answer.
+"""Weights and answers are finite, probabilities sum to one, and a request's answer is its own.
 
-Asked are requests drawn from the signature.
+Asked are requests drawn from the signature: all together, all again, and some alone. Whatever the
+answers differ by then was not in the request: chance, a memory of those before, or the requests of
+others that ran with it.
 """
 
 from typing import TYPE_CHECKING
@@ -9,6 +11,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from kt.models.family import problem
+from kt.registry.asking import apart, ask
 from kt.registry.gate import Subject
 from kt.registry.record import Verdict
 
@@ -20,7 +23,7 @@ SAFETY = True
 
 class Settings(BaseModel, extra="forbid"):
     requests: int = 8  # drawn from the shortest to the longest that the signature allows
-    tolerance: float = 1e-3  # of a sum of probabilities
+    tolerance: float = 1e-3  # of a sum of probabilities, and between two answers to one request
 
 
 def judge(candidate: Subject, baseline: Subject | None, settings: Settings) -> Verdict:
@@ -35,6 +38,8 @@ def judge(candidate: Subject, baseline: Subject | None, settings: Settings) -> V
     try:
         arrays = loaded.form.collate(requests, loaded.signature)
         outputs, again = loaded.run(arrays), loaded.run(arrays)
+        answers = loaded.form.answer(outputs, requests, loaded.signature)
+        alone = [ask(loaded, [requests[b]])[0] for b in places(len(requests))]
     except Exception as error:  # noqa: BLE001  # a family's code may raise anything; it is the verdict
         return Verdict(
             gate="",
@@ -45,11 +50,19 @@ def judge(candidate: Subject, baseline: Subject | None, settings: Settings) -> V
         sentence = f"{changed[0]} differs when the same requests are asked again"
         return Verdict(gate="", passed=False, sentence=sentence)
     wrong = problem(outputs, loaded.form.PROBABILITIES, settings.tolerance)
+    together = [answers[b] for b in places(len(requests))]
+    if not wrong and apart(together, alone) > settings.tolerance:
+        wrong = "the answer to a request depends on the requests that run with it"
     return Verdict(
         gate="",
         passed=not wrong,
         sentence=wrong or f"{len(requests)} requests answered, all finite and in range",
     )
+
+
+def places(count: int) -> list[int]:
+    """The shortest, a middle and the longest of so many requests."""
+    return sorted({0, count // 2, count - 1})
 
 
 def finite(tensor: "torch.Tensor") -> bool:

@@ -34,17 +34,11 @@ def judge(candidate: Subject, baseline: Subject | None, settings: Settings) -> V
         return Verdict(
             gate="", passed=True, sentence=f"{baseline.name} learnt another task: not compared"
         )
-    from kt.models import metrics, task
-    from kt.models.evaluate import evaluate, paired_difference
+    from kt.models import metrics
 
-    room = task.of(candidate.loaded.family)
-    held_out = room.only_test(room.read(candidate.evaluation))
-    before, after = (
-        evaluate(*subject.loaded.scored, held_out) for subject in (baseline, candidate)
-    )
-    metric = settings.metric or after.metric
+    metric = settings.metric or candidate.loaded.family.METRIC
     better = 1 if metrics.higher_is_better(metric) else -1
-    difference = paired_difference(before, after, metric)
+    difference = metrics.difference(metric, baseline.predicted, candidate.predicted)
     low, high = sorted((better * difference.low, better * difference.high))
     gain = better * difference.value
     return Verdict(

@@ -14,7 +14,16 @@ from kt.errors import Invalid, Refused
 from kt.models import sakt, tracing
 from kt.registry import gate, weights
 from kt.registry.gate import Subject
-from kt.registry.gates import finite, latency, regression, signature, size
+from kt.registry.gates import (
+    causality,
+    finite,
+    health,
+    latency,
+    likelihood,
+    regression,
+    signature,
+    size,
+)
 from kt.registry.load import Loaded
 from kt.registry.record import Spec, Verdict
 
@@ -145,7 +154,9 @@ def test_regression_says_why_it_did_not_compare(tmp_path: Path) -> None:
     assert "not compared" in said.sentence
 
 
-@pytest.mark.parametrize("of", [finite, latency, size, signature, regression])
+@pytest.mark.parametrize(
+    "of", [finite, causality, health, latency, likelihood, size, signature, regression]
+)
 def test_a_gate_refuses_a_setting_that_it_does_not_know(of: ModuleType) -> None:
     with pytest.raises(ValidationError):
         of.Settings(unknown=1)
@@ -161,7 +172,10 @@ def run(
 def test_all_gates_run_the_safety_ones_first(tmp_path: Path) -> None:
     assert list(run(subject(tmp_path), tmp_path)) == [
         "finite",
+        "causality",
+        "health",
         "latency",
+        "likelihood",
         "regression",
         "signature",
         "size",

@@ -1,0 +1,86 @@
+"""What is served is what was trained and scored, and tells more of an answer than its item does.
+
+Where a family can be trained, its task compares forward, serve and loss on a few drawn answers: softmax
+applied twice, or a loss over some of the answers only, shows there. On the evaluation set of kt.toml the
+mean -log p of what is served must not be above that of the item's own frequencies among the other
+students by more than a tolerance and chance; without one, what the checkpoint says of both is compared.
+"""
+
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from kt.models.family import is_trainable
+from kt.registry.gate import Subject
+from kt.registry.record import Verdict
+
+SAFETY = False
+
+
+class Settings(BaseModel, extra="forbid"):
+    tolerance: float = Field(0.02, ge=0)  # nats an answer, by which frequencies may be better
+
+
+def judge(candidate: Subject, baseline: Subject | None, settings: Settings) -> Verdict:
+    if not is_trainable(candidate.loaded.family):
+        return Verdict(gate="", passed=True, sentence="brings no way to score it: not judged")
+    if wrong := learnt_otherwise(candidate):
+        return Verdict(gate="", passed=False, sentence=wrong)
+    measured = on_evaluation(candidate) or as_trained(candidate.scores)
+    if measured is None:
+        sentence = "serves what it learnt; no evaluation set is set in kt.toml: not compared"
+        return Verdict(gate="", passed=True, sentence=sentence)
+    nll, floor, excess, where = measured
+    passed = excess <= settings.tolerance
+    how = "" if passed else ": it knows less than how often each item got each response"
+    return Verdict(
+        gate="",
+        passed=passed,
+        measured=round(nll, 5),
+        bound=round(floor + settings.tolerance, 5),
+        sentence=f"nll {nll:.4f}, of the items' frequencies {floor:.4f}, {where}{how}",
+    )
+
+
+def learnt_otherwise(candidate: Subject) -> str:
+    """What the family's task finds wrong with how it learns; empty where nothing, or no way to tell."""
+    from kt.models import task
+
+    loaded = candidate.loaded
+    room = task.of(loaded.family)
+    if not hasattr(room, "learns_otherwise"):
+        return ""
+    try:
+        wrong: str = room.learns_otherwise(
+            loaded.family, loaded.module, loaded.signature, np.random.default_rng(0)
+        )
+    except Exception as error:  # noqa: BLE001  # a family's code may raise anything; it is the verdict
+        return f"it cannot be trained as it stands: {type(error).__name__}: {str(error)[:200]}"
+    return wrong
+
+
+Measured = tuple[float, float, float, str]
+"""The model's nll, that of the items' frequencies, what it surely is above it, and on which data."""
+
+
+def on_evaluation(candidate: Subject) -> Measured | None:
+    from kt.models import metrics, task
+
+    room = task.of(candidate.loaded.family)
+    if candidate.evaluation is None or not hasattr(room, "floor"):
+        return None
+    predicted = candidate.predicted
+    floor = room.floor(predicted)
+    nll, of_items = (metrics.score("nll", each) for each in (predicted, floor))
+    return nll, of_items, metrics.difference("nll", floor, predicted).low, "on the evaluation set"
+
+
+def as_trained(scores: dict[str, Any]) -> Measured | None:
+    """What a checkpoint says of itself, if it says all of it; its interval stands for chance."""
+    try:
+        nll, (low, _) = scores["nll"], scores["intervals"]["nll"]
+        floor = scores["references"]["marginal"]["nll"]
+        return float(nll), float(floor), float(low) - float(floor), "as trained"
+    except (KeyError, TypeError, ValueError):
+        return None
