@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import Kt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -395,3 +396,28 @@ def test_a_pickled_module_is_no_version(tmp_path: Path) -> None:
     copy, source = checkpoint.open_copy(path, tmp_path)
     with pytest.raises(Invalid, match="holds more than weights"):
         checkpoint.read(copy, source, path)
+
+
+MINE = """
+import torch
+from torch.nn import functional as F
+from kt.models.gpcm import FORM, METRIC, SIZES, TASK, Config, Model, signature
+
+def loss(model, items, responses, lengths):
+    p = model(items, responses, lengths).softmax(-1)
+    event = torch.arange(items.shape[1]) < lengths.unsqueeze(1)
+    return F.cross_entropy(p[event], responses[event], reduction="sum")
+"""
+
+
+def test_a_family_of_ones_own_is_refused_where_it_is_registered(tmp_path: Path, kt: Kt) -> None:
+    (tmp_path / "kt.toml").write_text('git = "off"\n')
+    (tmp_path / "mine.py").write_text(MINE)
+    torch.manual_seed(0)
+    config = gpcm.Config(items=ITEMS, categories=CATEGORIES, window=WINDOW, **gpcm.SIZES["small"])
+    whole = {"kt": 1, "family": "mine", "config": config.model_dump()}
+    torch.save(whole | {"state_dict": gpcm.Model(config).state_dict()}, tmp_path / "m.pt")
+    ran = kt("register", "m.pt", at=tmp_path)
+    assert ran.code == 3
+    assert "m.pt does not pass: likelihood: its loss applies softmax twice: p = 0." in ran.err
+    assert not (tmp_path / "registry" / "mine").exists()

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from kt.config import Plugin
 from kt.errors import Invalid, Refused
-from kt.models import sakt, tracing
+from kt.models import data, fitting, irt, sakt, simulate, task, tracing
 from kt.registry import gate, weights
 from kt.registry.gate import Subject
 from kt.registry.gates import (
@@ -215,3 +215,88 @@ def test_a_gate_that_does_not_exist_and_a_setting_that_does_not_fit_are_named(
         run(subject(tmp_path), tmp_path, Plugin(name="fairness"))
     with pytest.raises(Invalid, match=r"gate latency: p95_ms: .*greater than 0"):
         run(subject(tmp_path, "n"), tmp_path, Plugin(name="latency", p95_ms=-1))  # type: ignore[call-arg]
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.csv and test.csv of simulated students."""
+    folder = tmp_path_factory.mktemp("answers")
+    simulate.write(simulate.learning(students=150, items=12, answers=(10, 20)), folder)
+    return folder
+
+
+def fitted(answers: Path, sharpness: float = 1.0, **scores: Any) -> Subject:
+    """An item response model of these students, whose logits are taken so many times."""
+    train = data.read(answers / "train.csv")
+    config, signed = task.of(irt).configure(irt, train, {"window": 20})
+    model = fitting.fit(irt, config, signed, train).requires_grad_(False)
+    serve, forward = model.serve, model.forward
+    model.serve = lambda **given: {  # type: ignore[assignment]
+        "probabilities": (serve(**given)["probabilities"].log() * sharpness).softmax(-1)  # type: ignore[operator]
+    }
+    model.forward = lambda *given: forward(*given) * sharpness  # type: ignore[method-assign]
+    spec = Spec(family="irt", config={}, form=tracing.__name__, signature={})
+    evaluation = None if scores else answers / "test.csv"
+    return Subject("m.pt", Loaded(spec, irt, tracing, signed, model), Path(), evaluation, scores)
+
+
+def test_likelihood_compares_with_how_often_each_item_got_each_response(answers: Path) -> None:
+    good = judged(likelihood, fitted(answers))
+    assert good.passed
+    assert good.measured is not None
+    assert good.bound is not None
+    assert good.measured < good.bound
+    assert "on the evaluation set" in good.sentence
+    sure_of_too_much = judged(likelihood, fitted(answers, sharpness=5.0))
+    assert not sure_of_too_much.passed
+    assert "it knows less than how often each item got each response" in sure_of_too_much.sentence
+    assert judged(likelihood, fitted(answers, sharpness=5.0), tolerance=10.0).passed
+
+
+def test_the_floor_knows_the_other_students_alone(answers: Path) -> None:
+    predicted = fitted(answers).predicted
+    floor: Any = task.of(irt).floor(predicted)  # type: ignore[attr-defined]
+    assert floor.asked_as(predicted)
+    np.testing.assert_allclose(floor.probabilities.sum(1), 1)
+    student, item = floor.student == floor.student[0], floor.items == floor.items[0]
+    others = floor.responses[item & ~student]
+    p = (np.bincount(floor.responses, minlength=4) + 1) / (len(floor.responses) + 4)
+    expected = (np.bincount(others, minlength=4) + 5 * p) / (len(others) + 5)
+    np.testing.assert_allclose(floor.probabilities[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("nll", "passes"), [(0.9, True), (1.03, True), (1.08, False), (4.63, False)]
+)
+def test_likelihood_without_an_evaluation_set_goes_by_what_a_checkpoint_says(
+    nll: float, passes: bool, answers: Path
+) -> None:
+    """The guide's recipe: softmax twice ends at 4.63 where item frequencies have 1.2."""
+    scores = {"nll": nll, "intervals": {"nll": [nll - 0.05, nll + 0.05]}}
+    told = fitted(answers, **scores, references={"marginal": {"nll": 1.0}})
+    verdict = judged(likelihood, told)
+    assert verdict.passed == passes
+    assert verdict.sentence.startswith(
+        f"nll {nll:.4f}, of the items' frequencies 1.0000, as trained"
+    )
+    silent = judged(likelihood, fitted(answers, **scores))
+    assert silent.passed
+    assert (
+        silent.sentence
+        == "serves what it learnt; no evaluation set is set in kt.toml: not compared"
+    )
+
+
+def test_both_versions_are_asked_once_about_the_evaluation_set(
+    answers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = fitted(answers), fitted(answers, sharpness=0.9)
+    calls: list[Any] = []
+    predict = task.of(irt).predict
+    monkeypatch.setattr(
+        "kt.models.answers.predict", lambda *given: calls.append(given) or predict(*given)
+    )
+    assert judged(likelihood, other, one).passed
+    compared = judged(regression, other, one)
+    assert "against m.pt" in compared.sentence
+    assert len(calls) == 2
