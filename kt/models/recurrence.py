@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+WORTH = 512  # steps, of all students together, that are worth the second in which Numba is imported
 TOLERANCE = 1e-5  # that the forms may differ by: of a value, and of 1 for smaller ones
 
 
 def recur(w: Tensor, e: Tensor, a: Tensor, memory: Tensor) -> Tensor:
     """w: (B, T, N); e, a: (B, T, D); memory: (N, D). Returns ρ (B, T, D)."""
-    compiled = w.dtype == torch.float32 and w.device.type == "cpu"
+    compiled = w.dtype == torch.float32 and w.device.type == "cpu" and w[..., 0].numel() >= WORTH
     read: Tensor = (tier().form if compiled else Recurrence).apply(w, e, a, memory)
     return read
 

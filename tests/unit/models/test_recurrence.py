@@ -116,8 +116,11 @@ def test_a_form_that_differs_is_seen(form):
     assert recurrence.difference(form) < recurrence.TOLERANCE < recurrence.difference(Off)
 
 
-def test_what_is_not_float32_is_torch_s():
-    given, upstream = drawn(2, 3, 2, 3, torch.float64)
+@pytest.mark.parametrize(
+    ("B", "dtype"), [(2, torch.float32), (200, torch.float64)], ids=["few", "float64"]
+)
+def test_few_steps_and_what_is_not_float32_are_torch_s(B, dtype):
+    given, upstream = drawn(B, 3, 2, 3, dtype)
     ours, theirs = (gradients(f, given, upstream) for f in (recur, written_out))
     torch.testing.assert_close(ours, theirs)
     assert type(ours[0].grad_fn) is Recurrence._backward_cls
