@@ -22,7 +22,8 @@ An answer is embedded as v = b + Σ_j S[r, j] E_j[q], S fixed, by the chosen str
 """
 
 import math
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -64,6 +65,15 @@ class Config(BaseModel):
     embedding: Literal["linear_decay", "ordered", "unordered"] = "linear_decay"
     item_parameters: Literal["static", "network"] = "static"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+
+
+class Item(NamedTuple):
+    """What items (...) bring to a prediction by themselves."""
+
+    weights: Tensor  # (..., N) w, the share of each slot
+    summary: Tensor  # (..., hidden) the part of k in W_f [ρ; k] + b_f
+    discrimination: Tensor  # (..., 1) log α, or the part of k in what α is the softplus of
+    steps: Tensor  # (..., K - 1) β
 
 
 class Model(nn.Module):
@@ -144,8 +154,8 @@ class Model(nn.Module):
 
     def ask(self, state: State, asked: Tensor) -> dict[str, Tensor]:
         """As serve, from the memory of a state."""
-        k = self.key(asked)  # (B, M, d_key)
-        told = self._head(self._weights(k) @ state["memory"].to(k.dtype), k, asked)
+        item = self._item(asked)
+        told = self._head(item.weights @ state["memory"].to(item.weights.dtype), item)
         return {
             "probabilities": told["logits"].softmax(-1),
             "ability": told["ability"],
@@ -173,17 +183,12 @@ class Model(nn.Module):
         return self.memory * kept[..., -1] + (kept[..., :-1] * w * a).sum(-1)
 
     def events(self, items: Tensor, responses: Tensor) -> dict[str, Tensor]:
-        """The head's outputs at every event (B, T, ...). Padding on the right is written after all reads.
-
-        Of the items and the answers that a batch repeats, each goes through the network once.
-        """
-        K = self.config.categories
-        item, of = torch.unique(items, return_inverse=True)
-        answer, given = torch.unique(items * K + responses, return_inverse=True)
-        k = self.key(item)
-        w, k = look_up(self._weights(k), of), look_up(k, of)
-        e, a = (look_up(x, given) for x in self._written(answer // K, answer % K))
-        return self._head(recur(w, e, a, self.memory), k, items)
+        """The head's outputs at every event (B, T, ...). Padding on the right is written after all reads."""
+        rows, K = self.config.items + RESERVED, self.config.categories
+        item = Item(*tabled(self._item, items, rows))
+        answers = items * K + responses
+        e, a = tabled(lambda answer: self._written(answer // K, answer % K), answers, rows * K)
+        return self._head(recur(item.weights, e, a, self.memory), item)
 
     def _weights(self, k: Tensor) -> Tensor:
         """(..., N): the share of each slot."""
@@ -195,17 +200,28 @@ class Model(nn.Module):
         v = (self.strategy[responses].unsqueeze(-1) * E).sum(-2) + self.answered_bias
         return torch.sigmoid(self.erase(v)), torch.tanh(self.add(v))
 
-    def _head(self, read: Tensor, k: Tensor, items: Tensor) -> dict[str, Tensor]:
+    def _item(self, items: Tensor) -> Item:
+        """What is known of items (...) before any answer."""
+        k, D, H = self.key(items), self.config.d_value, self.config.hidden
+        summary = F.linear(k, self.summary.weight[:, D:], self.summary.bias)
+        if self.config.item_parameters == "static":
+            discrimination, steps = self.log_discrimination(items), self.steps(items)
+        else:
+            discrimination = F.linear(k, self.discriminate.weight[:, H:], self.discriminate.bias)
+            steps = self.difficulty(k)
+        return Item(self._weights(k), summary, discrimination, steps)
+
+    def _head(self, read: Tensor, item: Item) -> dict[str, Tensor]:
         """GPCM over items (B, M): logits (B, M, K), ability and discrimination (B, M), steps (B, M, K - 1)."""
-        f = self.summary(torch.cat([read, k], -1)).tanh()
+        D, H = self.config.d_value, self.config.hidden
+        f = (F.linear(read, self.summary.weight[:, :D]) + item.summary).tanh()
         f = F.dropout(f, self.config.dropout, self.training)
         theta = ABILITY_SCALE * self.ability(f)  # (B, M, 1)
         if self.config.item_parameters == "static":
-            alpha = self.log_discrimination(items).exp()
-            beta = self.steps(items)
+            alpha = item.discrimination.exp()
         else:
-            alpha = F.softplus(self.discriminate(torch.cat([f, k], -1)))
-            beta = self.difficulty(k)
+            alpha = F.softplus(F.linear(f, self.discriminate.weight[:, :H]) + item.discrimination)
+        beta = item.steps
         z = F.pad((alpha * (theta - beta)).cumsum(-1), (1, 0))
         return {
             "logits": z,
@@ -225,9 +241,15 @@ def loss(model: Model, items: Tensor, responses: Tensor, lengths: Tensor) -> Ten
     return nll + 0.01 * theta.numel() * scale
 
 
-def look_up(table: Tensor, rows: Tensor) -> Tensor:
-    """table[rows], whose gradient is added up several times as fast."""
-    return table.index_select(0, rows.flatten()).view(*rows.shape, -1)
+def tabled(
+    of: Callable[[Tensor], Iterable[Tensor]], places: Tensor, count: int
+) -> Iterable[Tensor]:
+    """of(places), through the table of(0 .. count - 1) where that is less to compute."""
+    if places.numel() < count:
+        return of(places)
+    tables = of(torch.arange(count, device=places.device))
+    # index_select's gradient is added up several times as fast as that of table[places]
+    return [x.index_select(0, places.flatten()).view(*places.shape, -1) for x in tables]
 
 
 def versions() -> dict[str, str]:

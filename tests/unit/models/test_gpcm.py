@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kt.models import gpcm
-from kt.models.gpcm import strategy
+from kt.models.gpcm import strategy, tabled
 
 
 def test_the_strategies_are_the_paper_s():
@@ -48,3 +48,17 @@ def test_static_items_do_not_depend_on_the_history():
     assert torch.equal(a["steps"], b["steps"])
     assert torch.equal(a["discrimination"], b["discrimination"])
     assert not torch.equal(a["ability"], b["ability"])
+
+
+def test_a_table_gives_what_its_places_would():
+    net, table = torch.nn.Linear(3, 2), torch.rand(5, 3)
+    few, many = torch.tensor([[4, 1]]), torch.tensor([[4, 1, 4], [0, 2, 2]])
+    for places in (few, many):
+        (found,) = tabled(lambda x: [net(table[x])], places, len(table))
+        direct = net(table[places])
+        torch.testing.assert_close(found, direct)
+        for x, y in zip(
+            *(torch.autograd.grad(z.square().sum(), net.parameters()) for z in (found, direct)),
+            strict=True,
+        ):
+            torch.testing.assert_close(x, y)

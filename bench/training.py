@@ -1,0 +1,160 @@
+"""How fast gpcm trains, beside a DKVMN as it is commonly written: one step of Python an answer, padded to the window.
+
+    python bench/training.py                     assist2015, one thread: some minutes
+    python bench/training.py --data DIR --turns 3 --batches 4
+
+One training run of kt, whose epochs (each with its look at the validation students) are computed in turn
+by torch alone and by the loop that Numba compiles; after each pair, some batches of the plain form. All
+in one process, in CPU seconds, so that a busy machine slows all three. The plain form is timed on a
+sample of its batches, which all cost alike, and scaled to the epoch. Ends with 1 where a bar is missed.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kt.models import answers, gpcm, recurrence
+from kt.models.data import padded, windows
+from kt.models.train import Epoch, Options, train
+
+ROOT = Path(__file__).parents[1]
+WINDOW, BATCH, SIZE, SLOTS = 200, 64, 64, 20
+BARS = {"torch": 9, "numba": 25}  # times less CPU than the plain form
+
+
+class Plain(nn.Module):
+    """Zhang et al. 2017, in the form that pyKT and others have it."""
+
+    def __init__(self, items: int) -> None:
+        super().__init__()
+        self.items = items
+        self.key = nn.Embedding(items, SIZE)
+        self.value = nn.Embedding(2 * items, SIZE)
+        self.slots = nn.Parameter(torch.randn(SLOTS, SIZE))
+        self.memory = nn.Parameter(torch.randn(SLOTS, SIZE))
+        self.erase = nn.Linear(SIZE, SIZE)
+        self.add = nn.Linear(SIZE, SIZE)
+        self.summary = nn.Linear(2 * SIZE, SIZE)
+        self.probability = nn.Linear(SIZE, 1)
+
+    def forward(self, items: Tensor, responses: Tensor) -> Tensor:
+        """Items and responses (B, T). Logits (B, T)."""
+        k, v = self.key(items), self.value(items + self.items * responses)
+        w = torch.softmax(k @ self.slots.T, -1)
+        e, a = self.erase(v).sigmoid(), self.add(v).tanh()
+        M = self.memory.expand(len(items), -1, -1)
+        states = [M]
+        for t in range(items.shape[1]):
+            column = w[:, t].unsqueeze(-1)
+            M = M * (1 - column * e[:, t].unsqueeze(1)) + column * a[:, t].unsqueeze(1)
+            states.append(M)
+        read = (w.unsqueeze(-1) * torch.stack(states[:-1], 1)).sum(-2)
+        f = self.summary(torch.cat([read, k], -1)).tanh()
+        return self.probability(F.dropout(f, 0.2, self.training)).squeeze(-1)
+
+
+class PlainSteps:
+    """Steps down the plain form's loss, on batches of windows as they come, padded to the window."""
+
+    def __init__(self, data: "answers.Data", signature: "answers.Signature") -> None:
+        self.rows = data.rows(signature)
+        self.responses = data.responses
+        self.pieces = windows(data, WINDOW, overlap=False, shortest=answers.SHORTEST)
+        self.model = Plain(len(signature.items) + 2)
+        self.adam = torch.optim.Adam(self.model.parameters())
+        self.rng = np.random.default_rng(0)
+
+    @property
+    def in_an_epoch(self) -> float:
+        return len(self.pieces) / BATCH
+
+    def step(self) -> float:
+        """CPU seconds of one."""
+        began = time.process_time()
+        places = self.rng.choice(len(self.pieces), BATCH, replace=False)
+        items, given = (
+            torch.from_numpy(whole(padded(values, self.pieces, places)))
+            for values in (self.rows, self.responses)
+        )
+        event = torch.arange(WINDOW) < torch.from_numpy(self.pieces.lengths[places])[:, None]
+        self.adam.zero_grad()
+        p = self.model(items, given)[event].sigmoid()
+        F.binary_cross_entropy(p, given[event].float()).backward()
+        self.adam.step()
+        return time.process_time() - began
+
+
+def whole(values: np.ndarray) -> np.ndarray:
+    """(B, T) padded to (B, WINDOW)."""
+    return np.pad(values, ((0, 0), (0, WINDOW - values.shape[1])))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/assist2015")
+    parser.add_argument("--turns", type=int, default=3, help="epochs of each form")
+    parser.add_argument("--batches", type=int, default=4, help="of the plain form, after each turn")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    seconds = measured(chosen.data, chosen.turns, chosen.batches)
+    plain = statistics.median(seconds["plain"])
+    print(
+        f"{'plain':<8}{plain:8.1f} CPU s an epoch, scaled up from {chosen.turns * chosen.batches} batches"
+    )
+    missed = 0
+    for name, bar in BARS.items():
+        if name in seconds:
+            once = statistics.median(seconds[name])
+            missed += plain / once < bar
+            print(
+                f"{name:<8}{once:8.2f} CPU s an epoch, {plain / once:5.1f} x less; asked for: {bar} x"
+            )
+    sys.exit(1 if missed else 0)
+
+
+def measured(folder: Path, turns: int, batches: int) -> dict[str, list[float]]:
+    """CPU seconds of an epoch of each form, a figure a turn (a batch for the plain one)."""
+    parts = answers.split(answers.read(folder))
+    fast = recurrence.tier()
+    tiers = {"torch": recurrence.Tier("torch", recurrence.Recurrence)}
+    if not fast.why:
+        tiers["numba"] = fast
+    names = list(tiers) * turns
+    recurrence.tier = lambda: tiers[names[0]]
+    plain = PlainSteps(parts.train, answers.configure(gpcm, parts.train, {})[1])
+    seconds: dict[str, list[float]] = {name: [] for name in ("plain", *tiers)}
+    began = time.process_time()
+
+    def on_epoch(_: Epoch) -> None:
+        nonlocal began
+        name = names[0]
+        seconds[name].append(time.process_time() - began)
+        if len(names) > 1:
+            names.pop(0)
+        if name == list(tiers)[-1]:
+            seconds["plain"] += [plain.step() * plain.in_an_epoch for _ in range(batches)]
+        began = time.process_time()
+
+    options = Options(epochs=len(names), patience=len(names), batch=BATCH)
+    settings = {"window": WINDOW, "slots": SLOTS, "d_key": SIZE, "d_value": SIZE, "hidden": SIZE}
+    train(
+        gpcm,
+        "gpcm",
+        parts.train,
+        parts.valid,
+        settings=settings,
+        options=options,
+        on_epoch=on_epoch,
+    )
+    return seconds
+
+
+if __name__ == "__main__":
+    main()
