@@ -5,7 +5,7 @@ says more about who comes than about the model. Of a history longer than the win
 predicted from the last window / 2 to window answers.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from kt.models.data import (
     Data,
     Windows,
     batches,
+    natural,
     only_test,
     padded,
     read,
@@ -50,7 +51,7 @@ __all__ = [
     "without_test",
 ]
 
-DECIDES = frozenset({"items"})
+DECIDES = frozenset({"items", "skills"})
 
 SHORTEST = 3  # events of a window worth training on
 FORGET = 0.01  # share of items shown as unknown, so that its row learns what is typical
@@ -61,12 +62,22 @@ REFERENCE_CATEGORIES = 20  # at most; memory grows with its square
 
 
 def configure(family: Any, data: Data, settings: Mapping[str, Any]) -> tuple[BaseModel, Signature]:
-    """Items and, unless they are set, categories come from the data."""
+    """Items, the skills of them where a family takes those, and unless they are set categories come from the data."""
     items = vocabulary(data)
     given = {"categories": data.categories, **settings, "items": len(items)}
+    if "skills" in family.Config.model_fields:
+        given["skills"] = skills(data, items)
     config: BaseModel = family.Config.model_validate(given)
     sizes = config.model_dump(include={"categories", "window"})
     return config, Signature(items=items, **sizes)
+
+
+def skills(data: Data, items: Sequence[str]) -> tuple[int, ...]:
+    """The skill of each item, numbered from 1, 0 where it is unknown; none where the data name no skills."""
+    of = dict(zip(data.names, data.skills, strict=False))
+    names = sorted({of.get(item, "") for item in items} - {""}, key=natural)
+    number = {name: place for place, name in enumerate(names, 1)}
+    return tuple(number.get(of.get(item, ""), 0) for item in items) if number else ()
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,12 @@
 kt's own form is a CSV with a header, one answer a line, each student's answers in order (or with a
 `time`, a number or ISO 8601, by which each student's are ordered):
 
-    student_id,item,response            time is optional; other columns are left alone
+    student_id,item,response            other columns are left alone but for these:
     s-17,19,1
+
+    skill                  what the item practises; of an item with several, the one that most rows name
+    seconds                how long the answer took
+    help                   how often help was asked for before it
 
 Read as well, plain or gzipped (`.csv`, `.csv.gz`), one file, several or a folder of them:
 
@@ -22,11 +26,14 @@ otherwise by a hash of the student's id, so that a student stays on one side as 
 import csv
 import gzip
 import hashlib
+import math
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +49,9 @@ FOLDS = 10  # of which the hash makes one for validation
 STUDENT = ("student_id", "learner", "student", "user_id", "uid")
 ITEM = ("item", "item_id")
 RESPONSE = ("response", "correct")
+SKILL = ("skill", "skill_id")
+SECONDS = ("seconds", "response_time_s")
+HELP = ("help", "hints")
 MISSING = ("", "NA", "NaN", "nan")
 
 FORMS = "a CSV with the columns student_id,item,response; see kt train --help for the others"
@@ -57,6 +67,9 @@ class Data:
     responses: np.ndarray  # (E,) int64
     folds: np.ndarray  # (L,) int64: TEST, UNASSIGNED, or the file's
     names: tuple[str, ...]  # of the items
+    skills: tuple[str, ...] = ()  # of each of `names`, empty where unknown; () where none is known
+    seconds: np.ndarray | None = None  # (E,) float64 that each answer took, NaN where unknown
+    help: np.ndarray | None = None  # (E,) float64, how often it was asked for, NaN where unknown
     source: str = ""  # the files' names
     sha256: str = ""  # of the files' bytes, in order
 
@@ -90,6 +103,8 @@ class Data:
             items=self.items[events],
             responses=self.responses[events],
             folds=self.folds[places],
+            seconds=None if self.seconds is None else self.seconds[events],
+            help=None if self.help is None else self.help[events],
         )
 
     def rows(self, signature: Signature) -> np.ndarray:
@@ -109,32 +124,38 @@ class Data:
 def read(paths: Path | Sequence[Path]) -> Data:
     """The data in a file, in several, or in a folder's .csv and .csv.gz files. Raises Invalid."""
     files = list(_files([paths] if isinstance(paths, Path) else paths))
-    students: dict[str, _Student] = {}
-    codes: dict[str, int] = {}
+    students: dict[str, Row] = {}
+    skills: dict[str, Counter[str]] = {}
     hashed = hashlib.sha256()
     for path in files:
         content = _content(path)
         hashed.update(content)
         lines = _text(path, content).splitlines()
         kept = path.name.lower().startswith("test")
-        for name, fold, items, responses in _form(path, lines)(path, lines):
-            student = students.setdefault(name, _Student(TEST if kept else fold))
-            student.items += [codes.setdefault(item, len(codes)) for item in items]
-            student.responses += responses
-    students = {name: student for name, student in students.items() if student.items}
+        for row in _form(path, lines)(path, lines):
+            if not row.items:
+                continue
+            known = students.setdefault(row.student, Row(row.student, TEST if kept else row.fold))
+            known.extend(row)
+            for item, skill in zip(row.items, row.skills, strict=False):
+                skills.setdefault(item, Counter())[skill] += 1
     if not students:
         raise Invalid("no answers in it", where=", ".join(map(str, files)), do=f"give {FORMS}")
-    lengths = [len(student.items) for student in students.values()]
-    names = sorted(codes, key=_natural)
-    place = np.empty(len(names), np.int64)
-    place[[codes[name] for name in names]] = np.arange(len(names))
+    rows = students.values()
+    lengths = [len(row.items) for row in rows]
+    items = [item for row in rows for item in row.items]
+    names = sorted(set(items), key=natural)
+    place = {name: number for number, name in enumerate(names)}
     return Data(
         students=tuple(students),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        items=place[np.fromiter((i for s in students.values() for i in s.items), np.int64)],
-        responses=np.fromiter((r for s in students.values() for r in s.responses), np.int64),
-        folds=np.array([student.fold for student in students.values()], np.int64),
+        items=np.fromiter(map(place.__getitem__, items), np.int64),
+        responses=np.fromiter((r for row in rows for r in row.responses), np.int64),
+        folds=np.array([row.fold for row in rows], np.int64),
         names=tuple(names),
+        skills=tuple(_most(skills.get(name)) for name in names) if skills else (),
+        seconds=_measured([row.seconds for row in rows], lengths),
+        help=_measured([row.help for row in rows], lengths),
         source=", ".join(path.name for path in files),
         sha256=hashed.hexdigest(),
     )
@@ -240,17 +261,32 @@ def padded(values: np.ndarray, windows: Windows, places: np.ndarray) -> np.ndarr
     return np.where(inside, values[index], 0)
 
 
-# The readers. Each yields (student, fold, items, responses).
-
-Row = tuple[str, int, list[str], list[int]]
-Reader = Callable[[Path, list[str]], Iterator[Row]]
+# The readers.
 
 
 @dataclass
-class _Student:
-    fold: int
-    items: list[int] = field(default_factory=list)
+class Row:
+    """A student's answers, or some of them. skills, seconds, help: as many as items, or none at all."""
+
+    student: str
+    fold: int = UNASSIGNED
+    items: list[str] = field(default_factory=list)
     responses: list[int] = field(default_factory=list)
+    skills: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    help: list[float] = field(default_factory=list)
+
+    def extend(self, other: "Row") -> None:
+        """What `other` has, after what is here; unknown where only one of them knows."""
+        for mine, theirs in ((self.seconds, other.seconds), (self.help, other.help)):
+            if mine or theirs:
+                mine += [math.nan] * (len(self.items) - len(mine))
+                mine += theirs or [math.nan] * len(other.items)
+        self.items += other.items
+        self.responses += other.responses
+
+
+Reader = Callable[[Path, list[str]], Iterator[Row]]
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -309,11 +345,13 @@ def _long(path: Path, lines: list[str]) -> Iterator[Row]:
     rows = csv.reader(lines)
     header = [name.strip() for name in next(rows)]
     student, item, response = (_column(header, names) for names in (STUDENT, ITEM, RESPONSE))
-    time = _column(header, ("time",))
+    time, skill, seconds, help_ = (
+        _column(header, names) for names in (("time",), SKILL, SECONDS, HELP)
+    )
     assert student is not None
     assert item is not None
     assert response is not None
-    answers: dict[str, list[tuple[float, str, int]]] = {}
+    answers: dict[str, list[tuple[float, list[str], str]]] = {}
     for row in rows:
         if not row:
             continue
@@ -323,11 +361,20 @@ def _long(path: Path, lines: list[str]) -> Iterator[Row]:
         at = 0.0 if time is None else _time(row[time], where)
         if not row[student].strip() or not row[item].strip():
             raise Invalid("a student and an item need a name", where=where)
-        given = (at, row[item].strip(), _response(row[response], where))
-        answers.setdefault(row[student].strip(), []).append(given)
-    for name, given_all in answers.items():
-        given_all.sort(key=lambda answer: answer[0])
-        yield name, UNASSIGNED, [item for _, item, _ in given_all], [r for *_, r in given_all]
+        answers.setdefault(row[student].strip(), []).append((at, row, where))
+    for name, given in answers.items():
+        given.sort(key=lambda answer: answer[0])
+        found = Row(name)
+        for _, row, where in given:
+            found.items.append(row[item].strip())
+            found.responses.append(_response(row[response], where))
+            if skill is not None:
+                found.skills.append(row[skill].strip())
+            if seconds is not None:
+                found.seconds.append(_amount(row[seconds], "seconds", where))
+            if help_ is not None:
+                found.help.append(_amount(row[help_], "help", where))
+        yield found
 
 
 def _pykt(path: Path, lines: list[str]) -> Iterator[Row]:
@@ -342,7 +389,7 @@ def _pykt(path: Path, lines: list[str]) -> Iterator[Row]:
         if not re.fullmatch(r"-?\d+", fold):
             raise Invalid(f"fold is {fold}, not a whole number", where=where)
         name = row.get("uid") or f"{path.name}-{rows.line_num}"
-        yield name, int(fold), [i for i, _ in kept], [_response(r, where) for _, r in kept]
+        yield Row(name, int(fold), [i for i, _ in kept], [_response(r, where) for _, r in kept])
 
 
 def _three_lines(path: Path, lines: list[str]) -> Iterator[Row]:
@@ -355,11 +402,17 @@ def _three_lines(path: Path, lines: list[str]) -> Iterator[Row]:
 
 
 def _four_lines(path: Path, lines: list[str]) -> Iterator[Row]:
-    for _, first, (head, problems, _skills, responses) in _records(path, lines, 4):
+    for _, first, (head, problems, skills, responses) in _records(path, lines, 4):
         names = _list(head)
         if len(names) != 2:
             raise Invalid(f"row,student is expected, not {head[:40]!r}", where=f"{path}:{first}")
-        yield _record(path, names[1], first + 1, None, problems, responses)
+        row = _record(path, names[1], first + 1, None, problems, responses)
+        row.skills = _list(skills)
+        if len(row.skills) != len(row.items):
+            raise Invalid(
+                f"{len(row.items)} problems and {len(row.skills)} skills", where=f"{path}:{first}"
+            )
+        yield row
 
 
 def _records(path: Path, lines: list[str], height: int) -> Iterator[tuple[int, int, list[str]]]:
@@ -381,7 +434,7 @@ def _record(path: Path, name: str, line: int, count: int | None, items: str, res
     _same(where, len(codes), len(given))
     if count is not None and count != len(codes):
         raise Invalid(f"{len(codes)} items, {count} were announced", where=where)
-    return name, UNASSIGNED, codes, [_response(r, where) for r in given]
+    return Row(name, UNASSIGNED, codes, [_response(r, where) for r in given])
 
 
 def _wide(path: Path, lines: list[str]) -> Iterator[Row]:
@@ -399,7 +452,7 @@ def _wide(path: Path, lines: list[str]) -> Iterator[Row]:
         given = [
             (header[i], _response(row[i], where)) for i in items if row[i].strip() not in MISSING
         ]
-        yield row[student].strip(), UNASSIGNED, [i for i, _ in given], [r for _, r in given]
+        yield Row(row[student].strip(), UNASSIGNED, [i for i, _ in given], [r for _, r in given])
 
 
 def _alike(places: list[int], header: list[str]) -> list[int]:
@@ -436,6 +489,34 @@ def _response(text: str, where: str) -> int:
     )
 
 
+def _amount(text: str, what: str, where: str) -> float:
+    """A number from 0, or NaN where none was noted."""
+    if text.strip() in MISSING:
+        return math.nan
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise Invalid(f"{what} is {text[:40]!r}, not a number from 0", where=where)
+    return value
+
+
+def _measured(parts: list[list[float]], lengths: list[int]) -> np.ndarray | None:
+    """What was measured of each student's answers, on end; None where nothing was."""
+    if not any(parts):
+        return None
+    whole = (part or [math.nan] * length for part, length in zip(parts, lengths, strict=True))
+    return np.fromiter(chain.from_iterable(whole), np.float64, sum(lengths))
+
+
+def _most(skills: Counter[str] | None) -> str:
+    """The skill that was named most often, of several the first in natural order."""
+    if not skills:
+        return ""
+    return min(skills, key=lambda skill: (-skills[skill], natural(skill)))
+
+
 def _time(text: str, where: str) -> float:
     try:
         return float(text)
@@ -449,7 +530,7 @@ def _time(text: str, where: str) -> float:
         ) from None
 
 
-def _natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
+def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
     """ "2" before "10", "X9" before "X10"."""
     parts = re.findall(r"\d+|\D+", name)
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], name

@@ -172,7 +172,11 @@ class Trainable(Family, Protocol):
 
 
 class Stepwise(Trainable, Protocol):
-    """Trained down a gradient, until the validation units say stop."""
+    """Trained down a gradient, until the validation units say stop.
+
+    prepare(model, batches), if it has one: what is known before the first step, from all training data;
+        batches as in Fitted.fit.
+    """
 
     def loss(self, model: Any, *tensors: "torch.Tensor") -> "torch.Tensor":
         """The sum (not the mean) of the loss over the events of a step; its task says what tensors."""

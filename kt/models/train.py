@@ -242,6 +242,9 @@ class _Run:
             model = self.family.Model(self.config)
         except ValueError as error:
             raise Invalid(str(error), where="--set") from error
+        if hasattr(self.family, "prepare"):
+            steps = self.task.steps(self.data, self.signature, fitting.BATCH, None)
+            self.family.prepare(model, [step.tensors for step in steps])
         adam = torch.optim.Adam(model.parameters(), lr=self.options.lr, fused=True)
         return _State(model, adam, {})
 

@@ -247,3 +247,41 @@ def test_published_sets_have_their_published_counts(name, students, events, item
     data = room.read(SHARED / name)
     found = (len(data.students), data.events, len(data.names), data.categories)
     assert found == (students, events, items, categories)
+
+
+def test_skills_times_and_help_stand_beside_the_answers(tmp_path):
+    first, second = tmp_path / "a.csv", tmp_path / "b.csv"
+    first.write_text(
+        "student_id,item,skill,response,time,seconds,help\n"
+        "s,i1,add,1,2,4.5,0\ns,i2,sub,0,1,,2\nt,i1,sub,1,1,9,1\nu,i1,sub,1,1,9,1\n"
+    )
+    second.write_text("student_id,item,response\ns,i3,1\nv,i3,1\n")
+    found = room.read([first, second])
+    assert found.names == ("i1", "i2", "i3")
+    assert found.skills == ("sub", "sub", "")
+    assert found.seconds.tolist() == pytest.approx([np.nan, 4.5, np.nan, 9, 9, np.nan], nan_ok=True)
+    assert found.help.tolist() == pytest.approx([2, 0, np.nan, 1, 1, np.nan], nan_ok=True)
+    assert found.take(np.array([1])).seconds.tolist() == [9]
+    plain = room.read(second)
+    assert plain.skills == ()
+    assert plain.seconds is None
+    assert plain.help is None
+
+
+@pytest.mark.parametrize("wrong", ["-1", "soon", "inf"])
+def test_a_time_that_is_none_is_named_with_its_line(tmp_path, wrong):
+    path = tmp_path / "a.csv"
+    path.write_text(f"student_id,item,response,seconds\ns,i,1,2\ns,i,1,{wrong}\n")
+    with pytest.raises(Invalid, match="seconds is") as caught:
+        room.read(path)
+    assert str(path) + ":3" in str(caught.value)
+
+
+def test_the_akt_files_name_skills(tmp_path):
+    path = tmp_path / "fold.csv"
+    path.write_text("1,7\n10,11,10\n3,4,3\n1,0,1\n")
+    found = room.read(path)
+    assert (found.names, found.skills) == (("10", "11"), ("3", "4"))
+    path.write_text("1,7\n10,11\n3\n1,0\n")
+    with pytest.raises(Invalid, match="2 problems and 1 skills"):
+        room.read(path)
