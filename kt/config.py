@@ -151,6 +151,15 @@ class Remote(Table):
     git: str = setting("origin", "the git remote that goes with it")
 
 
+class Compute(Table):
+    backend: Literal["loky", "dask", "ray"] = setting(
+        "loky", "what runs many trainings at once: processes of this machine, or a cluster"
+    )
+    address: str = setting("", "of the cluster; without one dask and ray start one here")
+    n_jobs: int = setting(-1, "how many at once; -1 for one a core", "jobs", ge=-1)
+    wait: float = setting(30.0, "how long a cluster may take to answer", "seconds", gt=0, le=3_600)
+
+
 class Settings(Table):
     model: str = setting("", "the model that commands mean when they name none")
     git: Literal["on", "off"] = setting("on", "whether changes are committed to git")
@@ -162,6 +171,7 @@ class Settings(Table):
     registry: Registry = setting(Registry(), "which files may become versions")
     signing: Signing = setting(Signing(), "who stands for versions: kt sign")
     remote: Remote = setting(Remote(), "what machines share: kt push and kt pull")
+    compute: Compute = setting(Compute(), "where kt train --sweep runs")
     gate: list[Plugin] = setting(
         [], "gates of every model: a file in kt/registry/gates with its settings"
     )
@@ -270,6 +280,7 @@ def known_settings(table: type[BaseModel] = Settings, prefix: str = "") -> Itera
         "registry": (Registry, "registry."),
         "signing": (Signing, "signing."),
         "remote": (Remote, "remote."),
+        "compute": (Compute, "compute."),
         "models": (Model, "models.NAME."),
     }
     for name, field in table.model_fields.items():

@@ -13,8 +13,10 @@ from kt.cli import complete, options, output
 from kt.cli.options import Json, Quiet
 
 if TYPE_CHECKING:
-    from kt.models.task import Data, Leak
-    from kt.models.train import Epoch, Progress
+    from kt.config import Compute
+    from kt.models.sweep import Try
+    from kt.models.task import Data, Leak, Parts
+    from kt.models.train import Epoch, Options, Progress, Trained
 
 Files = Annotated[
     list[Path],
@@ -72,6 +74,17 @@ def train(
         float | None, typer.Option("--lr", help="Adam's step size; 0.001 without.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of all chance in it.")] = 0,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sweep",
+            metavar="KEY=A,B",
+            help="Try all combinations, or draw from a range LOW..HIGH; may be given again.",
+        ),
+    ] = None,
+    tries: Annotated[
+        int | None, typer.Option("--tries", min=1, help="So many of a sweep, drawn at random.")
+    ] = None,
     threads: Annotated[
         int,
         typer.Option("--threads", min=1, help="Of torch; one is as fast and repeats bit for bit."),
@@ -98,7 +111,11 @@ def train(
     kept if it helps on the rest: by a temperature; of two categories by Platt's curve, from 5,000 on by
     isotonic regression.
 
+    With --sweep the family is trained with each of the settings in processes of their own (compute in kt.toml
+    says where), and the one that is best on the validation students is kept.
+
     Example: kt train sakt --data answers.csv --out model.pt
+    Example: kt train gpcm --data answers.csv --out model.pt --sweep lr=0.001,0.003 --sweep slots=10,20
     """
     import torch
 
@@ -114,24 +131,26 @@ def train(
     parts = room.split(room.read(data), room.read(valid) if valid else None)
     output.step("data", tally(parts.train, parts.valid, parts.test))
     torch.set_num_threads(threads)
-    with progress(code.METRIC) as (on_epoch, on_batch):
-        trained = run(
-            code,
-            family,
-            parts.train,
-            parts.valid,
-            test=parts.test,
-            settings=given,
-            options=Options.of(
-                code, epochs=epochs, patience=patience, batch=batch, lr=lr, seed=seed
-            ),
-            out=out,
-            resume=resume,
-            on_epoch=on_epoch,
-            on_batch=on_batch,
-        )
-    if trained.resumed:
-        output.step("resumed", f"after epoch {trained.resumed}")
+    how = Options.of(code, epochs=epochs, patience=patience, batch=batch, lr=lr, seed=seed)
+    if sweep:
+        trained = swept(family, parts, sweep, tries, given, how, out, threads)
+    else:
+        with progress(code.METRIC) as (on_epoch, on_batch):
+            trained = run(
+                code,
+                family,
+                parts.train,
+                parts.valid,
+                test=parts.test,
+                settings=given,
+                options=how,
+                out=out,
+                resume=resume,
+                on_epoch=on_epoch,
+                on_batch=on_batch,
+            )
+        if trained.resumed:
+            output.step("resumed", f"after epoch {trained.resumed}")
     if calibration := trained.training["calibration"]:
         output.step("calibration", calibrated(calibration))
     part = trained.training["scored_on"]["part"]
@@ -153,6 +172,62 @@ def train(
         f"Next: kt deploy {out}",
     ]
     output.emit(result, text)
+
+
+def swept(
+    family: str,
+    parts: "Parts",
+    given: list[str],
+    tries: int | None,
+    settings: dict[str, Any],
+    how: "Options",
+    out: Path,
+    threads: int,
+) -> "Trained":
+    """The best of a sweep, each try told as it ends and all of them ranked at the end."""
+    from kt.models import sweep as room
+
+    chosen = room.draw(room.axes(given), tries, how.seed)
+    output.step("sweep", f"{len(chosen)} tries")
+
+    def told(one: "Try") -> None:
+        metric = f"{one.metric:.4f}" if one.metric is not None else one.error
+        output.step(
+            f"try {one.number}", f"{metric}  {shown(one)}  {one.epochs} epochs, {one.seconds:.1f} s"
+        )
+
+    def shown(one: "Try") -> str:
+        return " ".join(f"{key}={value}" for key, value in one.chosen.items())
+
+    done = room.sweep(
+        family,
+        root(),
+        parts.train,
+        parts.valid,
+        chosen,
+        test=parts.test,
+        settings=settings,
+        options=how,
+        out=out,
+        how=compute(),
+        threads=threads,
+        on_try=told,
+    )
+    output.step("best", f"try {done.tries[0].number}  {shown(done.tries[0])}")
+    return done.trained
+
+
+def compute() -> "Compute":
+    """Where work for many processes runs: as the workspace says, or here where there is none."""
+    from kt import config
+    from kt.errors import Invalid
+
+    try:
+        return options.workspace().settings.compute
+    except Invalid:
+        if output.run.workspace:
+            raise
+        return config.Compute()
 
 
 def evaluate(

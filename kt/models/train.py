@@ -123,34 +123,21 @@ def train(
     options: Options | None = None,
     out: Path | None = None,
     resume: bool = True,
+    about: Mapping[str, Any] | None = None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     on_batch: Callable[[Progress], None] = lambda _: None,
 ) -> Trained:
     """Train the family `name` on `data`, stop by `valid`, score on `test` (else on `valid`), write `out`.
 
     Beside a family that is trained in steps the references are fitted on `data` and scored as it is.
-    settings: of the family's Config but for what the data decides. Raises Invalid for settings or data
+    settings: of the family's Config but for what the data decides. about: more for the record. Raises Invalid for settings or data
     that do not fit, Refused where the file to resume from belongs to another run. NaN in the loss raises
     Invalid with its batch.
     """
-    options = options or Options.of(family)
-    if isinstance(family, Fitted):
-        options = replace(options, epochs=1)
-    config, signature = configure(family, data, settings or {})
-    run = _Run(family, task.of(family), config, signature, data, valid, options)
-    beside = None if out is None else out.with_name(out.name + ".resume")
-    state = run.fresh()
-    if beside is not None and resume and beside.exists():
-        run.restore(state, beside)
-    resumed = len(state.history)
-    while not finished(state.history, options):
-        epoch = run.epoch(state, on_batch)
-        state.history.append(epoch)
-        if epoch.best:
-            state.best = {key: value.clone() for key, value in state.model.state_dict().items()}
-        if beside is not None:
-            files.write_whole(beside, run.freeze(state))
-        on_epoch(epoch)
+    run = prepare(family, data, valid, settings or {}, options or Options.of(family))
+    options, config = run.options, run.config
+    beside = None if out is None else resume_file(out)
+    state, resumed = learn(run, beside, resume=resume, on_epoch=on_epoch, on_batch=on_batch)
     state.model.load_state_dict(state.best)
     state.model.eval()
     signature, calibration = run.calibrated(state.model)
@@ -173,6 +160,7 @@ def train(
         "history": [asdict(epoch) for epoch in state.history],
         "seconds": round(sum(epoch.seconds for epoch in state.history), 3),
         "calibration": calibration,
+        **(about or {}),
         "versions": {
             "kt": kt.__version__,
             "python": platform.python_version(),
@@ -199,8 +187,54 @@ def train(
             scores=trained.summary(),
             training=training,
         )
-        files.discard(out.with_name(out.name + ".resume"))
+        files.discard(resume_file(out))
     return trained
+
+
+def resume_file(out: Path) -> Path:
+    """Where a run that is to write `out` keeps what it has."""
+    return out.with_name(out.name + ".resume")
+
+
+def prepare(
+    family: Stepwise | Fitted,
+    data: Data,
+    valid: Data,
+    settings: Mapping[str, Any],
+    options: Options,
+) -> "_Run":
+    """A run that has not begun. Raises Invalid for settings that do not fit."""
+    if isinstance(family, Fitted):
+        options = replace(options, epochs=1)
+    config, signature = configure(family, data, settings)
+    return _Run(family, task.of(family), config, signature, data, valid, options)
+
+
+def learn(
+    run: "_Run",
+    beside: Path | None,
+    *,
+    resume: bool = True,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    on_batch: Callable[[Progress], None] = lambda _: None,
+) -> tuple["_State", int]:
+    """Epoch after epoch until it is enough. Also the epoch that it went on after.
+
+    beside: the file that is kept after each epoch, to go on from.
+    """
+    state = run.fresh()
+    if beside is not None and resume and beside.exists():
+        run.restore(state, beside)
+    resumed = len(state.history)
+    while not finished(state.history, run.options):
+        epoch = run.epoch(state, on_batch)
+        state.history.append(epoch)
+        if epoch.best:
+            state.best = {key: value.clone() for key, value in state.model.state_dict().items()}
+        if beside is not None:
+            files.write_whole(beside, run.freeze(state))
+        on_epoch(epoch)
+    return state, resumed
 
 
 def configure(
