@@ -88,6 +88,11 @@ class Predictor(Table):
     threads: int = setting(
         1, "torch threads of each worker; small models are fastest with one", "threads", ge=1
     )
+    engine: Literal["auto", "torch", "onnx"] = setting(
+        "auto",
+        "what runs versions: ONNX Runtime those that have an ONNX graph and torch the others, or one"
+        " of the two alone; where it is torch, versions are registered without a graph",
+    )
     timeout: float = setting(
         1.0, "a treatment that takes longer is answered by the control", "seconds", gt=0, le=600
     )

@@ -19,7 +19,7 @@ from kt.deployments import audit, deploy, gc, sync
 from kt.deployments.events import HISTORY
 from kt.errors import KtError
 from kt.predictor import presence
-from kt.registry import confine, record, remote, signing
+from kt.registry import confine, onnx, record, remote, signing
 from kt.workspace import ROOMS, Workspace
 
 Health = Literal["ok", "warning", "problem"]
@@ -98,6 +98,7 @@ def machine() -> Found:
     except importlib.metadata.PackageNotFoundError:
         yield Finding("torch", "problem", "is not installed", "see README, Install")
     yield from training()
+    yield serving()
     abi = confine.landlock_abi()
     if abi >= 4:
         yield Finding("sandbox", "ok", f"Landlock ABI {abi}: model files are opened shut in")
@@ -127,6 +128,16 @@ def training() -> Found:
         yield Finding("training", "warning", f"by torch alone: {chosen.why}", do)
     else:
         yield Finding("training", "ok", f"compiled by {chosen.name}")
+
+
+def serving() -> Finding:
+    """What predictors run versions with. Nothing is wrong where that is torch."""
+    if lacks := onnx.missing():
+        do = "pip install 'kt[onnx]': a predictor without torch starts sooner, in half the memory"
+        return Finding("serving", "ok", f"by torch alone: {', '.join(lacks)} not installed", do)
+    return Finding(
+        "serving", "ok", f"by ONNX Runtime {importlib.metadata.version('onnxruntime')} or torch"
+    )
 
 
 def disk(workspace: Workspace) -> Found:

@@ -20,6 +20,7 @@ from kt.cli.app import main
 from kt.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
+BARE = str(ROOT / "tests" / "bare")  # as on a machine without the exporter
 
 settings.register_profile("same every time", derandomize=True, deadline=None, database=None)
 settings.load_profile("same every time")
@@ -42,8 +43,17 @@ def alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("GIT_COMMITTER_NAME", "Ana")
     monkeypatch.setenv("GIT_COMMITTER_EMAIL", "ana@example.org")
     monkeypatch.setenv("KT_USER", "ana")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([BARE, str(ROOT), str(ROOT / "tests")]))
+    monkeypatch.syspath_prepend(BARE)
     monkeypatch.delenv("KT_WORKSPACE", raising=False)
+
+
+@pytest.fixture
+def exporter(alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions are exported to ONNX as they are registered."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    sys.path.remove(BARE)
+    sys.modules.pop("onnxscript", None)
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,8 @@ def prepared(
                 output.step(
                     verdict.gate, ("" if verdict.passed else "NOT PASSED: ") + verdict.sentence
                 )
+        if not ready.existing:
+            output.step("engines", ready.draft.graph.sentence)
         tell_gain(ready.draft.scores)
         yield ready
 
@@ -197,6 +199,7 @@ def models(
                 "size": known.size,
                 "weights": absence.where(workspace, model, name),
                 "parameters": known.parameters,
+                "engine": "onnx" if known.graph.sha256 else "torch",
                 "score": headline(known.scores),
                 "created_at": known.created_at,
                 "by": known.by,
@@ -288,6 +291,7 @@ def show(
             else [f"              not here: {away.sentence if away else weights}"]
         ),
         f"  from        {known.source.name} ({known.source.format}, {output.bytes_of(known.source.size)}, sha256 {known.source.sha256[:12]}…)",
+        f"  engines     {known.graph.sentence}",
         *([f"  trusted     its code was run to read it: {known.trusted}"] if known.trusted else []),
         f"  registered  {known.created_at} by {known.by}, after {known.parent or 'nothing'}; kt {known.made_with.get('kt')}, torch {known.made_with.get('torch')}",
         *([f"  signed      {signed}"] if str(signed) else []),
@@ -305,6 +309,7 @@ def show(
             **known.model_dump(mode="json"),
             "reason": known.reason or None,
             "trusted": known.trusted or None,
+            "graph": known.graph.model_dump(),
             "signed_by": signed.by or None,
             "signature_problem": signed.problem or None,
             "weights": weights,

@@ -282,7 +282,8 @@ def who_serves(predictors: "list[Presence]") -> str:
         return "none is running: kt serve"
     addresses = sorted({predictor.address for predictor in predictors})
     workers = f"{len(predictors)} workers" if len(predictors) > 1 else "1 worker"
-    return f"{', '.join(addresses)}, {workers}"
+    engines = {str(one.get("engine", "")) for each in predictors for one in each.versions} - {""}
+    return ", ".join([*addresses, workers, *sorted(engines)])
 
 
 def variants(model: str, serving: "Serving") -> list[dict[str, Any]]:

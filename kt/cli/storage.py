@@ -11,7 +11,7 @@ from kt.cli.options import DryRun, ExitCode, Json, Quiet, Reason
 
 if TYPE_CHECKING:
     from kt.deployments.need import Key, Stored
-    from kt.deployments.sync import Watch, Weights
+    from kt.deployments.sync import Blob, Watch
     from kt.registry.remote import Moved
 
 
@@ -137,7 +137,9 @@ def push(
     lines = [f"  {one.name}  {output.bytes_of(one.size)}" for one in done.sent if dry_run]
     text = []
     if done.sent:
-        text.append(f"the weights of {count(done.sent)}, {size}, {would or 'are '}sent")
+        text.append(
+            f"the weights of {count({one.key for one in done.sent})}, {size}, {would or 'are '}sent"
+        )
     if done.moved:
         text.append(f"{done.branch} {would or 'is '}moved to {done.commit[:7]}")
     output.emit(result, [*lines, "; ".join(text) or "nothing to push: all of it is there"])
@@ -285,7 +287,9 @@ def pull_once(
     would = "would be " if dry_run else ""
     text = []
     if done.got:
-        text.append(f"the weights of {count(done.got)}, {size}, {would or 'are '}fetched")
+        text.append(
+            f"the weights of {count({one.key for one in done.got})}, {size}, {would or 'are '}fetched"
+        )
     if done.moved:
         text.append(f"this branch {would or 'is '}moved to {done.commit[:7]}")
     joined = "What stood here is in git behind it.  Let the others have it: kt push"
@@ -306,24 +310,24 @@ def pull_one(what: str) -> None:
 
     key = options.version_of(what)
     with watching() as watch:
-        one = sync.fetch_one(options.workspace(), key, watch=watch)
-    got = [moved(one)] if one else []
+        got = sync.fetch_one(options.workspace(), key, watch=watch)
     result = {
         "dry_run": False,
-        "got": got,
+        "got": [moved(one) for one in got],
         "absent": [],
         "events": [],
         "commit": None,
         "moved": False,
     }
-    text = f"the weights of {what} are here" + ("" if one else " already")
+    text = f"the weights of {what} are here" + ("" if got else " already")
     output.emit(result, f"{text}.  Next: kt deploy {what}")
 
 
-def moved(one: "Weights") -> dict[str, Any]:
+def moved(one: "Blob") -> dict[str, Any]:
     return {
         "model": one.key[0],
         "version": one.key[1],
+        "file": one.file,
         "sha256": one.sha256,
         "size": one.size,
     }

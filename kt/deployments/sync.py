@@ -48,23 +48,39 @@ Watch = Callable[[str, int], remote.Moved]  # what moves and its bytes -> told o
 
 
 @dataclass(frozen=True)
-class Weights:
-    """A version's weights, wherever they are."""
+class Blob:
+    """A file of a version that is not in git, wherever it is: its weights, or its ONNX graph."""
 
     key: Key
+    file: str  # in the version's folder
     sha256: str
     size: int  # bytes
 
     @property
     def name(self) -> str:
-        return "@".join(self.key)
+        return "@".join(self.key) + ("" if self.is_weights else f" {self.file}")
+
+    @property
+    def is_weights(self) -> bool:
+        """What a version cannot do without."""
+        return self.file == record.WEIGHTS
+
+    def path(self, workspace: Workspace) -> Path:
+        return record.folder(workspace, *self.key) / self.file
+
+
+def blobs(known: record.VersionRecord) -> Iterator[Blob]:
+    key = known.model, known.version
+    yield Blob(key, record.WEIGHTS, known.sha256, known.size)
+    if known.graph.sha256:
+        yield Blob(key, record.GRAPH, known.graph.sha256, known.graph.size)
 
 
 @dataclass(frozen=True)
 class Pushed:
     """sent: what the store lacked. absent: versions whose weights are neither here nor there."""
 
-    sent: Sequence[Weights]
+    sent: Sequence[Blob]
     absent: Sequence[Key]
     branch: str  # remote/branch, empty with git off
     commit: str  # that the branch is at now
@@ -76,7 +92,7 @@ class Pushed:
 class Pulled:
     """got: weights that came. absent: wanted ones that the store lacks. events: those that are new here."""
 
-    got: Sequence[Weights]
+    got: Sequence[Blob]
     absent: Sequence[Key]
     events: Sequence[Mapping[str, object]]
     commit: str  # that the branch is at now, empty with git off
@@ -168,21 +184,23 @@ def standing(workspace: Workspace) -> str:
 
 def send(
     workspace: Workspace, store: Store, state: State, *, dry_run: bool, tell: Tell, watch: Watch
-) -> tuple[list[Weights], list[Key]]:
+) -> tuple[list[Blob], list[Key]]:
     """Upload what the store lacks, what is served first. A file of another size there is replaced."""
     held = store.held()
     due = need.named(manifest.manifest(state))
     sent, absent = [], []
-    for one in sorted(all_weights(workspace), key=lambda one: one.key not in due):
+    for one in sorted(all_blobs(workspace), key=lambda one: one.key not in due):
         if held.get(one.sha256) == one.size:
             continue
-        path = record.weights(workspace.root, *one.key)
+        path = one.path(workspace)
         if path.is_file():
             if not dry_run:
                 store.put(path, one.sha256, watch(one.name, one.size))
                 tell("sent", f"{one.name}  {one.size:,} bytes")
             held[one.sha256] = one.size
             sent.append(one)
+        elif not one.is_weights:
+            continue  # torch serves the version without
         elif due.get(one.key) in SERVED:
             raise Refused(
                 f"{one.name} is served, and its weights are neither here nor in the store",
@@ -193,10 +211,9 @@ def send(
     return sent, absent
 
 
-def all_weights(workspace: Workspace) -> Iterator[Weights]:
+def all_blobs(workspace: Workspace) -> Iterator[Blob]:
     for one in gc.stored(workspace):
-        known = record.read(workspace, *one.key)
-        yield Weights(one.key, known.sha256, known.size)
+        yield from blobs(record.read(workspace, *one.key))
 
 
 def pull(
@@ -267,22 +284,26 @@ def pull(
     )
 
 
-def fetch_one(workspace: Workspace, key: Key, *, watch: Watch) -> Weights | None:
-    """One version's weights; None where they are here. Raises Invalid for an unknown version."""
+def fetch_one(workspace: Workspace, key: Key, *, watch: Watch) -> list[Blob]:
+    """One version's files, as far as they are not here. Raises Invalid for an unknown version."""
     store = remote.open_store(workspace)
     known = record.read(workspace, *key)
-    one = Weights(key, known.sha256, known.size)
-    if record.weights(workspace.root, *key).exists():
-        return None
-    if one.sha256 not in store.held():
-        raise lacking(one)
+    lack = [one for one in blobs(known) if not one.path(workspace).exists()]
+    if not lack:
+        return []
+    held = store.held()
+    wanted = [one for one in lack if one.sha256 in held]
+    if lost := next((one for one in lack if one.is_weights and one not in wanted), None):
+        raise lacking(lost)
     with remote.incoming(workspace) as folder:
-        store.fetch(one.sha256, one.size, folder / one.sha256, watch(one.name, one.size))
+        for one in wanted:
+            store.fetch(one.sha256, one.size, folder / one.sha256, watch(one.name, one.size))
         with change.locked(workspace, "pull") as lock:
             recover(lock)
-            put_in_place(lock, folder, [one])
-        files.discard(folder / one.sha256)
-    return one
+            put_in_place(lock, folder, wanted)
+        for one in wanted:
+            files.discard(folder / one.sha256)
+    return wanted
 
 
 def look(
@@ -507,27 +528,28 @@ def choose(
     known: Mapping[Key, record.VersionRecord],
     reasons: Mapping[Key, str],
     other: Collection[Key],
-) -> tuple[list[Weights], list[Key]]:
-    """The weights to fetch, what is served first; and those that the store lacks. Raises Unavailable
-    where it lacks what is served. other: versions whose weights here are not theirs."""
+) -> tuple[list[Blob], list[Key]]:
+    """What to fetch, what is served first; and the versions whose weights the store lacks. Raises
+    Unavailable where it lacks what is served. other: versions whose files here are not theirs."""
     lack = [
-        Weights(key, known[key].sha256, known[key].size)
+        one
         for key in sorted(reasons, key=lambda key: reasons[key] not in SERVED)
-        if key in known and (key in other or not record.weights(workspace.root, *key).exists())
+        for one in (blobs(known[key]) if key in known else ())
+        if key in other or not one.path(workspace).exists()
     ]
     if not lack:
         return [], []
     held = store.held()
     for one in lack:
-        if one.sha256 not in held and reasons[one.key] in SERVED:
+        if one.sha256 not in held and one.is_weights and reasons[one.key] in SERVED:
             raise lacking(one)
     return (
         [one for one in lack if one.sha256 in held],
-        [one.key for one in lack if one.sha256 not in held],
+        [one.key for one in lack if one.sha256 not in held and one.is_weights],
     )
 
 
-def lacking(one: Weights) -> Unavailable:
+def lacking(one: Blob) -> Unavailable:
     return Unavailable(
         f"the store does not have the weights of {one.name}",
         do="push them from a machine that has them: kt push",
@@ -537,7 +559,7 @@ def lacking(one: Weights) -> Unavailable:
 def take(
     lock: Lock,
     folder: Path,
-    wanted: Sequence[Weights],
+    wanted: Sequence[Blob],
     theirs: Theirs | None,
     book: Journal,
     stamp: Stamp,
@@ -570,6 +592,7 @@ def take(
         done = change.apply(Change(said, [*adopted, *theirs.files], theirs.commit), lock, after)
     for key in theirs.other:
         files.discard(record.weights(workspace.root, *key))
+        files.discard(record.graph(workspace.root, *key))
         absence.mark(workspace, *key, Absence("not pulled", stamp.at, stamp.by))
         if key not in theirs.signatures:
             files.discard(workspace.root / signature_of(key))  # it was of the other one
@@ -588,7 +611,7 @@ def set_aside(workspace: Workspace, key: Key) -> None:
 
 
 def adopt_version(
-    staged: Path, folder: Path, key: Key, theirs: Theirs, wanted: Collection[Weights], stamp: Stamp
+    staged: Path, folder: Path, key: Key, theirs: Theirs, wanted: Collection[Blob], stamp: Stamp
 ) -> Adopt:
     """A new version's folder, whole: its record, and its weights or the mark that they are away."""
     place = staged / "@".join(key)
@@ -599,26 +622,26 @@ def adopt_version(
     with files.unseen():
         for name, text in written.items():
             files.write_whole(place / name, text)
-        one = next((one for one in wanted if one.key == key), None)
-        if one is None:
+        came = [one for one in wanted if one.key == key]
+        for one in came:
+            link(folder / one.sha256, place / one.file)
+        if not any(one.is_weights for one in came):
             mark = absence.dump(Absence("not pulled", stamp.at, stamp.by))
             files.write_whole(place / absence.MARK, mark)
-        else:
-            link(folder / one.sha256, place / record.WEIGHTS)
     path = "/".join((record.FOLDER, *key))
     return Adopt(place, path, tuple(f"{path}/{name}" for name in written))
 
 
-def put_in_place(lock: Lock, folder: Path, wanted: Sequence[Weights]) -> None:
-    """Weights of versions whose records are here."""
+def put_in_place(lock: Lock, folder: Path, wanted: Sequence[Blob]) -> None:
+    """Files of versions whose records are here."""
     for one in wanted:
-        path = record.weights(lock.workspace.root, *one.key)
         # where left-overs are swept
-        aside = lock.workspace.local / f"{files.ASIDE}{record.WEIGHTS}"
+        aside = lock.workspace.local / f"{files.ASIDE}{one.file}"
         files.discard(aside)
         link(folder / one.sha256, aside)
-        files.publish(aside, path)
-        absence.clear(lock.workspace, *one.key)
+        files.publish(aside, one.path(lock.workspace))
+        if one.is_weights:
+            absence.clear(lock.workspace, *one.key)
 
 
 def link(source: Path, to: Path) -> None:

@@ -22,6 +22,7 @@ UNIT = "unit"
 PROBABILITIES: tuple[str, ...] = ()
 STACKS = True
 MAX_ELEMENTS = 1_000_000  # of one input
+LONG = 16  # elements of an example's dynamic axes at most
 
 LEAVES: dict[str, set[type]] = {
     "f": {float, int},
@@ -208,9 +209,9 @@ def narrower(old: Signature, new: Signature) -> str:
 
 
 def example(signature: Signature, rng: np.random.Generator, count: int) -> list[Request]:
-    """`count` requests of one shape: dynamic axes at their shortest, but two where they may be."""
+    """`count` requests of one shape: each dynamic axis of any length that it may have, up to LONG."""
     lengths = {
-        axis.name: min(max(2, axis.least), axis.most)
+        axis.name: int(rng.integers(axis.least, max(axis.least, min(axis.most, LONG)) + 1))
         for tensor in signature.inputs
         for axis in tensor.axes
         if axis.name

@@ -1,11 +1,18 @@
 """The seam between serving and what runs a model: nothing outside engines/ knows which engine it is."""
 
+import importlib.util
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import orjson
 
+from kt.config import Predictor
+from kt.errors import Corrupt, KtError
 from kt.models.family import Arrays
+
+log = logging.getLogger("kt")
 
 
 class Key(NamedTuple):
@@ -25,22 +32,61 @@ class Engine(Protocol):
     @property
     def signature(self) -> Any: ...
 
+    @property
+    def runtime(self) -> str:
+        """Which engine it is, for people: torch or onnx."""
+
     def run(self, arrays: Arrays) -> dict[str, np.ndarray]:
         """The form's arrays through the model, as named outputs. Threads may run it at once."""
 
 
-def prepare(threads: int) -> None:
-    """What every version needs, once a process: also before it forks, so that its children share it.
+def prepare(root: Path, settings: Predictor) -> None:
+    """Import the engine that what is deployed now needs: before a process forks, so that its children
+    share it. Another one is imported when a version needs it."""
+    if needs_torch(root, settings.engine):
+        from kt.predictor.engines import torch
 
-    threads: of one model call.
+        torch.prepare(settings.threads)
+    else:
+        from kt.predictor.engines import onnx
+
+        onnx.prepare()
+
+
+def needs_torch(root: Path, engine: str) -> bool:
+    """As far as a glance tells: whether a version that is deployed has no graph beside its weights."""
+    from kt.deployments.manifest import MANIFEST
+    from kt.registry import record
+
+    if engine != "auto" or importlib.util.find_spec("onnxruntime") is None:
+        return engine != "onnx"
+    try:
+        models = orjson.loads((root / MANIFEST).read_bytes())["models"]
+        deployed = [
+            record.graph(root, model, one["version"])
+            for model, route in models.items()
+            for one in (route["active"], *((route["experiment"] or {}).get("treatments", ())))
+        ]
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return True
+    return not all(path.is_file() for path in deployed)
+
+
+def load(root: Path, key: Key, settings: Predictor) -> Engine:
+    """A version, its digest checked. Raises KtError where it cannot be loaded.
+
+    Left to itself it is run by ONNX Runtime where that can, else by torch.
     """
-    from kt.predictor.engines import torch
+    from kt.predictor.engines import onnx, torch
 
-    torch.prepare(threads)
-
-
-def load(root: Path, key: Key, threads: int) -> Engine:
-    """A version, its digest checked. Raises KtError where it cannot be loaded."""
-    from kt.predictor.engines import torch
-
-    return torch.load(root, *key, threads)
+    if settings.engine != "torch":
+        try:
+            return onnx.load(root, *key, settings.threads)
+        except KtError as error:
+            if settings.engine == "onnx":
+                raise
+            how = logging.WARNING if isinstance(error, Corrupt) else logging.INFO
+            log.log(how, "kt: torch runs %s %s: %s", key.model, key.version, error)
+    return torch.load(root, *key, settings.threads)

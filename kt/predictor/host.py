@@ -259,7 +259,7 @@ class Host:
             signing.check(Workspace(self.root), self.settings.signing, *key)
         note = self.calls.note(key)
         with note:
-            engine = engines.load(self.root, key, self.settings.predictor.threads)
+            engine = engines.load(self.root, key, self.settings.predictor)
             warm(engine, key)
         return Ready(key.version, Noted(engine, engine.form, engine.signature, note), Aside())
 
@@ -312,7 +312,10 @@ class Host:
             address=self.address,
             seq=loaded.manifest.seq,
             head=loaded.manifest.head,
-            versions=[{"model": key.model, "version": key.version} for key in loaded.ready],
+            versions=[
+                {"model": key.model, "version": key.version, "engine": ready.engine.runtime}
+                for key, ready in loaded.ready.items()
+            ],
             state=state.status,
             reason=state.reason,
             since=state.since,

@@ -53,6 +53,7 @@ TYPES: dict[str, tuple[str, set[type]]] = {
     "FP16": ("float16", {float, int}), "FP32": ("float32", {float, int}), "FP64": ("float64", {float, int}),
     "BYTES": ("text", {str}),
 }  # fmt: skip
+PLATFORMS = {"torch": "pytorch", "onnx": "onnxruntime"}
 NAMES = {dtype: name for name, (dtype, _) in TYPES.items()}
 
 Parameters = dict[str, StrictBool | StrictInt | StrictFloat | StrictStr]
@@ -179,7 +180,7 @@ def metadata(found: View) -> dict[str, Any]:
     return {
         "name": found.model,
         "versions": found.route.answering,
-        "platform": "pytorch",
+        "platform": PLATFORMS[found.engine.runtime],
         "inputs": [described(port) for port in takes],
         "outputs": [described(port) for port in gives],
     }

@@ -131,6 +131,10 @@ class Noted:
     signature: Any
     note: Note
 
+    @property
+    def runtime(self) -> str:
+        return self.engine.runtime
+
     def run(self, arrays: Arrays) -> dict[str, np.ndarray]:
         with self.note:
             return self.engine.run(arrays)

@@ -1,10 +1,10 @@
 """kt serve: Granian with several workers; what a worker does with a request: front.py.
 
-Workers are forked from a process that has imported torch and little else: they share its memory,
-and one that was killed is back in a fraction of a second. What a worker alone uses is imported in it,
-since every page of it would soon be its own copy. They also share one listening socket, so that
-connections wait for a worker that is being replaced rather than being refused. What a worker ran when
-it died is written down: quarantine.py.
+Workers are forked from a process that has imported what runs the models (torch, or ONNX Runtime where
+every deployed version has a graph) and little else: they share its memory, and one that was killed is
+back in a fraction of a second. What a worker alone uses is imported in it, since every page of it would
+soon be its own copy. They also share one listening socket, so that connections wait for a worker that is
+being replaced rather than being refused. What a worker ran when it died is written down: quarantine.py.
 """
 
 import functools
@@ -76,7 +76,7 @@ def serve(workspace: Workspace, settings: Predictor, said: Callable[[str, int], 
     def listening() -> None:
         said(settings.host, port)
         gc.set_threshold(*GC)
-        engine.prepare(settings.threads)
+        engine.prepare(workspace.root, settings)
         gc.collect()
         gc.freeze()  # what is here now is never looked at again, so that its pages stay shared
 

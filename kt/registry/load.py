@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ValidationError
 
 from kt import files, plugins
 from kt.errors import Corrupt, Invalid
 from kt.registry import record
-from kt.registry.record import Spec
+from kt.registry.record import Spec, VersionRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +39,7 @@ class Loaded:
     form: Any  # a models.family.Form
     signature: BaseModel
     module: "torch.nn.Module"
+    runtime: ClassVar[str] = "torch"
 
     def run(self, arrays: "Arrays") -> "dict[str, np.ndarray]":
         """The form's arrays through the module, as named arrays."""
@@ -76,6 +77,26 @@ def check(path: Path, sha256: str) -> Spec:
             f"the weights have sha256 {found[:12]}…, not {sha256[:12]}…", where=str(path), do=GET
         )
     return header(path)
+
+
+def check_graph(path: Path, sha256: str) -> None:
+    """Raises Corrupt where a version's ONNX graph is not there, or is another one."""
+    if path.is_symlink() or not path.is_file():
+        raise Corrupt("the ONNX graph is missing", where=str(path), do=GET)
+    found = files.digest(path)
+    if found != sha256:
+        raise Corrupt(
+            f"the ONNX graph has sha256 {found[:12]}…, not {sha256[:12]}…", where=str(path), do=GET
+        )
+
+
+def check_all(root: Path, known: VersionRecord) -> Spec:
+    """`check` and `check_graph` of a version's files, of the graph where it has one."""
+    name = root, known.model, known.version
+    spec = check(record.weights(*name), known.sha256)
+    if known.graph.sha256:
+        check_graph(record.graph(*name), known.graph.sha256)
+    return spec
 
 
 GET = "get it from another machine: kt pull; or register the same file again: kt register FILE"

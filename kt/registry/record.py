@@ -1,6 +1,7 @@
 """What is known of a version: its record, its name, and where it lies.
 
     registry/<model>/<version>/model.safetensors   the weights; never changed once written
+    registry/<model>/<version>/model.onnx          the same as an ONNX graph, where there is one (onnx.py)
     registry/<model>/<version>/record.json         what is below
     registry/<model>/<version>/record.json.sig     its signature, where somebody has signed it (signing.py)
 
@@ -24,6 +25,7 @@ from kt.workspace import Workspace
 
 FOLDER = "registry"
 WEIGHTS = "model.safetensors"
+GRAPH = "model.onnx"
 RECORD = "record.json"
 SIGNATURE = "record.json.sig"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -62,6 +64,24 @@ class Source(Part):
     size: int  # bytes
 
 
+class Graph(Part):
+    """A version as an ONNX graph: its sha256 and size in bytes; or why there is none."""
+
+    sha256: Sha256 | Literal[""] = ""
+    size: int = 0
+    why: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """Which engines may run the version."""
+        if self.sha256:
+            return f"torch, or ONNX Runtime: {GRAPH}, sha256 {self.sha256[:12]}…"
+        return f"torch; no ONNX graph: {self.why}"
+
+
+BEFORE = Graph(why="it was registered without")  # by a kt that made none
+
+
 class VersionRecord(Part):
     """A version's record.json."""
 
@@ -83,6 +103,7 @@ class VersionRecord(Part):
     trusted: str = Field(
         default="", exclude_if=operator.not_
     )  # why the file's code was run (trusted.py)
+    graph: Graph = Field(default=BEFORE, exclude_if=lambda graph: graph == BEFORE)
     made_with: dict[str, str]  # kt and torch versions
     digest: str = ""
 
@@ -94,6 +115,11 @@ def folder(workspace: Workspace, model: str, version: str) -> Path:
 def weights(root: Path, model: str, version: str) -> Path:
     """Where a version's weights lie, in a workspace or in a copy of its folders."""
     return root / FOLDER / model / version / WEIGHTS
+
+
+def graph(root: Path, model: str, version: str) -> Path:
+    """Where a version's ONNX graph lies, if it has one."""
+    return root / FOLDER / model / version / GRAPH
 
 
 def dump(record: VersionRecord) -> bytes:

@@ -17,10 +17,20 @@ from pydantic import BaseModel, ValidationError
 from kt import __version__, config, files
 from kt.change import Adopt
 from kt.errors import Corrupt, Invalid, KtError, Refused
-from kt.registry import checkpoint, gate, load, record, signing, weights
+from kt.registry import checkpoint, gate, load, onnx, record, signing, weights
 from kt.registry.checkpoint import Opened
 from kt.registry.gate import Subject
-from kt.registry.record import RECORD, SIGNATURE, WEIGHTS, Source, Spec, Verdict, VersionRecord
+from kt.registry.record import (
+    GRAPH,
+    RECORD,
+    SIGNATURE,
+    WEIGHTS,
+    Graph,
+    Source,
+    Spec,
+    Verdict,
+    VersionRecord,
+)
 from kt.workspace import Workspace
 
 Progress = Callable[[str, str], None]  # the step's name, what came of it
@@ -57,7 +67,7 @@ class Prepared:
     forced: bool
     draft: VersionRecord
     staged: Path
-    heals: bool = False  # the existing version's weights are gone or damaged, and these are they
+    heals: bool = False  # the existing version's files are gone or damaged, and these are they
 
     @property
     def sha256(self) -> str:
@@ -92,7 +102,8 @@ class Prepared:
         version = self.version(workspace)
         path = f"{record.FOLDER}/{self.model}/{version}"
         if self.existing:
-            return [Adopt(self.staged / WEIGHTS, f"{path}/{WEIGHTS}", ())]
+            back = [name for name in (WEIGHTS, GRAPH) if (self.staged / name).exists()]
+            return [Adopt(self.staged / name, f"{path}/{name}", ()) for name in back]
         written = self.draft.model_copy(update={"version": version})
         data = record.dump(written)
         with files.unseen():
@@ -152,17 +163,35 @@ def judged(
     """The draft with its gates' verdicts, or the version that it already is."""
     if known := same(workspace, draft):
         refuse_other_name(request.version, known)
-        heals = not intact(workspace, known)
+        heals = not intact(load.check_all, workspace.root, known)
         progress(
             "known",
             f"{draft.model} {known.version}" + (", its weights are put back" if heals else ""),
         )
+        if heals and known.graph.sha256:
+            made = exported(workspace, known, staged)
+            if made.sha256 != known.graph.sha256:
+                (staged / GRAPH).unlink(missing_ok=True)  # by another torch: torch serves it
         failed = any(not verdict.passed for verdict in known.gates)
         return Prepared(draft.model, "", known.version, draft.parent, failed, known, staged, heals)
     verdicts = run_gates(workspace, request, draft, staged)
     forced = any(not verdict.passed for verdict in verdicts)
-    judged_draft = draft.model_copy(update={"gates": verdicts})
-    return Prepared(draft.model, request.version, "", draft.parent, forced, judged_draft, staged)
+    marks = {"gates": verdicts, "graph": exported(workspace, draft, staged)}
+    return Prepared(
+        *(draft.model, request.version, "", draft.parent, forced),
+        draft=draft.model_copy(update=marks),
+        staged=staged,
+    )
+
+
+def exported(workspace: Workspace, draft: VersionRecord, staged: Path) -> Graph:
+    """The staged version as an ONNX graph beside its weights, or why there is none."""
+    return onnx.made(
+        lambda: load.open_weights(workspace.root, staged / WEIGHTS, draft.spec),
+        staged,
+        draft.size,
+        workspace.settings.predictor.engine,
+    )
 
 
 def refuse_other_name(wanted: str, known: VersionRecord) -> None:
@@ -249,9 +278,10 @@ def same(workspace: Workspace, draft: VersionRecord) -> VersionRecord | None:
     return None
 
 
-def intact(workspace: Workspace, known: VersionRecord) -> bool:
+def intact(check: Callable[..., Any], *what: Any) -> bool:
+    """Whether a check of a version's files finds nothing."""
     try:
-        load.check(record.weights(workspace.root, known.model, known.version), known.sha256)
+        check(*what)
     except KtError:
         return False
     return True
@@ -274,7 +304,7 @@ def run_gates(
     if draft.parent is not None:
         held = record.read(workspace, draft.model, draft.parent)
         path = record.weights(workspace.root, draft.model, draft.parent)
-        if intact(workspace, held):
+        if intact(load.check, path, held.sha256):
             baseline = Subject(
                 f"{draft.model}@{draft.parent}",
                 load.open_weights(workspace.root, path, held.spec),

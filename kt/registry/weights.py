@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kt import files
 from kt.errors import Invalid
@@ -59,6 +59,23 @@ def write(tensors: "Mapping[str, torch.Tensor]", metadata: Mapping[str, str], pa
         sha256 = digest(parts())
         written.result()
     return sha256
+
+
+class Place(NamedTuple):
+    """Where a tensor's bytes lie in a file."""
+
+    begin: int
+    length: int
+
+
+def places(path: Path) -> dict[str, Place]:
+    """Where each tensor of a file lies that `write` has written."""
+    with files.named("read", path), path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header: dict[str, Any] = json.loads(file.read(size))
+    del header["__metadata__"]
+    spans = {name: about["data_offsets"] for name, about in header.items()}
+    return {name: Place(8 + size + begin, end - begin) for name, (begin, end) in spans.items()}
 
 
 def save(parts: "Iterable[bytes | memoryview]", path: Path) -> None:

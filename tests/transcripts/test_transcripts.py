@@ -32,6 +32,8 @@ WORDS = (
     (r"process \d+", "process <pid>"),
     (r'"(measured|size)": [\d.]+', r'"\1": <n>'),
     (r'"torch": "[^"]+"', '"torch": <version>'),
+    (r"no ONNX graph: .*", "no ONNX graph: <why>"),
+    (r'"why": "[^"]*"', '"why": <why>'),
     (r"[\d,]+ bytes|(?<=torch, )[\d.]+ kB", "<n> bytes"),
 )
 # the verbs that need a long training or a server have tests of their own

@@ -1,0 +1,74 @@
+"""Runs a function in a fork of this process, under limits of its own: a crash there ends nothing else."""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from kt.registry import confine
+
+
+class Ended(Exception):
+    """It raised, or did not come to an end; the message says which."""
+
+
+def run(work: Callable[[], Any], *, cpu: int) -> Any:
+    """What work() returns, which must be JSON. cpu: seconds of processor time. Raises Ended.
+
+    Whatever shuts this process in holds for the fork too. No other thread may be running here.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reader)
+        answer(work, writer, cpu)
+    os.close(writer)
+    # the processor's time is limited by the kernel; one that only sleeps is ended by this
+    timer = threading.Timer(2 * cpu, os.kill, (child, signal.SIGKILL))
+    timer.start()
+    try:
+        with os.fdopen(reader, "rb") as said:
+            data = said.read()
+    finally:
+        timer.cancel()
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code:
+        raise Ended(how_it_ended(code, cpu))
+    found = json.loads(data)
+    if "raised" in found:
+        raise Ended(found["raised"])
+    return found["done"]
+
+
+def answer(work: Callable[[], Any], writer: int, cpu: int) -> None:
+    """The fork: do it, say what came of it, end."""
+    code = 1
+    try:
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(confine.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        confine.limit(resource.RLIMIT_CPU, cpu)
+        try:
+            found = {"done": work()}
+        except Exception as error:  # noqa: BLE001  # told
+            found = {"raised": one_line(error)}
+        with os.fdopen(writer, "wb") as out:
+            out.write(json.dumps(found).encode())
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def one_line(error: Exception) -> str:
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said[:200]}".rstrip(": ")
+
+
+def how_it_ended(code: int, cpu: int) -> str:
+    if code in (-signal.SIGXCPU, -signal.SIGKILL):
+        return f"it took more than {cpu} s, or more memory than there is"
+    return f"it crashed ({signal.Signals(-code).name})" if code < 0 else "it ended early"

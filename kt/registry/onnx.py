@@ -1,0 +1,238 @@
+"""A version becomes an ONNX graph as well, so that a predictor can serve it without torch.
+
+    registry/<model>/<version>/model.onnx    the operators; large weights stay in model.safetensors
+
+The graph names its weights by their place in the file beside it, so that they are stored, pushed and
+mapped into memory once. Only kt makes such a file, when the version is registered, and only one that
+answers as eager torch does is kept.
+
+torch.onnx.export follows sizes through the program (torch.export), which takes seconds. Its older way,
+tracing, takes a twentieth of that and writes the length of the example's history into the graph: SAKT
+was 0.2 off at every other length.
+"""
+
+import hashlib
+import importlib.util
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kt import files
+from kt.registry import apart, weights
+from kt.registry.load import Loaded
+from kt.registry.record import GRAPH, WEIGHTS, Graph
+
+if TYPE_CHECKING:
+    import onnx_ir
+    import torch
+
+    from kt.models.family import Arrays
+
+SECONDS = 60  # of processor time that an export may take
+LARGEST = (
+    500_000_000  # bytes of weights: exporting reads and runs them often enough to hold a deploy up
+)
+EMBEDDED = 1024  # bytes of a tensor that is written into the graph itself
+CLOSE = 1e-5  # absolute and relative: how far a number may lie from eager torch's
+FEW = 3  # requests that it is exported with
+BATCHES = (1, 2, 8, 32)  # requests that it is compared on
+NEEDS = ("onnxruntime", "onnxscript", "onnx_ir")
+
+
+def made(load: Callable[[], Loaded], folder: Path, size: int, engine: str) -> Graph:
+    """The graph of the version whose weights lie in `folder`, beside them; or why there is none.
+
+    load: opens the version. size: bytes of its weights. engine: what kt.toml says predictors use.
+    Exporting runs in a fork: it may crash or find no end, and the version is none the worse.
+    """
+    if why := spared(size, engine):
+        return Graph(why=why)
+    try:
+        found = apart.run(lambda: write(load(), folder).model_dump(), cpu=SECONDS)
+    except apart.Ended as error:
+        files.discard(folder / GRAPH)
+        return Graph(why=f"not exported: {error}")
+    return Graph.model_validate(found)
+
+
+def spared(size: int, engine: str) -> str:
+    """Why a version is not exported at all; empty where it is."""
+    if engine == "torch":
+        return "kt.toml wants none: [predictor] engine"
+    if lacks := missing():
+        return f"{lacks[0]} was not installed"
+    if size > LARGEST:
+        return f"its weights have more than {LARGEST:,} bytes"
+    return ""
+
+
+def missing() -> list[str]:
+    """What exporting needs and this machine lacks."""
+    return [name for name in NEEDS if importlib.util.find_spec(name) is None]
+
+
+def write(loaded: Loaded, folder: Path) -> Graph:
+    """The version's graph in `folder`, if it answers as eager torch does.
+
+    Raises whatever the exporter raises, which runs the family's code.
+    """
+    import onnxscript  # noqa: F401  # before torch traces anything: it may be there and not load
+
+    from kt.registry import session
+
+    few = sample(loaded)
+    model = exported(loaded, few)
+    if isinstance(model.graph.outputs[0].shape[0], int):  # its requests cannot be one batch
+        model = exported(loaded, {name: array[:1] for name, array in few.items()})
+    refer(model, folder / WEIGHTS)
+    data = serialized(model)
+    path = folder / GRAPH
+    files.write_whole(path, data)
+    ran = session.opened(path, loaded.form, loaded.signature)
+    why = next(filter(None, (unlike(loaded.run(one), ran.run(one)) for one in drawn(loaded))), "")
+    if why:
+        files.discard(path)
+        return Graph(why=f"not kept: {why}")
+    return Graph(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+
+
+def sample(loaded: Loaded) -> "Arrays":
+    """A few requests, the largest of several draws: an axis of one would be taken for a fixed one."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    draws = [loaded.form.example(loaded.signature, rng, FEW) for _ in range(8)]
+    batches = [loaded.form.collate(requests, loaded.signature) for requests in draws]
+    return max(batches, key=lambda arrays: sum(array.size for array in arrays.values()))
+
+
+def drawn(loaded: Loaded) -> "Iterator[Arrays]":
+    """Batches of requests that the signature allows: from one to many, from the shortest to the longest."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    for count in BATCHES:
+        requests = loaded.form.example(loaded.signature, rng, count)
+        yield loaded.form.collate(requests, loaded.signature)
+        for one in (requests[:1], requests[-1:]) if count > 1 else ():
+            yield loaded.form.collate(one, loaded.signature)
+
+
+def exported(loaded: Loaded, arrays: "Arrays") -> "onnx_ir.Model":
+    """The version's `serve` as a graph, of any size along every axis that its code leaves free."""
+    import torch
+
+    names = list(arrays)
+
+    class Served(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = loaded.module
+
+        def forward(self, *tensors: "torch.Tensor") -> "tuple[torch.Tensor, ...]":
+            found = loaded.module.serve(**dict(zip(names, tensors, strict=True)))  # type: ignore[operator]  # a family's
+            return tuple(found.values())
+
+    free = torch.export.Dim.AUTO
+    with quiet():
+        program = torch.onnx.export(
+            Served(),
+            tuple(torch.from_numpy(array) for array in arrays.values()),
+            input_names=names,
+            output_names=list(loaded.run(arrays)),
+            dynamic_shapes=(
+                tuple(dict.fromkeys(range(array.ndim), free) for array in arrays.values()),
+            ),
+            dynamo=True,
+            optimize=False,  # it would write transposed copies of the weights into the graph
+            verbose=False,
+            custom_translation_table={
+                torch.ops.aten.cumprod.default: cumulative_product,
+                torch.ops.aten.remainder.Scalar: remainder,
+            },
+        )
+    assert program is not None
+    return program.model
+
+
+def cumulative_product(self: Any, dim: int, dtype: int = -1) -> Any:
+    """aten.cumprod of numbers that are not negative; of others NaN, which the comparison finds.
+
+    ONNX has had the operator since opset 26 only, which the exporter does not write.
+    """
+    from onnxscript import opset18 as op
+
+    return op.Exp(op.CumSum(op.Log(self), op.Constant(value_int=dim)))
+
+
+def remainder(self: Any, other: Any) -> Any:
+    """aten.remainder by a number, which the exporter's own translation wants to know beforehand."""
+    from onnxscript import opset18 as op
+
+    other = op.CastLike(other, self)
+    if self.dtype.is_floating_point():
+        return op.Sub(self, op.Mul(other, op.Floor(op.Div(self, other))))
+    return op.Mod(self, other)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the exporter's remarks to those who develop exporters."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def refer(model: "onnx_ir.Model", path: Path) -> None:
+    """Have the graph name its larger weights by their place in the weights' file."""
+    import onnx_ir
+
+    held = weights.places(path)
+    for name, value in model.graph.initializers.items():
+        place = held.get(name.removeprefix("module."))
+        tensor = value.const_value
+        if place is None or tensor is None or tensor.nbytes < EMBEDDED:
+            continue
+        value.const_value = onnx_ir.ExternalTensor(
+            WEIGHTS,
+            place.begin,
+            place.length,
+            tensor.dtype,
+            shape=tensor.shape,
+            name=name,
+            base_dir=path.parent,
+        )
+
+
+def serialized(model: "onnx_ir.Model") -> bytes:
+    """The same bytes each time, without the paths and lines of the code that was exported."""
+    import onnx_ir
+
+    proto: Any = onnx_ir.to_proto(model)
+    graph = proto.graph
+    del graph.value_info[:]
+    for part in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    data: bytes = proto.SerializeToString(deterministic=True)
+    return data
+
+
+def unlike(ours: "Arrays", theirs: "Arrays") -> str:
+    """Where a graph's answer is not eager torch's, as a clause; empty where it is."""
+    import numpy as np
+
+    for name, array in ours.items():
+        other = theirs[name]
+        if array.shape != other.shape or array.dtype != other.dtype:
+            return f"{name} is {other.dtype} {list(other.shape)}, not {array.dtype} {list(array.shape)}"
+        if not np.allclose(array, other, CLOSE, CLOSE, equal_nan=True):
+            apart = np.abs(array.astype(np.float64) - other).max()
+            return f"{name} differs by {apart:.1e} from eager torch's"
+    return ""

@@ -1,0 +1,103 @@
+"""A version's ONNX graph in ONNX Runtime: what serves it without torch.
+
+The graph names the weights beside it by their place in their file (onnx.py), which the runtime maps
+into memory as torch does. Digests of both are compared at every load.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from kt import plugins
+from kt.errors import Corrupt, Unavailable
+from kt.models.family import Arrays
+from kt.registry import load as versions
+from kt.registry import record
+from kt.workspace import Workspace
+
+FORM = ("Signature", "Request", "collate", "answer")
+
+
+@dataclass(frozen=True)
+class Session:
+    """A version in memory. alone: its graph runs one request at a time."""
+
+    form: Any  # a models.family.Form
+    signature: BaseModel
+    call: Callable[[list[str], dict[str, np.ndarray]], list[np.ndarray]]
+    inputs: tuple[str, ...]  # those that the graph looks at
+    outputs: tuple[str, ...]
+    alone: bool
+    runtime: ClassVar[str] = "onnx"
+
+    def run(self, arrays: Arrays) -> dict[str, np.ndarray]:
+        """The form's arrays through the graph, as named arrays."""
+        count = len(next(iter(arrays.values())))
+        if not self.alone or count == 1:
+            return self._together({name: arrays[name] for name in self.inputs})
+        rows = [
+            self._together({name: arrays[name][row : row + 1] for name in self.inputs})
+            for row in range(count)
+        ]
+        return {name: np.concatenate([row[name] for row in rows]) for name in self.outputs}
+
+    def _together(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(self.outputs, self.call(list(self.outputs), arrays), strict=True))
+
+
+def load(root: Path, model: str, version: str, sha256: str, threads: int) -> Session:
+    """The version whose weights have this digest. Raises Unavailable where it has no graph or nothing
+    here runs one, Corrupt where graph or weights are not what kt wrote."""
+    known = record.read(Workspace(root), model, version)
+    if known.sha256 != sha256:
+        raise Corrupt(f"the record of {model}@{version} names other weights", do=record.RESTORE)
+    if not known.graph.sha256:
+        raise Unavailable(
+            f"{model}@{version} has no ONNX graph: {known.graph.why}",
+            do='let torch run it: [predictor] engine = "auto"',
+        )
+    spec = versions.check(record.weights(root, model, version), sha256)
+    path = record.graph(root, model, version)
+    versions.check_graph(path, known.graph.sha256)
+    form = plugins.load("models", spec.form, root, FORM)
+    try:
+        signature = form.Signature.model_validate(spec.signature)
+    except ValidationError as error:
+        raise Corrupt(f"{spec.form} does not take this signature", where=str(path)) from error
+    return opened(path, form, signature, threads)
+
+
+def opened(path: Path, form: Any, signature: BaseModel, threads: int = 1) -> Session:
+    """A graph, already checked, ready to run. threads: of one call."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise Unavailable("onnxruntime is not installed", do="pip install 'kt[onnx]'") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what fails raises
+    # every history has a length of its own: what is planned for one is of no use to the next
+    options.enable_mem_pattern = False
+    # what a large batch needed would be kept for good
+    options.enable_cpu_mem_arena = False
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # it raises its own, of many kinds
+        what = " ".join(str(error).split())[:200]
+        raise Corrupt(f"ONNX Runtime cannot load it: {what}", where=str(path)) from error
+    return Session(
+        form,
+        signature,
+        session.run,
+        tuple(one.name for one in session.get_inputs()),
+        tuple(one.name for one in session.get_outputs()),
+        alone=isinstance(session.get_outputs()[0].shape[0], int),
+    )

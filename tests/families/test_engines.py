@@ -1,0 +1,187 @@
+"""What every engine must do with every family: answer as the module does, one at a time and together."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from kt import plugins
+from kt.config import Predictor
+from kt.errors import Corrupt
+from kt.models.family import is_trainable
+from kt.predictor import engine
+from kt.predictor.engine import Engine, Key
+from kt.registry import load, onnx, program, record, weights
+from kt.registry.record import Source, Spec, VersionRecord
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),  # the exporters talk about their own internals
+    pytest.mark.skipif(bool(onnx.missing()), reason="pip install 'kt[onnx]'"),
+]
+
+FAMILIES = [name for name in plugins.names("models") if is_trainable(load.family(Path(), name))]
+PROGRAMS = ("a program for batches", "a program for one")
+
+
+def saved(root: Path, name: str, spec: Spec, tensors: Any) -> VersionRecord:
+    """A version as registering leaves it, its gates left out."""
+    folder = root / record.FOLDER / name / "v1"
+    folder.mkdir(parents=True)
+    path = folder / record.WEIGHTS
+    sha256 = weights.write(tensors, {"kt": spec.model_dump_json()}, path)
+    graph = onnx.write(load.open_weights(root, path, spec), folder)
+    known = VersionRecord(
+        model=name,
+        version="v1",
+        spec=spec,
+        sha256=sha256,
+        size=path.stat().st_size,
+        parameters=0,
+        source=Source(name="x.pt", format="torch", sha256=sha256, size=1),
+        parent=None,
+        scores={},
+        training={},
+        gates=(),
+        created_at="2026-01-12T09:00:00Z",
+        by="ana",
+        graph=graph,
+        made_with={},
+    )
+    (folder / record.RECORD).write_bytes(record.dump(known))
+    return known
+
+
+def of_family(root: Path, name: str) -> VersionRecord:
+    code = load.family(root, name)
+    torch.manual_seed(0)
+    config = code.Config(items=9, categories=3, window=12, **code.SIZES.get("small", {}))
+    module = code.Model(config)
+    with torch.no_grad():  # away from the constructor's zeros
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    spec = Spec(
+        family=name,
+        config=config.model_dump(mode="json"),
+        form=code.FORM.__name__,
+        signature=code.signature(config).model_dump(mode="json"),
+    )
+    return saved(root, name, spec, module.state_dict())
+
+
+def of_program(root: Path, name: str) -> VersionRecord:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    batch = torch.export.Dim("batch", min=1, max=64)
+    many = name == PROGRAMS[0]
+    given = torch.randn(2, 3) if many else torch.randn(3)
+    found = torch.export.export(
+        module, (given,), dynamic_shapes=({0: batch},) if many else None, strict=False
+    )
+    path = root / "program.pt2"
+    torch.export.save(found, path)
+    tensors, config = program.read(path, path)
+    code = load.family(root, "exported")
+    signature = code.signature(code.Config.model_validate(config))
+    spec = Spec(
+        family="exported",
+        config=config,
+        form="kt.models.tensors",
+        signature=signature.model_dump(mode="json"),
+    )
+    return saved(root, name.replace(" ", "-"), spec, tensors)
+
+
+@pytest.fixture(scope="module", params=[*FAMILIES, *PROGRAMS])
+def version(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A workspace's root and the version in it."""
+    root = tmp_path_factory.mktemp("engines")
+    (root / "kt.toml").write_text("")
+    make = of_program if request.param in PROGRAMS else of_family
+    with searching():
+        yield root, make(root, request.param)
+
+
+@contextmanager
+def searching() -> Iterator[None]:
+    """The exporter is found, which conftest.py hides from other tests."""
+    import sys
+
+    import conftest
+
+    before = list(sys.path)
+    sys.path[:] = [path for path in sys.path if path != conftest.BARE]
+    sys.modules.pop("onnxscript", None)
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def opened(version: Any, kind: str) -> Engine:
+    root, known = version
+    return engine.load(root, Key(known.model, known.version, known.sha256), Predictor(engine=kind))
+
+
+@pytest.mark.parametrize("kind", ["torch", "onnx"])
+def test_it_answers_as_the_module_does(version: Any, kind: str) -> None:
+    root, known = version
+    assert known.graph.why == ""
+    ran = opened(version, kind)
+    assert ran.runtime == kind
+    loaded = load.load(root, known.model, known.version, known.sha256)
+    rng = np.random.default_rng(1)
+    for count in (1, 3, 32):
+        requests = ran.form.example(ran.signature, rng, count)
+        for batch in (requests, requests[:1], requests[-1:]):
+            arrays = ran.form.collate(batch, ran.signature)
+            ours, theirs = loaded.run(arrays), ran.run(arrays)
+            assert list(ours) == list(theirs)
+            for name, array in ours.items():
+                assert array.dtype == theirs[name].dtype
+                np.testing.assert_allclose(theirs[name], array, rtol=1e-5, atol=1e-5)
+            assert len(ran.form.answer(theirs, batch, ran.signature)) == len(batch)
+
+
+@pytest.mark.parametrize("kind", ["torch", "onnx"])
+def test_weights_with_a_flipped_bit_are_not_loaded(version: Any, kind: str) -> None:
+    root, known = version
+    path = record.weights(root, known.model, known.version)
+    with flipped(path), pytest.raises(Corrupt):
+        opened(version, kind)
+
+
+def test_a_graph_with_a_flipped_bit_is_not_loaded_and_torch_serves(version: Any) -> None:
+    root, known = version
+    with flipped(record.graph(root, known.model, known.version)):
+        with pytest.raises(Corrupt, match="the ONNX graph has sha256"):
+            opened(version, "onnx")
+        assert opened(version, "auto").runtime == "torch"
+    assert opened(version, "auto").runtime == "onnx"
+
+
+def test_the_graph_holds_no_copy_of_the_weights(version: Any) -> None:
+    _, known = version
+    assert known.graph.size < 100_000
+
+
+def test_the_same_version_makes_the_same_graph(version: Any) -> None:
+    root, known = version
+    path = record.weights(root, known.model, known.version)
+    assert onnx.write(load.open_weights(root, path, known.spec), path.parent) == known.graph
+
+
+@contextmanager
+def flipped(path: Path) -> Iterator[None]:
+    data = path.read_bytes()
+    at = len(data) // 2
+    path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    try:
+        yield
+    finally:
+        path.write_bytes(data)

@@ -1,0 +1,92 @@
+"""A version without an ONNX graph says why; what an export does to its process is no matter of the version's."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kt.registry import apart, onnx
+from kt.registry.record import GRAPH, Graph
+
+
+def never() -> Any:
+    pytest.fail("it was opened")
+
+
+@pytest.mark.parametrize(
+    ("size", "engine", "why"),
+    [
+        (1, "torch", "kt.toml wants none: [predictor] engine"),
+        (onnx.LARGEST + 1, "auto", "its weights have more than 500,000,000 bytes"),
+    ],
+)
+def test_what_is_not_exported_says_why(size: int, engine: str, why: str, tmp_path: Path) -> None:
+    if onnx.missing() and engine == "auto":
+        pytest.skip("pip install 'kt[onnx]'")
+    assert onnx.made(never, tmp_path, size, engine) == Graph(why=why)
+
+
+def test_without_the_exporter_a_version_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx, "NEEDS", ("onnxruntime", "no_such_module"))
+    missing = onnx.missing()[0]
+    assert onnx.made(never, tmp_path, 1, "auto") == Graph(why=f"{missing} was not installed")
+
+
+def test_an_export_that_ends_badly_leaves_nothing_but_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(*_: Any) -> Any:
+        (tmp_path / GRAPH).write_bytes(b"half")
+        os.abort()
+
+    monkeypatch.setattr(onnx, "NEEDS", ())
+    monkeypatch.setattr(onnx, "write", half)
+    made = onnx.made(lambda: None, tmp_path, 1, "auto")  # type: ignore[arg-type,return-value]  # not opened
+    assert made == Graph(why="not exported: it crashed (SIGABRT)")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("theirs", "why"),
+    [
+        (np.zeros((2, 3), np.float32), ""),
+        (np.full((2, 3), 9e-6, np.float32), ""),
+        (np.full((2, 3), 1e-3, np.float32), "p differs by 1.0e-03 from eager torch's"),
+        (np.zeros((2, 4), np.float32), "p is float32 [2, 4], not float32 [2, 3]"),
+        (np.zeros((2, 3), np.float64), "p is float64 [2, 3], not float32 [2, 3]"),
+        (np.full((2, 3), np.nan, np.float32), "p differs by nan from eager torch's"),
+    ],
+)
+def test_a_graph_that_answers_otherwise_is_known(theirs: np.ndarray, why: str) -> None:
+    assert onnx.unlike({"p": np.zeros((2, 3), np.float32)}, {"p": theirs}) == why
+
+
+def test_a_fork_gives_back_what_its_work_returns() -> None:
+    assert apart.run(lambda: {"pid": [os.getppid()]}, cpu=10) == {"pid": [os.getpid()]}
+
+
+@pytest.mark.parametrize(
+    ("work", "why"),
+    [
+        (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
+        (lambda: os._exit(3), "it ended early"),
+        (lambda: os.kill(os.getpid(), signal.SIGSEGV), r"it crashed \(SIGSEGV\)"),
+        (lambda: spin(), "it took more than 1 s"),
+        (lambda: time.sleep(60), "it took more than 1 s"),
+    ],
+    ids=["raises", "exits", "crashes", "computes", "sleeps"],
+)
+def test_a_fork_that_does_not_come_to_an_end_says_how(work: Any, why: str) -> None:
+    with pytest.raises(apart.Ended, match=why):
+        apart.run(work, cpu=1)
+
+
+def spin() -> None:
+    while True:
+        pass
