@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +25,11 @@ Files = Annotated[
         "--data", metavar="PATH", help="A CSV, a .csv.gz or a folder of them; may be given again."
     ),
 ]
+
+
+class Precision(StrEnum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
 
 
 def train(
@@ -85,6 +91,13 @@ def train(
     tries: Annotated[
         int | None, typer.Option("--tries", min=1, help="So many of a sweep, drawn at random.")
     ] = None,
+    device: Annotated[
+        str, typer.Option("--device", metavar="NAME", help="cpu, cuda or cuda:N.")
+    ] = "cpu",
+    precision: Annotated[
+        Precision,
+        typer.Option("--precision", help="Of matrix products; bfloat16 is for GPUs."),
+    ] = Precision.float32,
     threads: Annotated[
         int,
         typer.Option("--threads", min=1, help="Of torch; one is as fast and repeats bit for bit."),
@@ -131,7 +144,16 @@ def train(
     parts = room.split(room.read(data), room.read(valid) if valid else None)
     output.step("data", tally(parts.train, parts.valid, parts.test))
     torch.set_num_threads(threads)
-    how = Options.of(code, epochs=epochs, patience=patience, batch=batch, lr=lr, seed=seed)
+    how = Options.of(
+        code,
+        epochs=epochs,
+        patience=patience,
+        batch=batch,
+        lr=lr,
+        seed=seed,
+        device=device,
+        precision=precision.value,
+    )
     if sweep:
         trained = swept(family, parts, sweep, tries, given, how, out, threads)
     else:
@@ -464,7 +486,10 @@ def progress(
 
     def told(epoch: "Epoch") -> None:
         best = "  best" if epoch.best else ""
-        values = f"loss {epoch.loss:.4f}  {metric} {epoch.metric:.4f}  {epoch.seconds:.1f} s{best}"
+        norm = "" if epoch.norm is None else f"  gradient {epoch.norm:.2g}"
+        values = (
+            f"loss {epoch.loss:.4f}{norm}  {metric} {epoch.metric:.4f}  {epoch.seconds:.1f} s{best}"
+        )
         output.step(f"epoch {epoch.number}", values)
 
     if output.run.quiet or not output.interactive():
@@ -487,10 +512,10 @@ def progress(
             best = "" if at.best is None else f"  best {metric} {at.best:.4f}"
             bar.update(
                 task,
-                description=f"epoch {at.epoch}",
+                description=f"epoch {at.epoch} of {at.epochs} at most",
                 completed=at.done,
                 total=at.batches,
-                values=f"loss {at.loss:.4f}{best}",
+                values=f"loss {at.loss:.4f}  gradient {at.norm:.2g}{best}",
             )
 
         def ended(epoch: "Epoch") -> None:

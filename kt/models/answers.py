@@ -32,7 +32,7 @@ from kt.models.data import (
 from kt.models.leaks import find as leaks
 from kt.models.metrics import Events
 from kt.models.soundness import learns_otherwise, sees_ahead
-from kt.models.task import Step
+from kt.models.task import Step, on
 from kt.models.tracing import UNKNOWN, Signature
 
 __all__ = [
@@ -146,7 +146,7 @@ def predict_all(model: torch.nn.Module, signature: Signature, data: Data) -> Eve
             for places in batches(pieces, PREDICTED_AT_ONCE, None):
                 lengths = pieces.lengths[places]
                 batch = tensors(rows, data.responses, pieces, places)
-                p = model(*batch).softmax(-1).double().numpy()  # (B, T, K)
+                p = model(*on(model, batch)).softmax(-1).double().cpu().numpy()  # (B, T, K)
                 own = np.arange(p.shape[1]) < lengths[:, None]
                 own &= np.arange(p.shape[1]) >= (pieces.score - pieces.start)[places][:, None]
                 event = pieces.start[places][:, None] + np.arange(p.shape[1])

@@ -21,7 +21,11 @@ TOLERANCE = 1e-5  # that the forms may differ by: of a value, and of 1 for small
 
 
 def recur(w: Tensor, e: Tensor, a: Tensor, memory: Tensor) -> Tensor:
-    """w: (B, T, N); e, a: (B, T, D); memory: (N, D). Returns ρ (B, T, D)."""
+    """w: (B, T, N); e, a: (B, T, D); memory: (N, D). Returns ρ (B, T, D).
+
+    In the memory's precision also where matrix products are rougher: what is kept is multiplied T times.
+    """
+    w, e, a = (x.to(memory.dtype) for x in (w, e, a))
     compiled = w.dtype == torch.float32 and w.device.type == "cpu" and w[..., 0].numel() >= WORTH
     read: Tensor = (tier().form if compiled else Recurrence).apply(w, e, a, memory)
     return read

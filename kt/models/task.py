@@ -126,6 +126,12 @@ def leaks(family: Any, train: Any | None, held_out: Any) -> list[Leak]:
     return found
 
 
+def on(model: torch.nn.Module, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """The tensors where the model's parameters are."""
+    first = next(model.parameters(), None)
+    return tuple(tensors if first is None else (tensor.to(first.device) for tensor in tensors))
+
+
 def of(family: Any) -> Task:
     """The task of a family that can be trained."""
     found: Any = importlib.import_module(family.TASK)

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import safetensors
@@ -53,6 +53,12 @@ class Options:
     lr: float = 1e-3  # Adam's
     clip: float = 1.0  # norm of the gradient
     seed: int = 0
+    device: str = (
+        "cpu"  # or cuda, cuda:1: where the steps are taken and the validation units predicted
+    )
+    precision: Literal["float32", "bfloat16"] = (
+        "float32"  # of matrix products; weights stay float32
+    )
 
     @classmethod
     def of(cls, family: Any, **given: Any) -> Self:
@@ -70,6 +76,7 @@ class Epoch:
     metric: float  # on the validation units
     best: bool  # the best so far
     seconds: float
+    norm: float | None = None  # of the gradient before it is clipped, mean over the steps
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,7 @@ class Progress:
     done: int  # batches
     batches: int
     loss: float  # mean over the events so far
+    norm: float  # of the last gradient before it was clipped
     best: float | None  # the metric's best before this epoch
 
 
@@ -139,7 +147,7 @@ def train(
     beside = None if out is None else resume_file(out)
     state, resumed = learn(run, beside, resume=resume, on_epoch=on_epoch, on_batch=on_batch)
     state.model.load_state_dict(state.best)
-    state.model.eval()
+    state.model.to("cpu").eval()
     signature, calibration = run.calibrated(state.model)
     held_out = valid if test is None else test
     scores = evaluate(family, state.model, signature, held_out)
@@ -183,7 +191,7 @@ def train(
             family=name,
             config=config,
             signature=signature,
-            state_dict=state.best,
+            state_dict=state.model.state_dict(),
             scores=trained.summary(),
             training=training,
         )
@@ -252,6 +260,20 @@ def configure(
         raise Invalid(f"{key}: {what}", where="--set", do=f"the settings are {known}") from error
 
 
+def device(name: str) -> torch.device:
+    """Raises Invalid where this machine has none of that name."""
+    try:
+        found = torch.device(name)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise Invalid(
+            f"there is no {name[:40]} here: {str(error).splitlines()[0][:160]}",
+            where="--device",
+            do="use cpu",
+        ) from error
+    return found
+
+
 def finished(history: list[Epoch], options: Options) -> bool:
     """Whether the epochs are used up, or the best is `patience` behind."""
     best = max((epoch.number for epoch in history if epoch.best), default=0)
@@ -279,6 +301,7 @@ class _Run:
         if hasattr(self.family, "prepare"):
             steps = self.task.steps(self.data, self.signature, fitting.BATCH, None)
             self.family.prepare(model, [step.tensors for step in steps])
+        model.to(device(self.options.device))
         adam = torch.optim.Adam(model.parameters(), lr=self.options.lr, fused=True)
         return _State(model, adam, {})
 
@@ -288,9 +311,9 @@ class _Run:
         began = time.monotonic()
         best = self.best(state.history)
         if isinstance(self.family, Fitted):
-            loss = self.fit(self.family, state)
+            loss, norm = self.fit(self.family, state), None
         else:
-            loss = self.descend(self.family, state, number, best, on_batch)
+            loss, norm = self.descend(self.family, state, number, best, on_batch)
         predicted = self.task.predict(state.model, self.signature, self.valid)
         metric = metrics.score(self.family.METRIC, predicted)
         if not math.isfinite(metric):
@@ -301,7 +324,7 @@ class _Run:
             )
         sign = 1 if metrics.higher_is_better(self.family.METRIC) else -1
         improved = best is None or sign * metric > sign * best
-        return Epoch(number, loss, metric, improved, round(time.monotonic() - began, 3))
+        return Epoch(number, loss, metric, improved, round(time.monotonic() - began, 3), norm)
 
     def fit(self, family: Fitted, state: _State) -> float:
         """The whole fit; the mean loss over the training events, or the metric where it has no loss."""
@@ -316,27 +339,34 @@ class _Run:
         number: int,
         best: float | None,
         on_batch: Callable[[Progress], None],
-    ) -> float:
-        """One pass of steps down the loss; its mean over the training events."""
+    ) -> tuple[float, float]:
+        """One pass of steps down the loss; its mean over the training events, and the gradient's norm."""
         rng = np.random.default_rng([self.options.seed, number])
         torch.manual_seed(int(rng.integers(2**62)))  # dropout
         steps = self.task.steps(self.data, self.signature, self.options.batch, rng)
         parameters = list(state.model.parameters())
         state.model.train()
-        total = events = 0.0
+        where = parameters[0].device
+        total = events = norms = 0.0
         for done, step in enumerate(steps, 1):
             state.adam.zero_grad(set_to_none=True)
-            loss = family.loss(state.model, *step.tensors)
+            with torch.autocast(
+                where.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"
+            ):
+                loss = family.loss(state.model, *(tensor.to(where) for tensor in step.tensors))
             value = loss.item()
             if not math.isfinite(value):
                 raise self.broken(number, done, step.first)
             torch.autograd.backward(loss / steps.usual)
-            torch.nn.utils.clip_grad_norm_(parameters, self.options.clip)
+            norm = torch.nn.utils.clip_grad_norm_(parameters, self.options.clip).item()
             state.adam.step()
             total += value
             events += step.events
-            on_batch(Progress(number, self.options.epochs, done, len(steps), total / events, best))
-        return total / events
+            norms += norm
+            on_batch(
+                Progress(number, self.options.epochs, done, len(steps), total / events, norm, best)
+            )
+        return total / events, norms / len(steps)
 
     def calibrated(self, model: torch.nn.Module) -> tuple[Any, dict[str, Any] | None]:
         """The signature, with a calibrator where one helps; and what came of trying, for JSON."""
@@ -386,7 +416,7 @@ class _Run:
             "history": json.dumps([asdict(epoch) for epoch in state.history]),
         }
         return safetensors.torch.save(
-            {key: value.contiguous() for key, value in tensors.items()}, about
+            {key: value.cpu().contiguous() for key, value in tensors.items()}, about
         )
 
     def restore(self, state: _State, path: Path) -> None:

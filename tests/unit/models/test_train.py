@@ -160,3 +160,38 @@ def test_more_epochs_go_on_from_a_killed_run(tmp_path):
 def test_students_with_too_few_answers_are_refused():
     with pytest.raises(Invalid, match="no student has 3 answers"):
         train(gpcm, "gpcm", students(answers=2), students(), settings=TINY)
+
+
+@pytest.mark.parametrize("family", [sakt, gpcm], ids=["sakt", "gpcm"])
+def test_rougher_products_come_to_nearly_the_same(family):
+    sizes = family.SIZES["small"] | {"window": 12}
+
+    def losses(precision):
+        options = Options(epochs=2, batch=8, precision=precision)
+        trained = train(
+            family, "f", students(24), students(8, seed=1), settings=sizes, options=options
+        )
+        assert {value.dtype for value in trained.model.state_dict().values()} == {torch.float32}
+        return [epoch.loss for epoch in trained.history]
+
+    fine, rough = losses("float32"), losses("bfloat16")
+    assert rough != fine
+    assert rough == pytest.approx(fine, rel=0.02)
+
+
+def test_a_device_that_is_not_here_is_named():
+    with pytest.raises(Invalid, match="there is no abacus here") as caught:
+        train(
+            sakt, "sakt", students(), students(seed=1),
+            settings=sakt.SIZES["small"], options=Options(device="abacus"),
+        )  # fmt: skip
+    assert caught.value.where == "--device"
+
+
+def test_an_epoch_tells_how_long_the_gradient_was():
+    small = sakt.SIZES["small"] | {"window": 12}
+    trained = train(
+        sakt, "sakt", students(), students(seed=1), settings=small, options=Options(epochs=1)
+    )
+    (epoch,) = trained.history
+    assert epoch.norm > 0
