@@ -1,10 +1,11 @@
 """Whether training sees what serving sees, and learns from every answer: what gates ask of a family's own code.
 
-A model may be scored by its `forward` and trained by its `loss`, but it is `serve` that people meet. Three
+A model may be scored by its `forward` and trained by its `loss`, but it is `serve` that people meet. Four
 mistakes are common, leave no trace in the weights, and show in milliseconds on a few drawn answers:
 
     forward sees the answer that it predicts, or what follows (a mask turned round, a step too many)
     forward says something else than serve (probabilities where logits belong)
+    a state that is kept forgets
     loss leaves answers out, counts padding, or applies softmax twice: its terms are then bounded, and
         a model that is sure and right is hardly told from one that guesses
 
@@ -14,12 +15,13 @@ Each function says what is wrong as a clause; empty where nothing is.
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kt.models.family import Incremental, is_incremental
 from kt.models.tracing import RESERVED, UNKNOWN, Signature
 
 STEPS = 12  # answers of a drawn history, where the window takes so many
@@ -83,9 +85,31 @@ def serves_otherwise(model: torch.nn.Module, signature: Signature, rng: np.rando
 def learns_otherwise(
     family: Any, model: torch.nn.Module, signature: Signature, rng: np.random.Generator
 ) -> str:
-    """Whether serve, forward and loss, where there is one, are not of one mind."""
+    """Whether serve, forward, a state and the loss, as far as there are such, are not of one mind."""
     wrong = serves_otherwise(model, signature, rng)
+    if not wrong and is_incremental(type(model)):
+        wrong = remembers_otherwise(model, signature, rng)
     return wrong or (misses(family, model, signature, rng) if hasattr(family, "loss") else "")
+
+
+def remembers_otherwise(
+    model: torch.nn.Module, signature: Signature, rng: np.random.Generator
+) -> str:
+    """Whether a state that took answers one by one says something else than serve says of all of them."""
+    items, responses = history(signature, rng)
+    asked, keeper = items[None, -1:], cast("Incremental", model)
+    serve: Any = model.serve
+    with still(model):
+        state = keeper.begin(items[None, :1], responses[None, :1], torch.tensor([1]))
+        for t in range(1, len(items)):
+            state = keeper.advance(state, items[t : t + 1], responses[t : t + 1])
+        remembered = keeper.ask(state, asked)["probabilities"]
+        lengths = torch.tensor([len(items)])
+        served = serve(items=items[None], responses=responses[None], lengths=lengths, asked=asked)
+    apart = float((remembered - served["probabilities"]).abs().max())
+    if apart <= ALIKE:
+        return ""
+    return f"its state says something else than the whole history: probabilities differ by up to {apart:.2g}"
 
 
 def misses(

@@ -74,6 +74,11 @@ def predict(model, items, responses, lengths):
         return model(items, responses, lengths).softmax(-1)
 
 
+def same(after, before):
+    """But for the last digit: how a sum is rounded may depend on its neighbours."""
+    torch.testing.assert_close(after, before, atol=1e-6, rtol=0)
+
+
 def constant_students(count=60, answers=10, seed=0):
     """Students who always answer alike, half of them right: only the history can tell."""
     rng = np.random.default_rng(seed)
@@ -112,7 +117,7 @@ def test_a_response_moves_later_predictions_and_no_earlier_ones(name, model, one
         other = responses.clone()
         other[0, t] = (other[0, t] + 1) % model.config.categories
         after = predict(model, items, other, lengths)
-        assert torch.equal(after[0, : t + 1], before[0, : t + 1])
+        same(after[0, : t + 1], before[0, : t + 1])
         if name not in BLIND and (one_item or name not in OWN_ITEM_ONLY):
             assert (after[0, t + 1] - before[0, t + 1]).abs().max() > 1e-6
 
@@ -124,7 +129,7 @@ def test_an_item_moves_no_prediction_before_it(model):
         other = items.clone()
         other[0, t] = other[0, t] % (ITEMS + 1) + 1
         after = predict(model, other, responses, lengths)
-        assert torch.equal(after[0, :t], before[0, :t])
+        same(after[0, :t], before[0, :t])
 
 
 def test_serve_says_what_training_saw(model):

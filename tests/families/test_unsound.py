@@ -269,6 +269,21 @@ def test_a_memory_that_keeps_what_was_asked_before() -> None:
     refused(verdict, "differs when the same requests are asked again")
 
 
+def test_a_state_that_fades_with_every_answer() -> None:
+    """LVM: each step multiplies all slots by 0.9; after fifty, 0.5 % of a memory is left."""
+
+    class Model(sakt.Model):
+        def serve(self, **given: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+            return super().serve(**given)
+
+        def advance(self, state: Any, items: Tensor, responses: Tensor) -> Any:
+            after = super().advance(state, items, responses)
+            return {**after, "attended": after["attended"] * 0.9}
+
+    verdict = judged(likelihood, family(sakt, Model=Model))
+    refused(verdict, "its state says something else than the whole history")
+
+
 # Chance
 
 
