@@ -54,7 +54,7 @@ def judge(candidate: Subject, baseline: Subject | None, settings: Settings) -> V
 def movement(loaded: Loaded, pairs: list[tuple[Any, Any]]) -> float:
     """How far the first predictions of a pair lie apart, the most of all pairs."""
     answers = [ask(loaded, pair) for pair in pairs]
-    return max(apart(one[0], other[0]) for one, other in answers)
+    return max((apart(one[0], other[0]) for one, other in answers), default=0.0)
 
 
 def seen_in_training(loaded: Loaded, rng: np.random.Generator) -> str:
