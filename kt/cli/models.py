@@ -37,7 +37,7 @@ def train(
         str,
         typer.Argument(
             metavar="FAMILY",
-            help="gpcm, sakt, bet, wide_deep_irt, marginal, irt, pfa, best_lr, or the dotted path of a family of your own.",
+            help="gpcm, sakt, bet, bet_classifier, wide_deep_irt, naive_bayes, marginal, irt, pfa, best_lr, or the dotted path of a family of your own.",
         ),
     ],
     data: Files,

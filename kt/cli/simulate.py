@@ -13,7 +13,7 @@ from kt.cli.options import Json
 
 def simulate(
     kind: Annotated[
-        str, typer.Argument(metavar="KIND", help="What is drawn: gpcm, irt or events.")
+        str, typer.Argument(metavar="KIND", help="What is drawn: gpcm, irt, events or tokens.")
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="The folder that the files go to.")
@@ -27,15 +27,19 @@ def simulate(
     ] = False,
     students: Annotated[int, typer.Option("--students", help="How many.")] = 1000,
     items: Annotated[int, typer.Option("--items", help="How many.")] = 100,
-    categories: Annotated[int, typer.Option("--categories", help="gpcm: responses from 0 on.")] = 4,
+    categories: Annotated[
+        int, typer.Option("--categories", help="gpcm: responses from 0 on; tokens: labels.")
+    ] = 4,
+    units: Annotated[int, typer.Option("--units", help="tokens: how many.")] = 15_000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of all chance in it.")] = 0,
     json: Json = False,
 ) -> None:
-    """Draw students' answers from a known truth: the files, and truth.json beside them.
+    """Draw students' answers, or labelled units, from a known truth: the files, and truth.json beside them.
 
     gpcm: students who learn, responses in several categories. irt: two periods of right and wrong answers,
     before.csv and after.csv, with some items drifting and the population moving. events: answers.csv with
-    response times and help, of students who now and then only pretend to work.
+    response times and help, of students who now and then only pretend to work. tokens: units with a label
+    and tokens in no order, one in three for testing, and how likely each label is by Bayes' rule.
 
     Example: kt simulate gpcm --out learners --students 500
     """
@@ -45,8 +49,9 @@ def simulate(
         raise Invalid(f"there is no simulation {kind[:64]!r}", do=f"there are: {', '.join(KINDS)}")
     if published and kind != "gpcm":
         raise Invalid(f"no {kind} data are published", where="--published", do="leave it out")
-    about = KINDS[kind](Asked(out, students, items, categories, seed, published))
-    shown = ", ".join(f"{name} {count:,} answers" for name, count in about["answers"].items())
+    about = KINDS[kind](Asked(out, students, items, categories, units, seed, published))
+    what = "units" if kind == "tokens" else "answers"
+    shown = ", ".join(f"{name} {count:,} {what}" for name, count in about[what].items())
     text = f"{out}: {shown}, truth.json.  Next: {about.pop('next')}"
     output.emit({"folder": str(out), "kind": kind} | about, text)
 
@@ -59,6 +64,7 @@ class Asked:
     students: int
     items: int
     categories: int
+    units: int
     seed: int
     published: bool
 
@@ -111,4 +117,23 @@ def events(asked: Asked) -> dict[str, Any]:
     }
 
 
-KINDS: dict[str, Callable[[Asked], dict[str, Any]]] = {"gpcm": gpcm, "irt": irt, "events": events}
+def tokens(asked: Asked) -> dict[str, Any]:
+    from kt.models.simulate import write_tables
+    from kt.models.simulate_tokens import simulate
+
+    drawn = simulate(units=asked.units, labels=asked.categories, seed=asked.seed)
+    tables = {"train.csv": drawn.train, "test.csv": drawn.test}
+    return {
+        "units": write_tables(tables, drawn.truth, asked.out),
+        "test_nll_of_the_truth": drawn.truth["test_nll_of_the_truth"],
+        "test_accuracy_of_the_truth": drawn.truth["test_accuracy_of_the_truth"],
+        "next": f"kt train bet_classifier --data {asked.out} --out model.pt",
+    }
+
+
+KINDS: dict[str, Callable[[Asked], dict[str, Any]]] = {
+    "gpcm": gpcm,
+    "irt": irt,
+    "events": events,
+    "tokens": tokens,
+}

@@ -123,14 +123,13 @@ class Data:
 
 def read(paths: Path | Sequence[Path]) -> Data:
     """The data in a file, in several, or in a folder's .csv and .csv.gz files. Raises Invalid."""
-    files = list(_files([paths] if isinstance(paths, Path) else paths))
+    files: list[Path] = []
     students: dict[str, Row] = {}
     skills: dict[str, Counter[str]] = {}
     hashed = hashlib.sha256()
-    for path in files:
-        content = _content(path)
+    for path, content, lines in opened(paths):
+        files.append(path)
         hashed.update(content)
-        lines = _text(path, content).splitlines()
         kept = path.name.lower().startswith("test")
         for row in _form(path, lines)(path, lines):
             if not row.items:
@@ -287,6 +286,13 @@ class Row:
 
 
 Reader = Callable[[Path, list[str]], Iterator[Row]]
+
+
+def opened(paths: Path | Sequence[Path]) -> Iterator[tuple[Path, bytes, list[str]]]:
+    """Each of these files, or of a folder's .csv and .csv.gz files: its bytes and its lines. Raises Invalid."""
+    for path in _files([paths] if isinstance(paths, Path) else paths):
+        content = _content(path)
+        yield path, content, _text(path, content).splitlines()
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:

@@ -20,6 +20,7 @@ HIGHER_IS_BETTER = {
     "accuracy": True,
     "brier": False,
     "ece": False,
+    "error_auc": True,
     "rps": False,
     "within_one": True,
     "qwk_argmax": True,
@@ -192,12 +193,53 @@ def by_unit(predicted: Predicted, values: np.ndarray) -> np.ndarray:
     return np.bincount(predicted.unit, values, len(predicted.units))
 
 
+def calibration(predicted: Predicted, confidence: np.ndarray, right: np.ndarray) -> Weighted:
+    """Mean gap between confidence (n,) and the share of what is right, over 15 equal bins.
+
+    A perfect model's is not 0 but about 0.08 at 200 events and 0.012 at 10,000: never read it without n.
+    """
+    cell = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gaps = _table(predicted, cell, BINS, confidence - right)
+    counts = by_unit(predicted, np.ones(len(confidence)))
+    return lambda weights: _ratio(np.abs(weights @ gaps).sum(1), weights @ counts)
+
+
+def ranking(predicted: Predicted, score: np.ndarray, level: np.ndarray) -> Weighted:
+    """Of two that differ in level (n,), whole numbers from 0, how often the higher has the higher score.
+
+    Ties count half. For two levels the area under the ROC curve.
+    """
+    order = np.argsort(score, kind="stable")
+    ranked = score[order]
+    begins = (
+        np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
+        if len(ranked)
+        else order
+    )
+    unit, level = predicted.unit[order], level[order]
+
+    def one(weights: np.ndarray) -> float:
+        w = weights[unit]
+        won = pairs = 0.0
+        for k in range(1, int(level.max()) + 1):  # those of level k against all below it
+            better = np.add.reduceat(w * (level == k), begins)
+            worse = np.add.reduceat(w * (level < k), begins)
+            below = worse.cumsum() - worse / 2
+            won += float(better @ below)
+            pairs += float(better.sum() * worse.sum())
+        return won / pairs if pairs else float("nan")
+
+    return lambda weights: (
+        np.array([one(row) for row in weights]) if len(order) else np.full(len(weights), np.nan)
+    )
+
+
 def _table(
-    events: Events, cell: np.ndarray, cells: int, values: np.ndarray | None = None
+    predicted: Predicted, cell: np.ndarray, cells: int, values: np.ndarray | None = None
 ) -> np.ndarray:
-    """(L, cells) the sum, by student and cell, of values (of ones)."""
-    L = len(events.students)
-    return np.bincount(events.student * cells + cell, values, L * cells).reshape(L, cells)
+    """(L, cells) the sum, by unit and cell, of values (of ones)."""
+    L = len(predicted.units)
+    return np.bincount(predicted.unit * cells + cell, values, L * cells).reshape(L, cells)
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
@@ -235,50 +277,6 @@ def _rps(events: Events) -> np.ndarray:
     return np.asarray(((events.probabilities.cumsum(1)[:, :-1] - reached) ** 2).sum(1) / (K - 1))
 
 
-def _ece(events: Events) -> Weighted:
-    """Of two categories: mean gap between the second's probability and its share, over 15 equal bins.
-
-    A perfect model's is not 0 but about 0.08 at 200 events and 0.012 at 10,000: never read it without n.
-    """
-    p = events.probabilities[:, 1]
-    cell = np.minimum((p * BINS).astype(int), BINS - 1)
-    gaps = _table(events, cell, BINS, p - events.responses)
-    counts = by_unit(events, np.ones(len(p)))
-    return lambda weights: _ratio(np.abs(weights @ gaps).sum(1), weights @ counts)
-
-
-def _auc(events: Events) -> Weighted:
-    """Of two answers that differ, how often the better was expected to be; ties count half.
-
-    For two categories the area under the ROC curve.
-    """
-    K = events.probabilities.shape[1]
-    expected = events.expected
-    order = np.argsort(expected, kind="stable")
-    ranked = expected[order]
-    begins = (
-        np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
-        if len(ranked)
-        else order
-    )
-    student, response = events.student[order], events.responses[order]
-
-    def one(weights: np.ndarray) -> float:
-        w = weights[student]
-        won = pairs = 0.0
-        for k in range(1, K):  # the answers of k against all below it
-            better = np.add.reduceat(w * (response == k), begins)
-            worse = np.add.reduceat(w * (response < k), begins)
-            below = worse.cumsum() - worse / 2
-            won += float(better @ below)
-            pairs += float(better.sum() * worse.sum())
-        return won / pairs if pairs else float("nan")
-
-    return lambda weights: (
-        np.array([one(row) for row in weights]) if len(order) else np.full(len(weights), np.nan)
-    )
-
-
 def _qwk(decide: Callable[[Events], np.ndarray]) -> Callable[[Events], Weighted]:
     """Quadratic weighted kappa (Cohen 1968) of the decided category and the response."""
 
@@ -299,11 +297,11 @@ def _qwk(decide: Callable[[Events], np.ndarray]) -> Callable[[Events], Weighted]
 
 
 SCORES: dict[str, Callable[[Events], Weighted]] = {
-    "auc": _auc,
+    "auc": lambda events: ranking(events, events.expected, events.responses),
     "nll": lambda events: mean(events, _nll(events)),
     "accuracy": lambda events: mean(events, _accuracy(events)),
     "brier": lambda events: mean(events, _brier(events)),
-    "ece": _ece,
+    "ece": lambda events: calibration(events, events.probabilities[:, 1], events.responses),
     "rps": lambda events: mean(events, _rps(events)),
     "within_one": lambda events: mean(events, _within_one(events)),
     "qwk_argmax": _qwk(lambda events: events.probabilities.argmax(1)),

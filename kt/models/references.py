@@ -9,14 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kt.models import best_lr, fitting, gain, irt, marginal, metrics, pfa, task
+from kt.models import best_lr, fitting, gain, irt, marginal, metrics, naive_bayes, pfa, task
 from kt.models.evaluate import Scores
 from kt.models.family import Fitted, Trainable
 from kt.models.gain import Gain
 from kt.models.metrics import Predicted
 
 FAMILIES: dict[str, dict[str, Any]] = {
-    "kt.models.answers": {"marginal": marginal, "irt": irt, "pfa": pfa, "best_lr": best_lr}
+    "kt.models.answers": {"marginal": marginal, "irt": irt, "pfa": pfa, "best_lr": best_lr},
+    "kt.models.labelled": {"naive_bayes": naive_bayes},
 }
 """By task, those that are fitted beside every other family of it."""
 

@@ -261,7 +261,7 @@ def fields(tensors: Mapping[str, Any], signature: Signature) -> dict[str, Any]:
                 where=f"inputs.{name[:64]}",
                 do=f"this model takes {', '.join(known)}",
             )
-    items, responses = _vector(tensors, "items"), _vector(tensors, "responses")
+    items, responses = vector(tensors, "items"), vector(tensors, "responses")
     if len(items) != len(responses):
         raise Invalid(
             f"has {len(responses)} elements where items has {len(items)}", where="inputs.responses"
@@ -271,11 +271,11 @@ def fields(tensors: Mapping[str, Any], signature: Signature) -> dict[str, Any]:
             {"item": item, "response": response}
             for item, response in zip(items, responses, strict=True)
         ],
-        "items": _vector(tensors, "asked"),
+        "items": vector(tensors, "asked"),
     }
 
 
-def _vector(tensors: Mapping[str, Any], name: str) -> list[Any]:
+def vector(tensors: Mapping[str, Any], name: str) -> list[Any]:
     value = tensors.get(name, [])
     while type(value) is list and len(value) == 1 and type(value[0]) is list:
         value = value[0]
