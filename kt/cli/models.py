@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ from kt.cli.options import Json, Quiet
 
 if TYPE_CHECKING:
     from kt.config import Compute
+    from kt.models.plots import Picture
     from kt.models.sweep import Try
     from kt.models.task import Data, Leak, Parts
     from kt.models.train import Epoch, Options, Progress, Trained
@@ -23,6 +25,14 @@ Files = Annotated[
     list[Path],
     typer.Option(
         "--data", metavar="PATH", help="A CSV, a .csv.gz or a folder of them; may be given again."
+    ),
+]
+
+
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot", metavar="DIR", help="A folder for pictures of it (pip install 'kt[plot]')."
     ),
 ]
 
@@ -106,6 +116,7 @@ def train(
         bool,
         typer.Option("--resume/--no-resume", help="Go on where a killed run of the same stopped."),
     ] = True,
+    plot: Plot = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -132,10 +143,12 @@ def train(
     """
     import torch
 
-    from kt.models import task
+    from kt.models import plots, task
     from kt.models.train import Options
     from kt.models.train import train as run
 
+    if plot:
+        plots.require()
     code = trainable(family)
     room = task.of(code)
     given = chosen(code, size, settings or [], room.DECIDES)
@@ -187,6 +200,14 @@ def train(
         "training": trained.training,
         "resumed": trained.resumed,
     }
+    if plot:
+        held_out = parts.valid if parts.test is None else parts.test
+        result["pictures"] = drawn(
+            plot,
+            plots.learnt(trained.history, code.METRIC),
+            plots.predicted(trained.scores.predicted),
+            plots.traced(trained.model, trained.signature, held_out),
+        )
     best = trained.training["best_epoch"]
     text = [
         f"{out}: {family}, epoch {best} of {len(trained.history)}, {trained.training['seconds']:.0f} s",
@@ -270,6 +291,7 @@ def evaluate(
             help="Answers to fit references on, to show the gain over them; may be given again.",
         ),
     ] = None,
+    plot: Plot = None,
     json: Json = False,
 ) -> None:
     """Score a checkpoint or a version on held-out answers, with intervals over students.
@@ -283,10 +305,12 @@ def evaluate(
 
     Example: kt evaluate sakt@v2 --data answers/test.csv --train answers/train.csv
     """
-    from kt.models import task
+    from kt.models import plots, task
     from kt.models.evaluate import evaluate as score
     from kt.models.references import beside
 
+    if plot:
+        plots.require()
     code, module, signature, training = opened(what)
     refuse_untrainable(code, what)
     room = task.of(code)
@@ -314,6 +338,10 @@ def evaluate(
         "leaks": leaks,
         "scores": summary,
     }
+    if plot:
+        result["pictures"] = drawn(
+            plot, plots.predicted(scores.predicted), plots.traced(module, signature, held_out)
+        )
     output.emit(result, [f"{what} on {found.source}", *lines(summary, part)])
 
 
@@ -325,6 +353,15 @@ def trainable(name: str) -> Any:
     family = plugins.load("models", name, root(), (*load.FAMILY, "SIZES"))
     refuse_untrainable(family, name)
     return family
+
+
+def drawn(folder: Path, *pictures: "Iterator[Picture]") -> list[str]:
+    """The files of these pictures, once they are written."""
+    from kt.models import plots
+
+    paths = [str(path) for path in plots.write(chain(*pictures), folder)]
+    output.step("pictures", ", ".join(paths))
+    return paths
 
 
 def refuse_untrainable(family: Any, name: str) -> None:
