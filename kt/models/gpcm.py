@@ -39,6 +39,7 @@ from kt.models.tracing import RESERVED
 FORM = tracing
 TASK = "kt.models.answers"
 METRIC = "nll"
+RECIPE = {"lr": 5e-3, "average": 0.99, "patience": 3}
 signature = tracing.numbered
 
 SIZES: dict[str, dict[str, Any]] = {

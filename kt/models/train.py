@@ -6,6 +6,10 @@ The loss of a batch is its sum over events divided by a constant of the run, bat
 batches of like length, dividing by the batch's own events instead would give short histories the
 weight of long ones; on assist2015 that costs 0.01 of AUC.
 
+With `average`, what is judged and kept is not the last weights but their running mean (Polyak and Juditsky
+1992): its metric hardly jumps, so that steps may be large and patience short. On assist2015 gpcm takes
+a third of the epochs.
+
 Training stops when the family's metric on the validation units has not improved for `patience`
 epochs, and the best epoch's weights are kept. All chance comes from (seed, epoch), so a run that
 was killed goes on from the file beside its result, and on one thread ends with the same bits as one
@@ -19,7 +23,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -29,6 +33,7 @@ import safetensors
 import safetensors.torch
 import torch
 from pydantic import BaseModel, ValidationError
+from torch.optim.swa_utils import AveragedModel
 
 import kt
 from kt import files
@@ -52,6 +57,7 @@ class Options:
     batch: int = 64  # windows
     lr: float = 1e-3  # Adam's
     clip: float = 1.0  # norm of the gradient
+    average: float = 0.0  # share of its past that a mean of the weights keeps a step; 0: no mean
     seed: int = 0
     device: str = (
         "cpu"  # or cuda, cuda:1: where the steps are taken and the validation units predicted
@@ -117,7 +123,12 @@ class _State:
     model: torch.nn.Module
     adam: torch.optim.Adam
     best: dict[str, torch.Tensor]
+    mean: AveragedModel | None = None
     history: list[Epoch] = field(default_factory=list)
+
+    @property
+    def judged(self) -> torch.nn.Module:
+        return self.mean.module if self.mean else self.model
 
 
 def train(
@@ -238,7 +249,7 @@ def learn(
         epoch = run.epoch(state, on_batch)
         state.history.append(epoch)
         if epoch.best:
-            state.best = {key: value.clone() for key, value in state.model.state_dict().items()}
+            state.best = {key: value.clone() for key, value in state.judged.state_dict().items()}
         if beside is not None:
             files.write_whole(beside, run.freeze(state))
         on_epoch(epoch)
@@ -303,7 +314,8 @@ class _Run:
             self.family.prepare(model, [step.tensors for step in steps])
         model.to(device(self.options.device))
         adam = torch.optim.Adam(model.parameters(), lr=self.options.lr, fused=True)
-        return _State(model, adam, {})
+        average = self.options.average
+        return _State(model, adam, {}, running_mean(model, average) if average else None)
 
     def epoch(self, state: _State, on_batch: Callable[[Progress], None]) -> Epoch:
         """One pass over the training windows and one look at the validation units."""
@@ -314,7 +326,7 @@ class _Run:
             loss, norm = self.fit(self.family, state), None
         else:
             loss, norm = self.descend(self.family, state, number, best, on_batch)
-        predicted = self.task.predict(state.model, self.signature, self.valid)
+        predicted = self.task.predict(state.judged, self.signature, self.valid)
         metric = metrics.score(self.family.METRIC, predicted)
         if not math.isfinite(metric):
             raise Invalid(
@@ -360,6 +372,8 @@ class _Run:
             torch.autograd.backward(loss / steps.usual)
             norm = torch.nn.utils.clip_grad_norm_(parameters, self.options.clip).item()
             state.adam.step()
+            if state.mean:
+                state.mean.update_parameters(state.model)
             total += value
             events += step.events
             norms += norm
@@ -409,6 +423,8 @@ class _Run:
         """The state as one safetensors file, so that it is whole or not there."""
         tensors = {f"model.{key}": value for key, value in state.model.state_dict().items()}
         tensors |= {f"best.{key}": value for key, value in state.best.items()}
+        if state.mean:
+            tensors |= {f"mean.{key}": value for key, value in state.mean.state_dict().items()}
         for place, moments in state.adam.state_dict()["state"].items():
             tensors |= {f"adam.{place}.{key}": value for key, value in moments.items()}
         about = {
@@ -434,7 +450,12 @@ class _Run:
                 f"{path} belongs to a run with other data or settings",
                 do="repeat that command to finish it, or start anew with --no-resume",
             )
-        parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "best": {}, "adam": {}}
+        parts: dict[str, dict[str, torch.Tensor]] = {
+            "model": {},
+            "mean": {},
+            "best": {},
+            "adam": {},
+        }
         for key, value in tensors.items():
             part, _, rest = key.partition(".")
             parts[part][rest] = value
@@ -443,9 +464,23 @@ class _Run:
             place, _, kind = key.partition(".")
             moments.setdefault(int(place), {})[kind] = value
         state.model.load_state_dict(parts["model"])
+        if state.mean:
+            state.mean.load_state_dict(parts["mean"])
         state.adam.load_state_dict(state.adam.state_dict() | {"state": moments})
         state.best = parts["best"]
         state.history = [Epoch(**epoch) for epoch in json.loads(about["history"])]
+
+
+def running_mean(model: torch.nn.Module, average: float) -> AveragedModel:
+    """Of the weights after each step, which forgets its beginning faster than it forgets later."""
+
+    @torch.no_grad()
+    def update(means: Iterable[Any], weights: Iterable[Any], steps: Any) -> None:
+        share = min(average, (1 + int(steps)) / (10 + int(steps)))
+        for mean, weight in zip(means, weights, strict=True):
+            mean.lerp_(weight, 1 - share)
+
+    return AveragedModel(model, multi_avg_fn=update)
 
 
 def _versions(family: Any) -> dict[str, str]:

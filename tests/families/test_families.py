@@ -231,7 +231,7 @@ def test_a_killed_run_ends_as_one_that_was_not(name, tmp_path):
     family = load.family(Path(), name)
     data, valid = constant_students(24), constant_students(8, seed=1)
     settings = family.SIZES.get("small", {}) | {"window": WINDOW}
-    options = Options(epochs=4, batch=8)
+    options = Options.of(family, epochs=4, batch=8)
 
     def run(out, on_epoch=lambda _: None):
         return train(

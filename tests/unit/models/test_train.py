@@ -9,7 +9,7 @@ import torch
 from kt.errors import Invalid, Refused
 from kt.models import gpcm, sakt
 from kt.models.data import Data
-from kt.models.train import Epoch, Options, configure, finished, train
+from kt.models.train import Epoch, Options, configure, finished, running_mean, train
 
 TINY = gpcm.SIZES["small"] | {"window": 8}
 
@@ -90,6 +90,17 @@ def test_the_best_epoch_s_weights_are_kept():
         e.number for e in trained.history if e.metric == best
     )
     assert not trained.model.training
+
+
+def test_the_mean_of_the_weights_forgets_its_beginning_faster():
+    model = torch.nn.Linear(1, 1, bias=False)
+    mean = running_mean(model, 0.5)
+    for weight in (1.0, 2.0, 4.0):
+        torch.nn.init.constant_(model.weight, weight)
+        mean.update_parameters(model)
+    first = 1.0
+    second = first + (1 - 2 / 11) * (2.0 - first)
+    assert mean.module.weight.item() == pytest.approx(second + (1 - 3 / 12) * (4.0 - second))
 
 
 def test_a_loss_that_is_no_number_stops_it_with_the_batch_named(monkeypatch):
