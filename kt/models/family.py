@@ -42,8 +42,8 @@ class Form(Protocol):
         each being a request.
 
     ports, fields and tensors are the form as protocols see it that know nothing but tensors.
-    unlike, alike and population are what gates ask; a form whose requests have no history has none of
-    them.
+    PAST, what a prediction rests on in words, unlike, alike and population are what gates ask; a form of
+    whose requests nothing is known has none of them.
     """
 
     Signature: type[BaseModel]
@@ -51,6 +51,7 @@ class Form(Protocol):
     UNIT: str
     PROBABILITIES: tuple[str, ...]
     STACKS: bool
+    PAST: str
 
     def collate(self, requests: Sequence[Any], signature: Any) -> Arrays:
         """Requests as arrays. Raises Invalid, naming the field, where one does not fit the signature."""

@@ -33,6 +33,7 @@ MAX_ANSWERS = 10_000
 MAX_ITEMS = 1_000
 
 UNIT = "student_id"
+PAST = "what was answered"
 PROBABILITIES = ("probabilities", "attention")  # attention: where a family shows it
 STACKS = False
 

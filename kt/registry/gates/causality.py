@@ -28,12 +28,12 @@ class Settings(BaseModel, extra="forbid"):
 def judge(candidate: Subject, baseline: Subject | None, settings: Settings) -> Verdict:
     loaded = candidate.loaded
     if not hasattr(loaded.form, "unlike"):
-        return Verdict(gate="", passed=True, sentence="its requests have no history: not judged")
+        return Verdict(gate="", passed=True, sentence="its form says nothing of a past: not judged")
     rng = np.random.default_rng(0)
     blind = getattr(loaded.family, "BLIND", False)
     moved = 0.0 if blind else movement(loaded, loaded.form.unlike(loaded.signature, rng))
     if not blind and moved <= settings.moved:
-        wrong = "it ignores what was answered: the worst and the best histories get one prediction"
+        wrong = f"it ignores {loaded.form.PAST}: as unlike as can be, it gets one prediction"
     elif movement(loaded, loaded.form.alike(loaded.signature, rng)) > settings.still:
         wrong = "the answer to one question depends on what else is asked"
     else:
@@ -47,7 +47,7 @@ def judge(candidate: Subject, baseline: Subject | None, settings: Settings) -> V
         passed=True,
         measured=round(moved, 5),
         bound=settings.moved,
-        sentence="answers move later predictions, and no others",
+        sentence=f"predictions follow {loaded.form.PAST}, and nothing else",
     )
 
 
