@@ -24,8 +24,9 @@ from kt.errors import Invalid
 from kt.models import metrics
 from kt.models.calibrate import calibrated
 from kt.models.data import TEST, UNASSIGNED, fold_of, natural, opened
+from kt.models.leaks import LONG, Twin, shared, twins
 from kt.models.metrics import Weighted
-from kt.models.task import Parts, Step
+from kt.models.task import Leak, Parts, Step
 from kt.models.tokens import Signature
 from kt.models.tracing import UNKNOWN
 
@@ -291,11 +292,39 @@ def names(signature: Signature) -> tuple[str, ...]:
     return SCORES
 
 
+def leaks(train: Data | None, held_out: Data) -> list[Leak]:
+    """Units, or whole examples, that were trained on."""
+    if train is None:
+        return []
+    theirs, known = set(train.units), {content for _, content in _contents(train)}
+    own = [twin for twin in _contents(held_out) if twin[0] not in theirs]
+    found = shared(train.units, held_out.units, "units"), twins(known, own, "examples")
+    return [leak for leak in found if leak is not None]
+
+
+def floor(predicted: Labelled) -> Labelled:
+    """The same examples, each predicted by the labels' shares among all."""
+    n, K = predicted.probabilities.shape
+    share = (np.bincount(predicted.outcomes, minlength=K) + 1) / (n + K)
+    return replace(predicted, probabilities=np.tile(share, (n, 1)))
+
+
 def reference(family: Any, signature: Signature) -> tuple[BaseModel, Signature] | None:
     config: BaseModel = family.Config(
         tokens=len(signature.tokens), labels=len(signature.labels), window=signature.window
     )
     return config, signature.model_copy(update={"calibration": None})
+
+
+def _contents(data: Data) -> list[Twin]:
+    """The unit of each example of enough tokens, and these."""
+    units = (data.units[place] for place in data.unit)
+    bounds = zip(units, data.offsets[:-1], data.offsets[1:], strict=True)
+    return [
+        (unit, tuple(data.names[place] for place in data.tokens[a:b]))
+        for unit, a, b in bounds
+        if b - a >= LONG
+    ]
 
 
 def _examples(path: Path, lines: list[str]) -> Iterator[tuple[str, str, list[str]]]:

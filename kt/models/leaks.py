@@ -8,7 +8,7 @@
 Found in a second. An item that is practised again and again is no copy: its responses change.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Sequence
 
 import numpy as np
 
@@ -21,12 +21,21 @@ COPIES = 0.01  # the share of answers from which on scores are no longer to be t
 LONG = 20  # answers of a history that two students do not have in common by chance
 TWINS = 0.02  # share of those students; of 50 binary answers to the same items, 0.1 % do
 
+Twin = tuple[str, Hashable]
+"""The name of a student, and all that is known of them."""
+
 
 def find(train: Data | None, held_out: Data) -> list[Leak]:
     """What leaks in these answers, or from those that a model was trained on, where they are known."""
     found = [copies(held_out)]
     if train is not None:
-        found += [students(train.students, held_out.students), twins(train, held_out)]
+        known = {content for _, content in histories(train, train.names)}
+        theirs = set(train.students)
+        own = [twin for twin in histories(held_out, train.names) if twin[0] not in theirs]
+        found += [
+            shared(train.students, held_out.students, "students"),
+            twins(known, own, "histories of students"),
+        ]
     return [leak for leak in found if leak is not None]
 
 
@@ -68,42 +77,37 @@ def copies(data: Data) -> Leak | None:
     return Leak(kind="copies", count=total, of=len(at), says=says)
 
 
-def students(train: tuple[str, ...], held_out: tuple[str, ...]) -> Leak | None:
-    """Whoever stands in both, by name."""
+def shared(train: Sequence[str], held_out: Sequence[str], whose: str) -> Leak | None:
+    """Whoever stands in both, by name. whose: "students"."""
     both = sorted(set(train) & set(held_out))
     if not both:
         return None
     says = (
-        f"{len(both):,} of {len(held_out):,} held-out students are among those trained on "
-        f"({both[0][:40]}, ...): their answers have been seen; split by student"
+        f"{len(both):,} of {len(held_out):,} held-out {whose} are among those trained on "
+        f"({both[0][:40]}, ...): what is asked of them has been seen; keep them apart"
     )
-    return Leak(kind="students", count=len(both), of=len(held_out), says=says)
+    return Leak(kind=whose, count=len(both), of=len(held_out), says=says)
 
 
-def twins(train: Data, held_out: Data) -> Leak | None:
-    """Held-out students of other names whose whole history, if long, was trained on."""
-    known = set(histories(train, train.names).values())
-    own = histories(held_out, train.names)
-    long = [
-        student
-        for student in own.keys() - set(train.students)
-        if len(own[student][0]) >= LONG * held_out.items.itemsize
-    ]
-    found = sorted(student for student in long if own[student] in known)
-    if len(found) < max(1, TWINS * len(long)):
+def twins(known: Collection[Hashable], held_out: Sequence[Twin], what: str) -> Leak | None:
+    """What is held out of others, but was trained on word for word. what: "histories of students"."""
+    found = sorted(name for name, content in held_out if content in known)
+    if len(found) < max(1, TWINS * len(held_out)):
         return None
     says = (
-        f"the histories of {len(found):,} of {len(long):,} held-out students ({found[0][:40]}, ...) "
-        "were trained on under another name, answer for answer; keep each once"
+        f"{len(found):,} of {len(held_out):,} held-out {what} ({found[0][:40]}, ...) were trained on "
+        "under another name; keep each once"
     )
-    return Leak(kind="twins", count=len(found), of=len(long), says=says)
+    return Leak(kind="twins", count=len(found), of=len(held_out), says=says)
 
 
-def histories(data: Data, names: Sequence[str]) -> dict[str, tuple[bytes, bytes]]:
-    """Each student's items, as places in `names`, and responses."""
+def histories(data: Data, names: Sequence[str]) -> list[Twin]:
+    """Each student's items, as places in `names`, and responses; of those who gave enough answers."""
     place = {name: number for number, name in enumerate(names)}
     items = np.array([place.get(name, -1) for name in data.names], np.int64)[data.items]
     bounds = zip(data.students, data.offsets[:-1], data.offsets[1:], strict=True)
-    return {
-        student: (items[a:b].tobytes(), data.responses[a:b].tobytes()) for student, a, b in bounds
-    }
+    return [
+        (student, (items[a:b].tobytes(), data.responses[a:b].tobytes()))
+        for student, a, b in bounds
+        if b - a >= LONG
+    ]

@@ -25,6 +25,7 @@ from kt.models.tracing import RESERVED, UNKNOWN
 MAX_TOKENS = 10_000
 
 UNIT = "unit"
+PAST = "the tokens"
 PROBABILITIES = ("probabilities",)
 STACKS = False
 tensors = tracing.tensors
@@ -136,6 +137,27 @@ def example(signature: Signature, rng: np.random.Generator, count: int) -> list[
         Request(unit=f"example-{b}", tokens=rng.choice(signature.tokens, n).tolist())
         for b, n in enumerate(lengths)
     ]
+
+
+def unlike(signature: Signature, rng: np.random.Generator) -> list[tuple[Request, Request]]:
+    """Units of a few tokens, each of its own."""
+    drawn = [rng.choice(signature.tokens, min(signature.window, 8)).tolist() for _ in range(8)]
+    requests = [Request(tokens=tokens) for tokens in drawn]
+    return list(zip(requests[::2], requests[1::2], strict=True))
+
+
+def alike(signature: Signature, rng: np.random.Generator) -> list[tuple[Request, Request]]:
+    """Nothing in a request is beside the point."""
+    return []
+
+
+def population(signature: Signature, rng: np.random.Generator, count: int) -> list[Request]:
+    """Units of few tokens and of many, each of a handful of different ones."""
+    requests = []
+    for n in np.linspace(1, min(signature.window, 30), count).round().astype(int).tolist():
+        handful = rng.choice(signature.tokens, 5)
+        requests.append(Request(tokens=rng.choice(handful, n).tolist()))
+    return requests
 
 
 def ports(signature: Signature) -> tuple[list[Port], list[Port]]:

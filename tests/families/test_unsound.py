@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from kt import plugins
 from kt.errors import Invalid
-from kt.models import gpcm, sakt, tracing
+from kt.models import gpcm, naive_bayes, sakt, tokens, tracing
 from kt.registry import checkpoint, load
 from kt.registry.gate import Subject
 from kt.registry.gates import causality, finite, health, likelihood
@@ -25,6 +25,10 @@ from kt.registry.load import Loaded
 from kt.registry.record import Spec, Verdict
 
 ITEMS, CATEGORIES, WINDOW = 8, 4, 16
+VOCABULARIES = {
+    tracing.__name__: {"items": ITEMS, "categories": CATEGORIES},
+    tokens.__name__: {"tokens": 12, "labels": 3},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +49,7 @@ def judged(
 ) -> Verdict:
     """What a gate says of a fresh model of the family, its parameters moved away from a constructor's."""
     torch.manual_seed(0)
-    sizes = of.SIZES.get("small", {})
-    config = of.Config(items=ITEMS, categories=CATEGORIES, window=WINDOW, **sizes)
+    config = of.Config(**VOCABULARIES[of.FORM.__name__], **of.SIZES.get("small", {}), window=WINDOW)
     model = of.Model(config).requires_grad_(False).eval()
     for parameter in model.parameters():
         parameter.add_(torch.randn_like(parameter) * 0.3)
@@ -68,8 +71,8 @@ def refused(verdict: Verdict, why: str) -> None:
 @pytest.mark.parametrize("gate", [finite, causality, health, likelihood])
 def test_what_kt_brings_passes(name: str, gate: ModuleType) -> None:
     of = load.family(Path(), name)
-    if of.FORM is not tracing:
-        pytest.skip("another form")
+    if of.FORM.__name__ not in VOCABULARIES:
+        pytest.skip("its gates have nothing to ask")
     verdict = judged(gate, of)
     assert verdict.passed, verdict.sentence
 
@@ -399,6 +402,16 @@ def test_attention_that_does_not_sum_to_one() -> None:
         return torch.full((*told["ability"].shape, 4), 0.3)
 
     refused(judged(finite, saying(attention=attention)), "attention does not sum to one")
+
+
+def test_a_classifier_that_ignores_its_tokens() -> None:
+    class Model(naive_bayes.Model):
+        def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+            return self.log_share.expand(len(tokens), -1)
+
+    blind = family(naive_bayes, Model=Model)
+    refused(judged(causality, blind), "it ignores the tokens")
+    refused(judged(health, blind), "whatever is asked about whom: it tells nothing")
 
 
 # Files

@@ -1,9 +1,9 @@
-"""What is served is what was trained and scored, and tells more of an answer than its item does.
+"""What is served is what was trained and scored, and tells more than frequencies alone.
 
 Where a family can be trained, its task compares forward, serve and loss on a few drawn answers: softmax
 applied twice, or a loss over some of the answers only, shows there. On the evaluation set of kt.toml the
-mean -log p of what is served must not be above that of the item's own frequencies among the other
-students by more than a tolerance and chance; without one, what the checkpoint says of both is compared.
+mean -log p of what is served must not be above that of frequencies alone (how often the other students
+gave an item each response) by more than a tolerance and chance; without one, what the checkpoint says of both is compared.
 """
 
 from typing import Any
@@ -33,13 +33,13 @@ def judge(candidate: Subject, baseline: Subject | None, settings: Settings) -> V
         return Verdict(gate="", passed=True, sentence=sentence)
     nll, floor, excess, where = measured
     passed = excess <= settings.tolerance
-    how = "" if passed else ": it knows less than how often each item got each response"
+    how = "" if passed else ": it knows less than they tell"
     return Verdict(
         gate="",
         passed=passed,
         measured=round(nll, 5),
         bound=round(floor + settings.tolerance, 5),
-        sentence=f"nll {nll:.4f}, of the items' frequencies {floor:.4f}, {where}{how}",
+        sentence=f"nll {nll:.4f}, of frequencies alone {floor:.4f}, {where}{how}",
     )
 
 
@@ -61,7 +61,7 @@ def learnt_otherwise(candidate: Subject) -> str:
 
 
 Measured = tuple[float, float, float, str]
-"""The model's nll, that of the items' frequencies, what it surely is above it, and on which data."""
+"""The model's nll, that of frequencies alone, what it surely is above it, and on which data."""
 
 
 def on_evaluation(candidate: Subject) -> Measured | None:

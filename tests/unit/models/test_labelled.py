@@ -1,6 +1,7 @@
 """The task of classification: how examples are read, split, batched and scored."""
 
 import gzip
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -178,3 +179,31 @@ def test_simulated_units_are_read_and_their_truth_holds(tmp_path):
 def test_too_few_to_simulate_are_refused(wrong):
     with pytest.raises(Invalid, match="too few"):
         simulate_tokens.simulate(**wrong)
+
+
+def test_examples_that_were_trained_on_are_told():
+    rng = np.random.default_rng(0)
+
+    def drawn(names):
+        n = len(names)
+        return replace(
+            made(n),
+            units=names,
+            offsets=np.arange(2 * n + 1) * 30,
+            tokens=rng.integers(4, size=n * 60),
+        )
+
+    train, held_out = (drawn(tuple(f"{of}{n}" for n in range(20))) for of in "uv")
+    assert labelled.leaks(None, held_out) == labelled.leaks(train, held_out) == []
+    copied = replace(held_out, tokens=np.concatenate([train.tokens[:60], held_out.tokens[60:]]))
+    (leak,) = labelled.leaks(train, copied)
+    assert (leak.kind, leak.count, leak.of) == ("twins", 2, 40)
+    same = replace(held_out, units=(*held_out.units[:-1], "u3"))
+    (leak,) = labelled.leaks(train, same)
+    assert leak.says.startswith("1 of 20 held-out units are among those trained on (u3, ...)")
+
+
+def test_the_floor_knows_how_often_a_label_is_meant():
+    p = np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.6, 0.4]])
+    floor = labelled.floor(Labelled(("u",), np.zeros(4, int), np.array([0, 0, 0, 1]), p))
+    np.testing.assert_allclose(floor.probabilities, [[4 / 6, 2 / 6]] * 4)

@@ -92,7 +92,7 @@ def test_a_history_in_both_parts_under_two_names() -> None:
     )
     (leak,) = find(train, doubled)
     assert (leak.kind, leak.count, leak.of) == ("twins", 5, 65)
-    assert "the histories of 5 of 65 held-out students (copy of s0-0, ...)" in leak.says
+    assert "5 of 65 held-out histories of students (copy of s0-0, ...)" in leak.says
     other_order = replace(
         doubled, names=train.names[::-1], items=len(train.names) - 1 - doubled.items
     )

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from kt.config import Plugin
 from kt.errors import Invalid, Refused
-from kt.models import data, fitting, irt, sakt, simulate, task, tracing
+from kt.models import best_lr, data, fitting, sakt, simulate, task, tracing
 from kt.registry import gate, weights
 from kt.registry.gate import Subject
 from kt.registry.gates import (
@@ -226,18 +226,20 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fitted(answers: Path, sharpness: float = 1.0, **scores: Any) -> Subject:
-    """An item response model of these students, whose logits are taken so many times."""
+    """A logistic regression on these students, whose logits are taken so many times."""
     train = data.read(answers / "train.csv")
-    config, signed = task.of(irt).configure(irt, train, {"window": 20})
-    model = fitting.fit(irt, config, signed, train).requires_grad_(False)
+    config, signed = task.of(best_lr).configure(best_lr, train, {"window": 20})
+    model = fitting.fit(best_lr, config, signed, train).requires_grad_(False)
     serve, forward = model.serve, model.forward
     model.serve = lambda **given: {  # type: ignore[assignment]
         "probabilities": (serve(**given)["probabilities"].log() * sharpness).softmax(-1)  # type: ignore[operator]
     }
     model.forward = lambda *given: forward(*given) * sharpness  # type: ignore[method-assign]
-    spec = Spec(family="irt", config={}, form=tracing.__name__, signature={})
+    spec = Spec(family="best_lr", config={}, form=tracing.__name__, signature={})
     evaluation = None if scores else answers / "test.csv"
-    return Subject("m.pt", Loaded(spec, irt, tracing, signed, model), Path(), evaluation, scores)
+    return Subject(
+        "m.pt", Loaded(spec, best_lr, tracing, signed, model), Path(), evaluation, scores
+    )
 
 
 def test_likelihood_compares_with_how_often_each_item_got_each_response(answers: Path) -> None:
@@ -249,13 +251,13 @@ def test_likelihood_compares_with_how_often_each_item_got_each_response(answers:
     assert "on the evaluation set" in good.sentence
     sure_of_too_much = judged(likelihood, fitted(answers, sharpness=5.0))
     assert not sure_of_too_much.passed
-    assert "it knows less than how often each item got each response" in sure_of_too_much.sentence
+    assert "it knows less than they tell" in sure_of_too_much.sentence
     assert judged(likelihood, fitted(answers, sharpness=5.0), tolerance=10.0).passed
 
 
 def test_the_floor_knows_the_other_students_alone(answers: Path) -> None:
     predicted = fitted(answers).predicted
-    floor: Any = task.of(irt).floor(predicted)  # type: ignore[attr-defined]
+    floor: Any = task.of(best_lr).floor(predicted)  # type: ignore[attr-defined]
     assert floor.asked_as(predicted)
     np.testing.assert_allclose(floor.probabilities.sum(1), 1)
     student, item = floor.student == floor.student[0], floor.items == floor.items[0]
@@ -276,9 +278,7 @@ def test_likelihood_without_an_evaluation_set_goes_by_what_a_checkpoint_says(
     told = fitted(answers, **scores, references={"marginal": {"nll": 1.0}})
     verdict = judged(likelihood, told)
     assert verdict.passed == passes
-    assert verdict.sentence.startswith(
-        f"nll {nll:.4f}, of the items' frequencies 1.0000, as trained"
-    )
+    assert verdict.sentence.startswith(f"nll {nll:.4f}, of frequencies alone 1.0000, as trained")
     silent = judged(likelihood, fitted(answers, **scores))
     assert silent.passed
     assert (
@@ -292,7 +292,7 @@ def test_both_versions_are_asked_once_about_the_evaluation_set(
 ) -> None:
     one, other = fitted(answers), fitted(answers, sharpness=0.9)
     calls: list[Any] = []
-    predict = task.of(irt).predict
+    predict = task.of(best_lr).predict
     monkeypatch.setattr(
         "kt.models.answers.predict", lambda *given: calls.append(given) or predict(*given)
     )
