@@ -32,6 +32,7 @@ from torch.nn import functional as F
 
 from kt.models import tracing
 from kt.models.family import State
+from kt.models.items import tables
 from kt.models.recurrence import recur, tier
 from kt.models.sliding import enter, erased, newest_last, written
 from kt.models.tracing import RESERVED
@@ -255,6 +256,14 @@ def tabled(
 
 def versions() -> dict[str, str]:
     return {"recurrence": tier().name}
+
+
+def items(model: Model) -> dict[str, Tensor]:
+    """The parameters of the items, in the vocabulary's order; of a network, which makes them anew each time, none."""
+    if model.config.item_parameters == "network":
+        return {}
+    known = slice(RESERVED, None)
+    return tables(model.log_discrimination.weight[known], model.steps.weight[known])
 
 
 def strategy(embedding: str, categories: int) -> Tensor:

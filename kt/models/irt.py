@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from kt.models import tracing
 from kt.models.family import Batch, State
+from kt.models.items import tables
 from kt.models.sliding import enter, newest_last
 from kt.models.tracing import RESERVED
 
@@ -133,6 +134,12 @@ class Model(nn.Module):
         """(B, T, G): the log probability of what was answered."""
         chosen = responses[:, :, None, None].expand(-1, -1, log_p.shape[2], 1)
         return log_p.gather(-1, chosen).squeeze(-1)
+
+
+def items(model: Model) -> dict[str, Tensor]:
+    """The parameters of the items, in the vocabulary's order."""
+    known = slice(RESERVED, None)
+    return tables(model.log_discrimination.weight[known], model.steps.weight[known])
 
 
 def grid() -> Tensor:

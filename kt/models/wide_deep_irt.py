@@ -31,6 +31,7 @@ from torch.nn import functional as F
 
 from kt.models import tracing
 from kt.models.family import Batch
+from kt.models.items import tables
 from kt.models.tracing import RESERVED
 
 FORM = tracing
@@ -222,12 +223,9 @@ def loss(model: Model, items: Tensor, responses: Tensor, lengths: Tensor) -> Ten
 
 
 def items(model: Model) -> dict[str, Tensor]:
-    """The parameters of the items, in the vocabulary's order; difficulty is the mean of an item's steps."""
+    """The parameters of the items and the answers that training had of each, in the vocabulary's order."""
     rows = torch.arange(RESERVED, model.steps.num_embeddings)
-    log_a, b = model.parameters_of(rows)
-    found = {"difficulty": b.mean(-1), "discrimination": log_a.exp().squeeze(-1)}
-    if model.config.categories > 2:
-        found["steps"] = b
+    found = tables(*model.parameters_of(rows))
     if model.config.guessing:
         found["guessing"] = torch.sigmoid(model.guess(rows)).squeeze(-1)
     return found | {"answers": model.answers[rows].long()}
