@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 Files = Annotated[
     list[Path],
     typer.Option(
-        "--data", metavar="PATH", help="A CSV, a .csv.gz or a folder of them; may be given again."
+        "--data",
+        metavar="PATH",
+        help="A CSV, a .csv.gz, a .npz or a folder of them; may be given again.",
     ),
 ]
 
@@ -47,7 +49,7 @@ def train(
         str,
         typer.Argument(
             metavar="FAMILY",
-            help="gpcm, sakt, bet, bet_classifier, wide_deep_irt, naive_bayes, marginal, irt, pfa, best_lr, or the dotted path of a family of your own.",
+            help="gpcm, sakt, bet, bet_classifier, wide_deep_irt, memory_gru, naive_bayes, marginal, irt, pfa, best_lr, or the dotted path of a family of your own.",
         ),
     ],
     data: Files,
@@ -72,7 +74,8 @@ def train(
         ),
     ] = None,
     window: Annotated[
-        int | None, typer.Option("--window", min=1, help="The most past answers that are used.")
+        int | None,
+        typer.Option("--window", min=1, help="The most past answers (vectors) that are used."),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, help="At most so many; 100 without.")
@@ -84,7 +87,17 @@ def train(
         ),
     ] = None,
     batch: Annotated[
-        int | None, typer.Option("--batch", min=1, help="Histories in a step; 64 without.")
+        int | None, typer.Option("--batch", min=1, help="Histories in one; 64 without.")
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            "--margin", min=0, help="Standard errors that an improvement must exceed; 0 without."
+        ),
+    ] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option("--accumulate", min=1, help="Batches that make one step; 1 without."),
     ] = None,
     lr: Annotated[
         float | None, typer.Option("--lr", help="Adam's step size; 0.001 without.")
@@ -127,7 +140,11 @@ def train(
     and a table with a student a line and an item a column. Students in files called test* or of
     pyKT's fold -1 are kept for testing, the others are split by a hash of their id.
 
-    Epochs, patience, batch and lr are the family's own where it has such. A killed run goes on with the
+    memory_gru learns which vector follows in a document, from .npz files with the arrays vectors (E, D),
+    document (names) and offsets (where each begins, and the end), and bank (10,000 vectors that the next
+    one is looked for among; without it drawn from all). Split by document; texts that overlap are refused.
+
+    Epochs, patience, margin, batch and lr are the family's own where it has such. A killed run goes on with the
     same command. Beside gpcm, sakt, bet and families of your own, the references (marginal, irt, pfa,
     best_lr) are fitted on the same students, and the gain over the best of them is shown, with its interval.
 
@@ -161,7 +178,9 @@ def train(
         code,
         epochs=epochs,
         patience=patience,
+        margin=margin,
         batch=batch,
+        accumulate=accumulate,
         lr=lr,
         seed=seed,
         device=device,
@@ -492,18 +511,19 @@ def lines(summary: dict[str, Any], part: str) -> Iterator[str]:
     """The scores for people: one a line, with its interval; then the references'. part: "test" or so."""
     from kt.models import gain
 
+    width = max(11, *map(len, [*summary["intervals"], *summary.get("references", {})]))
     for name, (low, high) in summary["intervals"].items():
         shown = "undefined" if summary[name] is None else f"{summary[name]:.4f}"
         between = "" if low is None else f"[{low:.4f}, {high:.4f}]"
-        yield f"  {name:<11} {shown}  {between}".rstrip()
+        yield f"  {name:<{width}} {shown}  {between}".rstrip()
     (fine, many), (whose, few) = summary["counts"].items()
     yield f"  {many:,} {fine} of {few:,} {part} {whose}, 95 % intervals over {whose}"
-    shown_of = dict.fromkeys((summary["metric"], "auc", "nll"))  # its own first
+    shown_of = dict.fromkeys((summary["metric"], "auc", "nll", "cosine"))  # its own first
     for name, scores in summary.get("references", {}).items():
         values = (f"{key} {scores[key]:.4f}" for key in shown_of if scores.get(key) is not None)
-        yield f"  {name:<11} {'  '.join(values)}"
+        yield f"  {name:<{width}} {'  '.join(values)}"
     if found := gain.of(summary):
-        yield f"  gain        {found}"
+        yield f"  {'gain':<{width}} {found}"
 
 
 def tally(train: "Data", valid: "Data", test: "Data | None") -> str:

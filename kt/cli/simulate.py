@@ -13,7 +13,8 @@ from kt.cli.options import Json
 
 def simulate(
     kind: Annotated[
-        str, typer.Argument(metavar="KIND", help="What is drawn: gpcm, irt, events or tokens.")
+        str,
+        typer.Argument(metavar="KIND", help="What is drawn: gpcm, irt, events, tokens or chains."),
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="The folder that the files go to.")
@@ -31,15 +32,18 @@ def simulate(
         int, typer.Option("--categories", help="gpcm: responses from 0 on; tokens: labels.")
     ] = 4,
     units: Annotated[int, typer.Option("--units", help="tokens: how many.")] = 15_000,
+    documents: Annotated[int, typer.Option("--documents", help="chains: how many.")] = 1000,
+    dimension: Annotated[int, typer.Option("--dimension", help="chains: of a vector.")] = 64,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of all chance in it.")] = 0,
     json: Json = False,
 ) -> None:
-    """Draw students' answers, or labelled units, from a known truth: the files, and truth.json beside them.
+    """Draw students' answers, labelled units or documents of vectors from a known truth, and truth.json beside them.
 
     gpcm: students who learn, responses in several categories. irt: two periods of right and wrong answers,
     before.csv and after.csv, with some items drifting and the population moving. events: answers.csv with
     response times and help, of students who now and then only pretend to work. tokens: units with a label
-    and tokens in no order, one in three for testing, and how likely each label is by Bayes' rule.
+    and tokens in no order, one in three for testing, and how likely each label is by Bayes' rule. chains: train.npz and test.npz,
+    documents whose vectors follow one another, and the most that a predictor can find.
 
     Example: kt simulate gpcm --out learners --students 500
     """
@@ -49,8 +53,9 @@ def simulate(
         raise Invalid(f"there is no simulation {kind[:64]!r}", do=f"there are: {', '.join(KINDS)}")
     if published and kind != "gpcm":
         raise Invalid(f"no {kind} data are published", where="--published", do="leave it out")
-    about = KINDS[kind](Asked(out, students, items, categories, units, seed, published))
-    what = "units" if kind == "tokens" else "answers"
+    asked = Asked(out, students, items, categories, units, documents, dimension, seed, published)
+    about = KINDS[kind](asked)
+    what = {"tokens": "units", "chains": "vectors"}.get(kind, "answers")
     shown = ", ".join(f"{name} {count:,} {what}" for name, count in about[what].items())
     text = f"{out}: {shown}, truth.json.  Next: {about.pop('next')}"
     output.emit({"folder": str(out), "kind": kind} | about, text)
@@ -65,6 +70,8 @@ class Asked:
     items: int
     categories: int
     units: int
+    documents: int
+    dimension: int
     seed: int
     published: bool
 
@@ -131,9 +138,24 @@ def tokens(asked: Asked) -> dict[str, Any]:
     }
 
 
+def chains(asked: Asked) -> dict[str, Any]:
+    from kt.models import simulate_chains as room
+
+    drawn = room.simulate(documents=asked.documents, dimension=asked.dimension, seed=asked.seed)
+    vectors, truth = room.write(drawn, asked.out)
+    return {
+        "documents": asked.documents,
+        "test_documents": drawn.testing,
+        "vectors": vectors,
+        room.BEST: truth[room.BEST],
+        "next": f"kt train memory_gru --data {asked.out} --out model.pt",
+    }
+
+
 KINDS: dict[str, Callable[[Asked], dict[str, Any]]] = {
     "gpcm": gpcm,
     "irt": irt,
     "events": events,
     "tokens": tokens,
+    "chains": chains,
 }

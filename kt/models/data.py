@@ -35,6 +35,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -216,7 +217,14 @@ class Windows:
         return np.asarray(self.stop - self.start)
 
 
-def windows(data: Data, window: int, *, overlap: bool, shortest: int = 1) -> Windows:
+class Grouped(Protocol):
+    """Events in groups, as a student's answers: group l has events offsets[l] to offsets[l + 1]."""
+
+    @property
+    def offsets(self) -> np.ndarray: ...
+
+
+def windows(data: Grouped, window: int, *, overlap: bool, shortest: int = 1) -> Windows:
     """Cut histories into pieces of at most `window` events; those shorter than `shortest` are left out.
 
     overlap: each piece after a student's first repeats the half before it as context and owns its

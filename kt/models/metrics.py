@@ -5,6 +5,7 @@ the counts of a draw with replacement give one replicate of a bootstrap over uni
 are not independent, so it is students that are drawn, never events.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -25,12 +26,15 @@ HIGHER_IS_BETTER = {
     "within_one": True,
     "qwk_argmax": True,
     "qwk_mean": True,
+    "hit": True,
+    "mrr": True,
+    "cosine": True,
 }
 
 
 def higher_is_better(name: str) -> bool:
-    """Whether more of a score is better; what stands behind an @ (hit@5/10000) is its parameter."""
-    return HIGHER_IS_BETTER[name.partition("@")[0]]
+    """Whether more of a score is better; what stands behind an @ or a / (hit@5/10000) are its parameters."""
+    return HIGHER_IS_BETTER[re.split("[@/]", name, maxsplit=1)[0]]
 
 
 BINARY = ("auc", "nll", "accuracy", "brier", "ece")
@@ -141,6 +145,14 @@ def interval(
 ) -> tuple[float, float]:
     """The middle 95 % of the score over units drawn with replacement."""
     return _middle(predicted.prepare(name)(draws(len(predicted.units), seed, resamples)))
+
+
+def standard_error(
+    name: str, predicted: Predicted, *, seed: int = 0, resamples: int = RESAMPLES
+) -> float:
+    """Of the score over units drawn with replacement."""
+    values = predicted.prepare(name)(draws(len(predicted.units), seed, resamples))
+    return float(values[np.isfinite(values)].std())
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kt.models import best_lr, fitting, gain, irt, marginal, metrics, naive_bayes, pfa, task
+from kt.models import (
+    best_lr,
+    copy_last,
+    fitting,
+    gain,
+    irt,
+    marginal,
+    mean_of_context,
+    metrics,
+    naive_bayes,
+    pfa,
+    task,
+)
 from kt.models.evaluate import Scores
 from kt.models.family import Fitted, Trainable
 from kt.models.gain import Gain
@@ -18,6 +30,7 @@ from kt.models.metrics import Predicted
 FAMILIES: dict[str, dict[str, Any]] = {
     "kt.models.answers": {"marginal": marginal, "irt": irt, "pfa": pfa, "best_lr": best_lr},
     "kt.models.labelled": {"naive_bayes": naive_bayes},
+    "kt.models.chains": {"copy_last": copy_last, "mean_of_context": mean_of_context},
 }
 """By task, those that are fitted beside every other family of it."""
 

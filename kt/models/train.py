@@ -11,9 +11,9 @@ With `average`, what is judged and kept is not the last weights but their runnin
 a third of the epochs.
 
 Training stops when the family's metric on the validation units has not improved for `patience`
-epochs, and the best epoch's weights are kept. All chance comes from (seed, epoch), so a run that
-was killed goes on from the file beside its result, and on one thread ends with the same bits as one
-that was not.
+epochs, by more than chance where a margin is set; the best epoch's weights are kept. All chance comes
+from (seed, epoch), so a run that was killed goes on from the file beside its result, and on one thread
+ends with the same bits as one that was not.
 
 Then the probabilities are calibrated on the validation units, where that helps (`calibrate.py`).
 """
@@ -54,7 +54,9 @@ class Options:
 
     epochs: int = 100  # at most
     patience: int = 8  # epochs without improvement
+    margin: float = 0.0  # standard errors of the metric that an improvement must exceed
     batch: int = 64  # windows
+    accumulate: int = 1  # batches that make one step down the gradient
     lr: float = 1e-3  # Adam's
     clip: float = 1.0  # norm of the gradient
     average: float = 0.0  # share of its past that a mean of the weights keeps a step; 0: no mean
@@ -81,6 +83,7 @@ class Epoch:
     loss: float  # mean over the training events, nats for most families
     metric: float  # on the validation units
     best: bool  # the best so far
+    gained: bool  # better than at the last gain, by more than the margin
     seconds: float
     norm: float | None = None  # of the gradient before it is clipped, mean over the steps
 
@@ -286,9 +289,9 @@ def device(name: str) -> torch.device:
 
 
 def finished(history: list[Epoch], options: Options) -> bool:
-    """Whether the epochs are used up, or the best is `patience` behind."""
-    best = max((epoch.number for epoch in history if epoch.best), default=0)
-    return len(history) >= options.epochs or len(history) - best >= options.patience
+    """Whether the epochs are used up, or the last gain is `patience` behind."""
+    gain = max((epoch.number for epoch in history if epoch.gained), default=0)
+    return len(history) >= options.epochs or len(history) - gain >= options.patience
 
 
 @dataclass(frozen=True)
@@ -335,8 +338,19 @@ class _Run:
                 do="give more of them, or lower --lr",
             )
         sign = 1 if metrics.higher_is_better(self.family.METRIC) else -1
-        improved = best is None or sign * metric > sign * best
-        return Epoch(number, loss, metric, improved, round(time.monotonic() - began, 3), norm)
+        since = next((epoch.metric for epoch in reversed(state.history) if epoch.gained), None)
+        enough = self.options.margin and self.options.margin * metrics.standard_error(
+            self.family.METRIC, predicted
+        )
+        return Epoch(
+            number,
+            loss,
+            metric,
+            best=best is None or sign * metric > sign * best,
+            gained=since is None or sign * (metric - since) > enough,
+            seconds=round(time.monotonic() - began, 3),
+            norm=norm,
+        )
 
     def fit(self, family: Fitted, state: _State) -> float:
         """The whole fit; the mean loss over the training events, or the metric where it has no loss."""
@@ -358,10 +372,10 @@ class _Run:
         steps = self.task.steps(self.data, self.signature, self.options.batch, rng)
         parameters = list(state.model.parameters())
         state.model.train()
-        where = parameters[0].device
-        total = events = norms = 0.0
+        where, at_once = parameters[0].device, self.options.accumulate
+        total = events = norm = 0.0
+        norms = []
         for done, step in enumerate(steps, 1):
-            state.adam.zero_grad(set_to_none=True)
             with torch.autocast(
                 where.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"
             ):
@@ -369,18 +383,20 @@ class _Run:
             value = loss.item()
             if not math.isfinite(value):
                 raise self.broken(number, done, step.first)
-            torch.autograd.backward(loss / steps.usual)
-            norm = torch.nn.utils.clip_grad_norm_(parameters, self.options.clip).item()
-            state.adam.step()
-            if state.mean:
-                state.mean.update_parameters(state.model)
+            torch.autograd.backward(loss / (steps.usual * at_once))
+            if done % at_once == 0 or done == len(steps):
+                norm = torch.nn.utils.clip_grad_norm_(parameters, self.options.clip).item()
+                norms.append(norm)
+                state.adam.step()
+                if state.mean:
+                    state.mean.update_parameters(state.model)
+                state.adam.zero_grad(set_to_none=True)
             total += value
             events += step.events
-            norms += norm
             on_batch(
                 Progress(number, self.options.epochs, done, len(steps), total / events, norm, best)
             )
-        return total / events, norms / len(steps)
+        return total / events, sum(norms) / len(norms)
 
     def calibrated(self, model: torch.nn.Module) -> tuple[Any, dict[str, Any] | None]:
         """The signature, with a calibrator where one helps; and what came of trying, for JSON."""
@@ -408,7 +424,7 @@ class _Run:
 
     def fingerprint(self) -> str:
         """What must be the same for a run to go on: settings, options, data. The epochs may grow."""
-        options = asdict(self.options) | {"epochs": None, "patience": None}
+        options = asdict(self.options) | {"epochs": None, "patience": None, "margin": None}
         parts = [
             self.family.Model.__module__,
             self.config.model_dump(mode="json"),

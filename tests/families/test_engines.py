@@ -13,6 +13,7 @@ from torch import nn
 from kt import plugins
 from kt.config import Predictor
 from kt.errors import Corrupt
+from kt.models import vectors
 from kt.models.family import is_trainable
 from kt.predictor import engine
 from kt.predictor.engine import Engine, Key
@@ -60,7 +61,8 @@ def saved(root: Path, name: str, spec: Spec, tensors: Any) -> VersionRecord:
 def of_family(root: Path, name: str) -> VersionRecord:
     code = load.family(root, name)
     torch.manual_seed(0)
-    config = code.Config(items=9, categories=3, window=12, **code.SIZES.get("small", {}))
+    sizes = {"dimension": 8} if code.FORM is vectors else {"items": 9, "categories": 3}
+    config = code.Config(**code.SIZES.get("small", {}), **sizes, window=12)
     module = code.Model(config)
     with torch.no_grad():  # away from the constructor's zeros
         for parameter in module.parameters():

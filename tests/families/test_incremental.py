@@ -6,13 +6,16 @@ import pytest
 import torch
 
 from kt import plugins
+from kt.models import tracing
 from kt.models.family import is_incremental
 from kt.registry import load
 
 ITEMS = 6
 WINDOW = 8
 INCREMENTAL = [
-    name for name in plugins.names("models") if is_incremental(load.family(Path(), name).Model)
+    name
+    for name in plugins.names("models")
+    if is_incremental(load.family(Path(), name).Model) and load.family(Path(), name).FORM is tracing
 ]
 
 

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from kt.models import labelled, metrics
+from kt.models import chains, labelled, metrics
 from kt.models.metrics import Events
 
 
@@ -146,4 +146,5 @@ def test_a_difference_needs_the_same_answers():
 
 
 def test_every_score_says_which_way_is_better():
-    assert metrics.HIGHER_IS_BETTER.keys() == {*metrics.SCORES, *labelled.SCORES}
+    for name in (*metrics.SCORES, *labelled.SCORES, *chains.SCORES):
+        assert metrics.higher_is_better(name) in (True, False)

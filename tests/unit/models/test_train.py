@@ -1,13 +1,14 @@
 """The loop: when it stops, what it refuses, what it writes."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from kt.errors import Invalid, Refused
-from kt.models import gpcm, sakt
+from kt.models import answers, gpcm, marginal, sakt
 from kt.models.data import Data
 from kt.models.train import Epoch, Options, configure, finished, running_mean, train
 
@@ -29,7 +30,7 @@ def students(count=12, answers=6, seed=0, names=("a", "b", "c")):
 
 
 def epochs(*best):
-    return [Epoch(n, 1.0, 0.5, is_best, 0.1) for n, is_best in enumerate(best, 1)]
+    return [Epoch(n, 1.0, 0.5, is_best, is_best, 0.1) for n, is_best in enumerate(best, 1)]
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,45 @@ def epochs(*best):
 )
 def test_it_stops_for_want_of_patience_or_of_epochs(history, stops):
     assert finished(history, Options(epochs=5, patience=2)) is stops
+
+
+SHARES = SimpleNamespace(
+    **{name: getattr(marginal, name) for name in ("Config", "Model", "FORM", "TASK", "METRIC")},
+    SIZES={},
+    loss=sakt.loss,
+)
+"""How often each response is given, learnt down a gradient: a step a setting, and nothing by chance."""
+
+
+def test_with_a_margin_small_gains_do_not_keep_it_going():
+    """They add up: what counts is the distance from the last gain. The best epoch is kept all the same."""
+    options = Options(epochs=40, patience=3, lr=1e-3)
+    patient, strict = (
+        train(SHARES, "own", students(60), students(30, seed=1), options=each)
+        for each in (options, replace(options, margin=2.0))
+    )
+    assert len(strict.history) < len(patient.history)
+    gained = [epoch.metric for epoch in strict.history if epoch.gained]
+    assert gained == sorted(gained, reverse=True)
+    best = min(strict.history, key=lambda epoch: epoch.metric)
+    assert strict.training["best_epoch"] == best.number
+    assert [epoch.best for epoch in strict.history[:2]] == [True, True]
+
+
+def test_accumulated_batches_make_one_step(monkeypatch):
+    """Four batches of 5 in one step are a batch of 20."""
+    monkeypatch.setattr(answers, "FORGET", 0)
+    data = students(20)
+    whole, parts, alone = (
+        [epoch.loss for epoch in train(SHARES, "own", data, data, options=options).history]
+        for options in (
+            Options(epochs=4, batch=20, lr=0.01),
+            Options(epochs=4, batch=5, lr=0.01, accumulate=4),
+            Options(epochs=4, batch=5, lr=0.01),
+        )
+    )
+    assert parts == pytest.approx(whole, abs=1e-5)
+    assert alone[-1] < whole[-1] - 0.001
 
 
 def test_config_and_vocabulary_come_from_the_data():
