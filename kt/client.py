@@ -49,7 +49,8 @@ class Answer:
     """An answer to predict. variant: "control" or "treatment" while an experiment runs.
 
     predictions: as the model's form gives them. fallback: the treatment failed, for this `reason`,
-    and the control answered. assigned: "random" where the request named no unit.
+    and the control answered. assigned: "random" where the request named no unit. state: what stands for
+    the history in the next request, where the request had a "state".
     """
 
     model: str
@@ -61,6 +62,7 @@ class Answer:
     assigned: str | None = None
     fallback: bool = False
     reason: str | None = None
+    state: str | None = None
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,14 @@ class Predictor(Table):
         ge=0,
         le=8_760,
     )
+    state_cache_mb: int = setting(
+        32,
+        "memory of each worker for what it remembers of students, so that a request with one more"
+        " answer costs one step and no whole history; 0 for none",
+        "MB",
+        ge=0,
+        le=1_000_000,
+    )
 
 
 class Registry(Table):

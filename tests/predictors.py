@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -120,6 +121,23 @@ class Made:
         path = weights(self.root, model, name)
         path.parent.mkdir(parents=True)
         save_file({"w": torch.tensor([w])}, path, metadata={"kt": spec.model_dump_json()})
+        self.versions[name] = Version(version=name, sha256=files.digest(path))
+        return self.versions[name]
+
+    def add_tutor(self, name: str, family: ModuleType, seed: int = 0, window: int = 150) -> Version:
+        """A version of knowledge tracing, untrained."""
+        torch.manual_seed(seed)
+        config = family.Config(items=9, window=window, **family.SIZES.get("small", {}))
+        module = family.Model(config)
+        spec = Spec(
+            family=family.__name__.rpartition(".")[2],
+            config=config.model_dump(),
+            form="kt.models.tracing",
+            signature=family.signature(config).model_dump(mode="json"),
+        )
+        path = weights(self.root, "tutor", name)
+        path.parent.mkdir(parents=True)
+        save_file(module.state_dict(), path, metadata={"kt": spec.model_dump_json()})
         self.versions[name] = Version(version=name, sha256=files.digest(path))
         return self.versions[name]
 

@@ -133,7 +133,11 @@ class Incremental(Protocol):
     A state stands for the last `window` answers, as if there had been none before them, and takes no
     more room however many there were. It is never written to: any number of requests may go on from it.
     None of the three looks at what is in a tensor to decide what to do.
+
+    PAYS: answers from which a step costs less than serve does, as measured.
     """
+
+    PAYS: int
 
     def begin(
         self, items: "torch.Tensor", responses: "torch.Tensor", lengths: "torch.Tensor"

@@ -81,6 +81,7 @@ class Item(NamedTuple):
 class Model(nn.Module):
     """B students, T answers or events, M items asked, K categories, N slots, D d_value."""
 
+    PAYS = 32
     strategy: Tensor
 
     def __init__(self, config: Config) -> None:

@@ -57,6 +57,7 @@ class Config(BaseModel):
 class Model(nn.Module):
     """B students, T answers or events, M items asked, K categories, G points of the grid."""
 
+    PAYS = 50
     theta: Tensor
     log_prior: Tensor
 

@@ -2,8 +2,9 @@
 
 import importlib.util
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import orjson
@@ -38,6 +39,28 @@ class Engine(Protocol):
 
     def run(self, arrays: Arrays) -> dict[str, np.ndarray]:
         """The form's arrays through the model, as named outputs. Threads may run it at once."""
+
+
+@runtime_checkable
+class Incremental(Engine, Protocol):
+    """An engine of a model that keeps states: what models.family.Incremental has, by arrays.
+
+    The first axis of a state is the row. Where states differ in a second axis, that is one of events with
+    the newest last, and zeros in front of it say nothing.
+    """
+
+    @property
+    def pays(self) -> int:
+        """Events of a history from which a state is worth its keep."""
+
+    def begin(self, history: Arrays, asked: Arrays) -> tuple[dict[str, np.ndarray], Arrays]:
+        """What run gives, and the state after it. history: the form's HISTORY and `lengths`; asked: the
+        rest of collate's arrays."""
+
+    def go_on(
+        self, state: Arrays, events: Sequence[Arrays], asked: Arrays
+    ) -> tuple[dict[str, np.ndarray], Arrays]:
+        """The same after these events, each (B,) by the names of HISTORY."""
 
 
 def prepare(root: Path, settings: Predictor) -> None:

@@ -25,6 +25,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 
 import jiter
@@ -39,10 +40,11 @@ from kt.models import family
 from kt.predictor import engine as engines
 from kt.predictor import quarantine
 from kt.predictor.aside import Aside
-from kt.predictor.engine import Engine, Key
+from kt.predictor.engine import Engine, Incremental, Key
 from kt.predictor.presence import LIVE, Place, Presence
 from kt.predictor.quarantine import Calls, Noted
 from kt.predictor.shadow import Answering, Shadow
+from kt.predictor.states import Remembering, States
 from kt.predictor.tally import Report, merged, reports
 from kt.registry import signing
 from kt.workspace import Workspace
@@ -212,6 +214,7 @@ class Host:
         if self._follows:
             self._keep(what, before)
             self._post()
+        self.states.only(self.current.ready)
         return True
 
     def _load_all(self, found: Manifest, before: Loaded) -> dict[Key, Ready]:
@@ -261,7 +264,14 @@ class Host:
         with note:
             engine = engines.load(self.root, key, self.settings.predictor)
             warm(engine, key)
-        return Ready(key.version, Noted(engine, engine.form, engine.signature, note), Aside())
+        parts = engine.form, engine.signature, note
+        if isinstance(engine, Incremental) and self.states.most:
+            return Ready(key.version, Remembering(engine, *parts, key, self.states), Aside())
+        return Ready(key.version, Noted(engine, *parts), Aside())
+
+    @cached_property
+    def states(self) -> States:
+        return States(self.settings.predictor.state_cache_mb * 1_000_000)
 
     def _keep(self, what: Manifest, before: Loaded) -> None:
         """Load what a rollback would need. Not a part of serving: what fails here is left out."""
@@ -283,6 +293,7 @@ class Host:
         if not keep.issuperset(loaded.ready):
             kept = {key: ready for key, ready in loaded.ready.items() if key in keep}
             self.current = replace(loaded, ready=kept)
+            self.states.only(kept)
             self._post()
 
     # What others are told

@@ -73,6 +73,7 @@ ANSWERS: dict[str, Schema] = {
         assigned={"const": "random"},
         fallback={"type": "boolean"},
         reason=TEXT,
+        state=TEXT,
     ),
     "Health": record(SUMMARY | {"since": TEXT, "head": TEXT, "pid": NUMBER, "models": OBJECT, "fallbacks": many(OBJECT), "shadows": many(OBJECT)}),
     "Ready": record({"ready": {"const": True}} | SUMMARY),

@@ -4,6 +4,9 @@
     answer   {"model": "sakt", "version": "v4", "variant": "treatment", "experiment": "bigger-memory",
               "prediction_id": "9f…", "predictions": [{..., "confidence": 0.93, "decision": "accept"}]}
 
+A form that has histories gives an answer's "state" where it is asked for: what stands for the history in
+the next request. It holds events and nothing of a model's, so that it is good for every version.
+
 A treatment that raises, answers nonsense or takes too long is replaced by the control: the answer
 then carries "fallback": true and why. A control that fails is a failed request.
 
@@ -131,8 +134,18 @@ def told(host: Host, asked: Asked, version: str, predictions: Predictions, why: 
     if why:
         said |= {"fallback": True, "reason": why}
     said["prediction_id"] = os.urandom(16).hex()
+    if hasattr(asked.control.form, "HISTORY") and asked.request.state:
+        said["state"] = asked.control.form.state(asked.request, longest(asked))
     said["predictions"] = decided(predictions, host.settings, asked.model)
     return said
+
+
+def longest(asked: Asked) -> int:
+    """The most events that a version which answers now takes of a history."""
+    trial = asked.route.experiment
+    versions = asked.route.active, *(trial.treatments if trial else ())
+    signatures = [asked.loaded.of(asked.model, one).engine.signature for one in versions]
+    return max(getattr(signature, "window", 0) for signature in signatures)
 
 
 def which(

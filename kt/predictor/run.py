@@ -10,6 +10,7 @@ from kt.errors import KtError
 from kt.models import family
 from kt.predictor.aside import Overrun
 from kt.predictor.engine import Engine
+from kt.predictor.states import Remembering
 
 Predictions = list[dict[str, Any]]
 
@@ -30,7 +31,12 @@ def run(engine: Engine, requests: Sequence[Any]) -> list[Predictions | Exception
     """Requests through an engine as one batch; each by itself where that fails, so that one bad
     request spoils no other. Nonsense where the outputs are not finite or not in range."""
     try:
-        outputs = engine.run(engine.form.collate(requests, engine.signature))
+        arrays = engine.form.collate(requests, engine.signature)
+        outputs = (
+            engine.resume(arrays, [getattr(one, engine.form.UNIT, None) for one in requests])
+            if isinstance(engine, Remembering)
+            else engine.run(arrays)
+        )
         if wrong := family.problem(outputs, engine.form.PROBABILITIES):
             raise Nonsense(wrong)
         return list(engine.form.answer(outputs, requests, engine.signature))

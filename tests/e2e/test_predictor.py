@@ -10,10 +10,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
-from predictors import Made, Serving, make_three, serving, within
+from predictors import Made, Serving, make, make_three, serving, within
 
+from kt.models import gpcm, sakt
 from kt.predictor.presence import is_held
 from kt.registry.record import weights
 
@@ -245,3 +247,36 @@ def test_a_request_from_the_shell_is_answered_by_the_running_predictor_or_here(
         failed = kt(made, "predict", *words)
         assert failed.returncode == code
         assert "Traceback" not in failed.stderr
+
+
+def test_a_history_goes_on_by_a_state_and_by_what_is_remembered(tmp_path: Path) -> None:
+    """Over a promotion and the death of a worker, by one student after the other."""
+    made = make(tmp_path / "workspace")
+    made.add_tutor("v1", gpcm, 1)
+    made.add_tutor("v2", sakt, 2)
+    made.deploy(1, tutor=made.route("v1"))
+    answers = [{"item": str(n * n % 11), "response": n % 2} for n in range(160)]
+
+    def probabilities(running: Serving, **fields: Any) -> tuple[list[float], str]:
+        status, answer = running.ask("POST", "/predict", {"items": ["1", "2"]} | fields)
+        assert status == 200, answer
+        return [p for one in answer["predictions"] for p in one["probabilities"]], answer["state"]
+
+    with serving(made) as running:
+        _, state = probabilities(running, student_id="a", state=True, answers=answers[:140])
+        for n in range(140, 160):
+            if n == 150:
+                made.deploy(2, tutor=made.route("v2"))
+                within(lambda: running.health()["seq"] == 2)
+            if n == 155:
+                before = running.workers()
+                os.kill(before[0], signal.SIGKILL)
+                within(lambda before=before: running.workers() not in ([], before))
+            given = {"student_id": "a", "state": state, "answers": answers[n : n + 1]}
+            ours, state = probabilities(running, **given)
+            theirs, _ = probabilities(running, state=True, answers=answers[: n + 1])
+            assert ours == pytest.approx(theirs, abs=1e-5)
+        status, problem = running.ask(
+            "POST", "/predict", {"items": ["1"], "answers": [], "state": "x"}
+        )
+        assert (status, problem["field"]) == (422, "state")

@@ -1,8 +1,14 @@
 """Runs a version as the torch module that its family builds. The one file of serving that imports torch."""
 
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from kt.models.family import Arrays, is_incremental
 from kt.registry import load as versions
 
 
@@ -17,4 +23,48 @@ def prepare(threads: int) -> None:
 def load(root: Path, model: str, version: str, sha256: str, threads: int) -> versions.Loaded:
     """Weights as a module in eval mode. Raises KtError."""
     prepare(threads)
-    return versions.load(root, model, version, sha256)
+    found = versions.load(root, model, version, sha256)
+    if hasattr(found.form, "HISTORY") and is_incremental(type(found.module)):
+        return Incremental(found.spec, found.family, found.form, found.signature, found.module)
+    return found
+
+
+@dataclass(frozen=True)
+class Incremental(versions.Loaded):
+    """A version whose model keeps states: engine.Incremental."""
+
+    @property
+    def pays(self) -> int:
+        model: Any = self.module
+        found: int = model.PAYS
+        return found
+
+    def begin(self, history: Arrays, asked: Arrays) -> tuple[dict[str, np.ndarray], Arrays]:
+        import torch
+
+        model: Any = self.module
+        with torch.inference_mode():
+            state = model.begin(**tensors(history))
+            return arrays(model.ask(state, **tensors(asked))), arrays(state)
+
+    def go_on(
+        self, state: Arrays, events: Sequence[Arrays], asked: Arrays
+    ) -> tuple[dict[str, np.ndarray], Arrays]:
+        import torch
+
+        model: Any = self.module
+        with torch.inference_mode():
+            now = tensors(state)
+            for event in events:
+                now = model.advance(now, **tensors(event))
+            return arrays(model.ask(now, **tensors(asked))), arrays(now)
+
+
+def tensors(arrays: Arrays) -> dict[str, Any]:
+    from torch import from_numpy
+
+    return {name: from_numpy(array) for name, array in arrays.items()}
+
+
+def arrays(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in tensors.items()}

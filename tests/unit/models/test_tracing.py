@@ -1,5 +1,6 @@
 """The form of knowledge tracing: what a request may be, and what becomes of it."""
 
+import base64
 import subprocess
 import sys
 
@@ -19,6 +20,79 @@ def request(answers=(), items=("a",), **more):
     return Request.model_validate(
         {"answers": [{"item": i, "response": r} for i, r in answers], "items": list(items), **more}
     )
+
+
+def handed_in(data):
+    """A state as a predictor would have to give it for these bytes."""
+    return base64.urlsafe_b64encode(tracing.checked(data)).decode()
+
+
+def test_a_state_stands_for_the_answers_before():
+    whole = [("a", 0), ("never seen", 2), ("7", 1), ("ü", 2), ("c", 1), ("a", 2)]
+    state = tracing.state(request(whole[:4], state=True), SIGNATURE.window)
+    resumed = request(whole[4:], state=state)
+    assert resumed == request(whole, state=True)
+    again = tracing.state(resumed, SIGNATURE.window)
+    assert len(base64.urlsafe_b64decode(again)) < 8 + 20 * SIGNATURE.window
+    arrays = [tracing.collate([one], SIGNATURE) for one in (request(whole), request(state=again))]
+    for name, array in arrays[0].items():
+        assert np.array_equal(arrays[1][name], array)
+
+
+def test_a_state_of_no_answers_is_one():
+    assert (
+        request([("a", 1)], state=tracing.state(request(), 4)).answers
+        == request([("a", 1)]).answers
+    )
+
+
+def test_a_request_without_a_state_does_not_mention_it():
+    assert "state" not in request().model_dump()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        "",
+        "x",
+        "ü",
+        "AAAA",
+        "=" * 100,
+        3,
+        None,
+        [],
+        [{"item": "a", "response": 1}],
+        {},
+        tracing.state(request([("a", 1)]), 4)[:-4],
+        tracing.state(request([("a", 1)]), 4).swapcase(),
+        handed_in(b""),
+        handed_in(b"\xff"),
+        handed_in(b"[" * 100_000),
+        handed_in(b'[["a"], [1, 2]]'),
+        handed_in(b'[["a"], ["1"]]'),
+        handed_in(b'[["a"], [true]]'),
+        handed_in(b"[[3], [1]]"),
+        handed_in(b'[["\\ud800"], [1]]'),
+        handed_in(b'[["a"], [NaN]]'),
+        handed_in(b'[["a"], [1.5]]'),
+        handed_in(b'[["a"], [1], []]'),
+        handed_in(b'{"items": [], "responses": []}'),
+        handed_in(b"[[" + b'"a",' * 10_000 + b'"a"],[' + b"1," * 10_000 + b"1]]"),
+    ],
+    ids=lambda state: repr(state)[:20],
+)
+def test_what_is_no_state_is_one_clear_error(state):
+    with pytest.raises(ValidationError) as caught:
+        request(state=state)
+    (problem,) = caught.value.errors()
+    assert problem["loc"] == ("state",)
+    assert problem["msg"].startswith("Is no state that a predictor gave: send the whole history")
+
+
+def test_a_state_s_answers_are_looked_at_like_others():
+    with pytest.raises(Invalid) as caught:
+        tracing.collate([request(state=handed_in(b'[["a"],[3]]'))], SIGNATURE)
+    assert caught.value.where == "answers.0.response"
 
 
 def test_numbers_are_names():
