@@ -3,15 +3,17 @@
 Where a family can be trained, its task compares forward, serve and loss on a few drawn answers: softmax
 applied twice, or a loss over some of the answers only, shows there. On the evaluation set of kt.toml the
 mean -log p of what is served must not be above that of frequencies alone (how often the other students
-gave an item each response) by more than a tolerance and chance; without one, what the checkpoint says of both is compared.
+gave an item each response) by more than a tolerance and chance. Without one, what the checkpoint says
+of itself must not be worse than to call all responses equally likely.
 """
 
-from typing import Any
+import math
 
 import numpy as np
 from pydantic import BaseModel, Field
 
 from kt.models.family import is_trainable
+from kt.registry.asking import ask
 from kt.registry.gate import Subject
 from kt.registry.record import Verdict
 
@@ -27,19 +29,18 @@ def judge(candidate: Subject, baseline: Subject | None, settings: Settings) -> V
         return Verdict(gate="", passed=True, sentence="brings no way to score it: not judged")
     if wrong := learnt_otherwise(candidate):
         return Verdict(gate="", passed=False, sentence=wrong)
-    measured = on_evaluation(candidate) or as_trained(candidate.scores)
+    measured = on_evaluation(candidate) or as_trained(candidate)
     if measured is None:
         sentence = "serves what it learnt; no evaluation set is set in kt.toml: not compared"
         return Verdict(gate="", passed=True, sentence=sentence)
-    nll, floor, excess, where = measured
+    nll, floor, excess, what = measured
     passed = excess <= settings.tolerance
-    how = "" if passed else ": it knows less than they tell"
     return Verdict(
         gate="",
         passed=passed,
         measured=round(nll, 5),
         bound=round(floor + settings.tolerance, 5),
-        sentence=f"nll {nll:.4f}, of frequencies alone {floor:.4f}, {where}{how}",
+        sentence=f"nll {nll:.4f} {what} {floor:.4f}" + ("" if passed else ": it knows less"),
     )
 
 
@@ -61,7 +62,7 @@ def learnt_otherwise(candidate: Subject) -> str:
 
 
 Measured = tuple[float, float, float, str]
-"""The model's nll, that of frequencies alone, what it surely is above it, and on which data."""
+"""The model's nll, what it is compared with, by how much it surely is above, and both in words."""
 
 
 def on_evaluation(candidate: Subject) -> Measured | None:
@@ -72,15 +73,19 @@ def on_evaluation(candidate: Subject) -> Measured | None:
         return None
     predicted = candidate.predicted
     floor = room.floor(predicted)
-    nll, of_items = (metrics.score("nll", each) for each in (predicted, floor))
-    return nll, of_items, metrics.difference("nll", floor, predicted).low, "on the evaluation set"
+    nll, of_frequencies = (metrics.score("nll", each) for each in (predicted, floor))
+    excess = metrics.difference("nll", floor, predicted).low
+    return nll, of_frequencies, excess, "on the evaluation set, frequencies alone have"
 
 
-def as_trained(scores: dict[str, Any]) -> Measured | None:
-    """What a checkpoint says of itself, if it says all of it; its interval stands for chance."""
+def as_trained(candidate: Subject) -> Measured | None:
+    """What a checkpoint says of itself, if it does; its interval stands for chance."""
+    loaded = candidate.loaded
+    (answers,) = ask(loaded, loaded.form.example(loaded.signature, np.random.default_rng(0), 1))
     try:
-        nll, (low, _) = scores["nll"], scores["intervals"]["nll"]
-        floor = scores["references"]["marginal"]["nll"]
-        return float(nll), float(floor), float(low) - float(floor), "as trained"
-    except (KeyError, TypeError, ValueError):
+        chance = math.log(len(answers[0]["probabilities"]))
+        nll = float(candidate.scores["nll"])
+        low = float(candidate.scores["intervals"]["nll"][0])
+    except (KeyError, IndexError, TypeError, ValueError):
         return None
+    return nll, chance, low - chance, "as trained, guessing has"
