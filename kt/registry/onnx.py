@@ -36,6 +36,7 @@ LARGEST = (
     500_000_000  # bytes of weights: exporting reads and runs them often enough to hold a deploy up
 )
 EMBEDDED = 1024  # bytes of a tensor that is written into the graph itself
+CUMPROD = 26  # the opset since which ONNX has it
 CLOSE = 1e-5  # absolute and relative: how far a number may lie from eager torch's
 FEW = 3  # requests that it is exported with
 BATCHES = (1, 2, 8, 32)  # requests that it is compared on
@@ -155,17 +156,32 @@ def exported(loaded: Loaded, arrays: "Arrays") -> "onnx_ir.Model":
             },
         )
     assert program is not None
-    return program.model
+    return with_products(program.model)
 
 
 def cumulative_product(self: Any, dim: int, dtype: int = -1) -> Any:
-    """aten.cumprod of numbers that are not negative; of others NaN, which the comparison finds.
+    """aten.cumprod, which the exporter does not know; as sums, until `with_products`.
 
-    ONNX has had the operator since opset 26 only, which the exporter does not write.
+    Along the first axis, where the runtime takes a third of the time.
     """
     from onnxscript import opset18 as op
 
-    return op.Exp(op.CumSum(op.Log(self), op.Constant(value_int=dim)))
+    rank = len(self.shape)
+    front = [dim % rank, *(axis for axis in range(rank) if axis != dim % rank)]
+    sums = op.CumSum(op.Transpose(self, perm=front), op.Constant(value_int=0))
+    return op.Transpose(sums, perm=[front.index(axis) for axis in range(rank)])
+
+
+def with_products(model: "onnx_ir.Model") -> "onnx_ir.Model":
+    """The products that stand in a graph as sums: ONNX has them in a later opset than the exporter's,
+    and what that has written means the same there."""
+    for node in model.graph:
+        origin = str(node.metadata_props.get("pkg.torch.onnx.fx_node", ""))
+        if node.op_type == "CumSum" and "aten.cumprod" in origin:
+            node.op_type = "CumProd"
+            node.version = None
+            model.opset_imports[""] = CUMPROD
+    return model
 
 
 def remainder(self: Any, other: Any) -> Any:

@@ -372,7 +372,7 @@ def test_a_forced_pull_keeps_what_only_this_machine_has(two: Two, kt: Kt) -> Non
     assert files.digest(path) == known.sha256 != mine.sha256
     assert kt("pull", "--force", "--reason", "r", at=two.theirs).code == 0
     assert files.digest(path) == record.read(two.ours, "m", "v4").sha256
-    assert (two.theirs.local / sync.ASIDE / known.sha256).exists()
+    assert (two.theirs.local / sync.PUT_BY / known.sha256).exists()
     assert absence.where(two.theirs, "m", "v5") == "here"
     assert clean(two.theirs, kt)
     assert kt("push", at=two.theirs).code == 0

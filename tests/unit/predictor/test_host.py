@@ -229,7 +229,7 @@ def test_a_living_predictor_holds_its_card_and_a_dead_one_is_swept(made: Made, h
     told = json.loads(card.read_bytes())
     assert told["seq"] == 6
     assert told["address"] == "http://here"
-    assert told["versions"] == [{"model": "toy", "version": "v2"}]
+    assert told["versions"] == [{"model": "toy", "version": "v2", "engine": "torch"}]
     host.close()
     assert not card.exists()
     host.start()
