@@ -12,6 +12,7 @@ Whatever is not followed is reported: in `state`, in the log once, and on the ca
 """
 
 import atexit
+import ctypes
 import json
 import logging
 import os
@@ -264,6 +265,7 @@ class Host:
         with note:
             engine = engines.load(self.root, key, self.settings.predictor)
             warm(engine, key)
+        give_back()
         parts = engine.form, engine.signature, note
         if isinstance(engine, Incremental) and self.states.most:
             return Ready(key.version, Remembering(engine, *parts, key, self.states), Aside())
@@ -451,6 +453,12 @@ def warm(engine: Engine, key: Key) -> None:
         if wrong := family.problem(outputs, engine.form.PROBABILITIES):
             raise Invalid(f"{key.model} {key.version} answers what is no answer: {wrong}")
         engine.form.answer(outputs, batch, engine.signature)
+
+
+def give_back() -> None:
+    """To the system, what loading and warming took for a moment: the C library would keep it."""
+    with suppress(AttributeError, OSError):  # of glibc alone
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def describe(what: Manifest) -> str:
