@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import re
 import resource
 import signal
 import sys
@@ -63,9 +64,13 @@ def answer(work: Callable[[], Any], writer: int, cpu: int) -> None:
         os._exit(code)
 
 
-def one_line(error: Exception) -> str:
-    said = " ".join(str(error).split())
-    return f"{type(error).__name__}: {said[:200]}".rstrip(": ")
+def one_line(error: BaseException) -> str:
+    """What was behind it, without colours."""
+    while error.__cause__:
+        error = error.__cause__
+    said = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
+    kept = "".join(letter for letter in said if letter.isprintable())
+    return f"{type(error).__name__}: {kept[:200]}".rstrip(": ")
 
 
 def how_it_ended(code: int, cpu: int) -> str:

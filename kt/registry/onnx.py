@@ -32,9 +32,7 @@ if TYPE_CHECKING:
     from kt.models.family import Arrays
 
 SECONDS = 60  # of processor time that an export may take
-LARGEST = (
-    500_000_000  # bytes of weights: exporting reads and runs them often enough to hold a deploy up
-)
+LARGEST = 500_000_000  # bytes of weights: they are run often enough to hold a deploy up
 EMBEDDED = 1024  # bytes of a tensor that is written into the graph itself
 CUMPROD = 26  # the opset since which ONNX has it
 CLOSE = 1e-5  # absolute and relative: how far a number may lie from eager torch's

@@ -13,7 +13,7 @@ from torch import nn
 from kt import plugins
 from kt.config import Predictor
 from kt.errors import Corrupt
-from kt.models import vectors
+from kt.models import tracing, vectors
 from kt.models.family import is_trainable
 from kt.predictor import engine
 from kt.predictor.engine import Engine, Key
@@ -26,7 +26,11 @@ pytestmark = [
     pytest.mark.skipif(bool(onnx.missing()), reason="pip install 'kt[onnx]'"),
 ]
 
-FAMILIES = [name for name in plugins.names("models") if is_trainable(load.family(Path(), name))]
+FAMILIES = [
+    name
+    for name in plugins.names("models")
+    if is_trainable(load.family(Path(), name)) and load.family(Path(), name).FORM in (tracing, vectors)
+]
 PROGRAMS = ("a program for batches", "a program for one")
 
 

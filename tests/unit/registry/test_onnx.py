@@ -75,16 +75,25 @@ def test_a_fork_gives_back_what_its_work_returns() -> None:
     ("work", "why"),
     [
         (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
+        (lambda: coloured(), "^ValueError: red, and no bell$"),
         (lambda: os._exit(3), "it ended early"),
         (lambda: os.kill(os.getpid(), signal.SIGSEGV), r"it crashed \(SIGSEGV\)"),
         (lambda: spin(), "it took more than 1 s"),
         (lambda: time.sleep(60), "it took more than 1 s"),
     ],
-    ids=["raises", "exits", "crashes", "computes", "sleeps"],
+    ids=["raises", "raises for a reason", "exits", "crashes", "computes", "sleeps"],
 )
 def test_a_fork_that_does_not_come_to_an_end_says_how(work: Any, why: str) -> None:
     with pytest.raises(apart.Ended, match=why):
         apart.run(work, cpu=1)
+
+
+def coloured() -> None:
+    """As an exporter does."""
+    try:
+        raise ValueError("\x1b[91mred\x1b[0m, and\x07 no\n bell")
+    except ValueError as error:
+        raise RuntimeError("a page of advice") from error
 
 
 def spin() -> None:
