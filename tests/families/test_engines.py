@@ -29,7 +29,8 @@ pytestmark = [
 FAMILIES = [
     name
     for name in plugins.names("models")
-    if is_trainable(load.family(Path(), name)) and load.family(Path(), name).FORM in (tracing, vectors)
+    if is_trainable(load.family(Path(), name))
+    and load.family(Path(), name).FORM in (tracing, vectors)
 ]
 PROGRAMS = ("a program for batches", "a program for one")
 
