@@ -9,10 +9,10 @@ All k orders are one forward: keys and values are the same, so an order is a bia
 k orders are k times as many queries. With k = 1 it is SAKT's forward and costs what that costs.
 """
 
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from kt.models import orders, sakt, tracing
@@ -33,6 +33,12 @@ class Config(sakt.Config):
     )
     k: Annotated[int, Field(ge=1, le=100)] = 5  # orders in the mean
     orders_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def orders_differ(self) -> Self:
+        if self.exchangeable == 1 and self.k > 1:
+            raise ValueError("a set of one answer has one order: k is 1 where exchangeable is 1")
+        return self
 
 
 class Model(sakt.Model):
@@ -64,7 +70,7 @@ class Model(sakt.Model):
     def serve(
         self, items: Tensor, responses: Tensor, lengths: Tensor, asked: Tensor
     ) -> dict[str, Tensor]:
-        """Probabilities (B, M, K) of the items asked, and their uncertainty (B, M) with its two parts."""
+        """Probabilities (B, M, K) of the items asked, their uncertainty (B, M) and, of several orders, its parts."""
         k, T, M = self.config.k, items.shape[1], asked.shape[1]
         keys, values = self._history(items, responses)
         ago = self._ago(self.ranks, lengths, T)  # (k, B, T + 1)

@@ -84,7 +84,7 @@ class Model(nn.Module):
         return self._read(tokens, lengths, orders.ranks(torch.randperm(T)[None], T))[:, 0]
 
     def serve(self, tokens: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-        """Probabilities (B, K), and their uncertainty (B,) with its two parts."""
+        """Probabilities (B, K), their uncertainty (B,) and, of several orders, its two parts."""
         return orders.expectation(self._read(tokens, lengths, self.ranks))
 
     def _read(self, tokens: Tensor, lengths: Tensor, ranks: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class Model(nn.Module):
         known = s.clamp(max=ranks.shape[1] - 1)  # forms send no more than the window
         place = ranks[:, known, lengths.clamp(max=ranks.shape[1]).unsqueeze(1)]  # (k, B, T)
         # padding has a place too, perhaps one past the last
-        place = place.transpose(0, 1).clamp(max=self.config.window - 1).int()
+        place = place.transpose(0, 1).long().clamp(max=self.config.window - 1)
         x = self.token(tokens).unsqueeze(1) + self.position(place)  # (B, k, T, D)
         x = torch.cat([self.start.expand(B * k, -1, -1), x.flatten(0, 1)], 1)
         n = lengths.repeat_interleave(k).unsqueeze(1)  # (B k, 1)

@@ -40,15 +40,17 @@ def ranks(order: Tensor, size: int) -> Tensor:
 
 
 def expectation(logits: Tensor, dim: int = 1) -> dict[str, Tensor]:
-    """Of logits (..., K), one for each order along `dim`: what they say together, and how sure of it."""
+    """Of logits (..., K), one for each order along `dim`: what they say together, and how sure of it.
+
+    One order cannot disagree with itself, so its uncertainty has no parts.
+    """
     log_p = logits.log_softmax(-1)
     each = log_p.exp()
     p = each.mean(dim)
     aleatoric = -(each * log_p).sum(-1).mean(dim)
     uncertainty = -(p * p.clamp(min=torch.finfo(p.dtype).tiny).log()).sum(-1)
-    return {
-        "probabilities": p,
-        "uncertainty": uncertainty,
-        "aleatoric": aleatoric,
-        "epistemic": (uncertainty - aleatoric).clamp(min=0),
-    }
+    found = {"probabilities": p, "uncertainty": uncertainty}
+    if logits.shape[dim] > 1:
+        epistemic = (uncertainty - aleatoric).clamp(min=0)
+        found |= {"aleatoric": aleatoric, "epistemic": epistemic}
+    return found

@@ -7,10 +7,14 @@ import pytest
 import torch
 
 from kt import plugins
-from kt.models import labelled, tokens
+from kt.models import bet_classifier, labelled, tokens
 from kt.models.evaluate import evaluate
 from kt.models.train import Options, train
 from kt.registry import checkpoint, load
+from kt.registry.gate import Subject
+from kt.registry.gates import health
+from kt.registry.load import Loaded
+from kt.registry.record import Spec
 
 CLASSIFIERS = [name for name in plugins.names("models") if load.family(Path(), name).FORM is tokens]
 WINDOW = 8
@@ -150,3 +154,37 @@ def test_serve_is_one_program_for_all_lengths(model):
         theirs = program(given, lengths)
     for key, values in ours.items():
         torch.testing.assert_close(theirs[key], values, atol=1e-6, rtol=1e-6)
+
+
+def test_the_health_gate_tells_its_answers_apart(family, name, model):
+    signature = family.signature(model.config)
+    spec = Spec(family=name, config={}, form=tokens.__name__, signature={})
+    loaded = Loaded(spec, family, tokens, signature, model)
+    verdict = health.judge(Subject(name, loaded, Path(), None), None, health.Settings())
+    assert verdict.passed, verdict.sentence
+
+
+def test_orders_that_are_one_order_do_not_pass():
+    """Positions given before permuting: every order says the same, and the parts are nothing."""
+    torch.manual_seed(1)
+    model = bet_classifier.Model(
+        bet_classifier.Config(tokens=6, labels=3, window=WINDOW, k=4)
+    ).eval()
+    model.ranks = model.ranks[:1].expand(4, -1, -1)
+    loaded = Loaded(
+        Spec(family="bet_classifier", config={}, form=tokens.__name__, signature={}),
+        bet_classifier,
+        tokens,
+        bet_classifier.signature(model.config),
+        model,
+    )
+    verdict = health.judge(Subject("it", loaded, Path(), None), None, health.Settings())
+    assert not verdict.passed
+    assert "epistemic" in verdict.sentence
+
+
+def test_one_order_says_no_parts_of_its_uncertainty():
+    model = bet_classifier.Model(
+        bet_classifier.Config(tokens=6, labels=3, window=WINDOW, k=1)
+    ).eval()
+    assert set(serve(model, *units(4, 2))) == {"probabilities", "uncertainty"}

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from kt.models import bet, orders, sakt
 
@@ -38,14 +39,19 @@ def as_of(model, **settings):
 
 
 def test_with_sets_of_one_answer_it_is_sakt():
-    model = made(exchangeable=1, k=3)
+    model = made(exchangeable=1, k=1)
     plain = sakt.Model(sakt.Config(**SIZES))
     plain.load_state_dict(model.state_dict())
     plain.eval()
     items, responses, lengths, asked = answers()
     ours, theirs = (serve(m, items, responses, lengths, asked) for m in (model, plain))
     torch.testing.assert_close(ours["probabilities"], theirs["probabilities"])
-    assert ours["epistemic"].max() < 1e-6  # there is one order only
+    assert set(ours) == {"probabilities", "uncertainty"}  # one order cannot disagree with itself
+
+
+def test_several_orders_of_sets_of_one_are_refused():
+    with pytest.raises(ValidationError, match="k is 1"):
+        bet.Config(**SIZES, exchangeable=1, k=3)
 
 
 def test_the_orders_disagree_and_that_is_what_is_epistemic():
