@@ -11,19 +11,30 @@ The published figures of assist2015 are pyKT's (NeurIPS 2022; the mean of five f
 students, every answer but a student's first), that of synthetic5 is the DKVMN paper's, those of
 synthetic_500_200_4 are the deep-gpcm repository's own; the best that is possible there without
 knowing the students is 0.972 nats. Those of the simple families are of Gervet et al., JEDM 2020.
+
+assist2009_pid and assist2017_pid are AKT's five folds of problems with skills: the fifth is kept for testing. In the
+first a problem of two skills stands as two rows with one response, which a model may copy: rows of one
+problem that follow each other are made one, with their skills joined. In the second they are attempts and stay.
 """
 
 import argparse
+import csv
+import gzip
 import json
 import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 SIMULATED = "synthetic_500_200_4"
+JOINED = {"assist2009_pid": True, "assist2017_pid": False}  # whether repeated rows are made one
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,15 @@ RUNS = (
     Run("marginal", SIMULATED, "nll", 1.226, "none found"),
     Run("irt", SIMULATED, "nll", 0.980, "deep-gpcm 1.0586"),
     Run("best_lr", SIMULATED, "nll", 1.000, "deep-gpcm 1.0586"),
+    Run("wide_deep_irt", "assist2009_pid", "auc", 0.785, "none found"),
+    Run(
+        "wide_deep_irt",
+        "assist2017_pid",
+        "auc",
+        0.755,
+        "DKVMN 0.7073, AKT 0.7702",
+        ("--epochs", "15"),
+    ),
 )
 
 
@@ -83,6 +103,9 @@ def measure(run: Run, folder: Path, aside: Path) -> bool:
     if run.data == SIMULATED:
         source = aside / SIMULATED
         kt("simulate", "gpcm", "--published", "--out", str(source))
+    elif run.data in JOINED:
+        source = aside / run.data
+        prepare(folder / run.data, source, joined=JOINED[run.data])
     else:
         source = folder / run.data
     command = (
@@ -110,11 +133,52 @@ def measure(run: Run, folder: Path, aside: Path) -> bool:
         f"{run.name:<26} {run.score} {value:.4f} [{low:.4f}, {high:.4f}]  bar {run.bar}{f', ece {run.ece}' if run.ece < 1 else ''} {'met' if met else 'MISSED'}"
         f"  published: {run.published}\n"
         f"    {others}\n"
+        f"{''.join(beside(scores))}"
         f"    epoch {training['best_epoch']} of {training['epochs']}, {seconds:.0f} CPU seconds:"
         f" kt train {run.family} --data {run.data} {' '.join(run.options)}".rstrip(),
         flush=True,
     )
     return met
+
+
+def beside(scores: dict[str, Any]) -> Iterator[str]:
+    """The references' scores in the same run, and the gain over the best."""
+    if found := scores.get("references"):
+        shown = (f"{name} auc {of['auc']:.4f} nll {of['nll']:.4f}" for name, of in found.items())
+        yield f"    {'  '.join(shown)}\n"
+    if gain := scores.get("gain"):
+        yield f"    gain in {gain['metric']} over {gain['over']}: {gain['value']:.4f} [{gain['low']:.4f}, {gain['high']:.4f}]\n"
+
+
+def prepare(folder: Path, out: Path, *, joined: bool) -> None:
+    """AKT's folds as train.csv and test.csv in kt's own form."""
+    out.mkdir()
+    files = sorted(folder.glob("*.csv.gz"))
+    for name, part in (("train.csv", files[:-1]), ("test.csv", files[-1:])):
+        with (out / name).open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(("student_id", "item", "skill", "response"))
+            for path in part:
+                for student, answers in students(path):
+                    rows.writerows(
+                        (student, *row) for row in (join(answers) if joined else answers)
+                    )
+
+
+def students(path: Path) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
+    """Each student's (problem, skill, response) in order."""
+    with gzip.open(path, "rt") as file:
+        lines = [line.strip(",\n").split(",") for line in file]
+    for place in range(0, len(lines), 4):
+        (_, student), problems, skills, responses = lines[place : place + 4]
+        yield student, list(zip(problems, skills, responses, strict=True))
+
+
+def join(answers: list[tuple[str, str, str]]) -> Iterator[tuple[str, str, str]]:
+    """One row of those that follow each other on one problem, with their skills joined."""
+    for problem, group in groupby(answers, key=itemgetter(0)):
+        rows = list(group)
+        yield problem, "+".join(sorted({skill for _, skill, _ in rows}, key=int)), rows[0][2]
 
 
 def kt(*arguments: str) -> str:

@@ -145,8 +145,9 @@ def train(
     one is looked for among; without it drawn from all). Split by document; texts that overlap are refused.
 
     Epochs, patience, margin, batch and lr are the family's own where it has such. A killed run goes on with the
-    same command. Beside gpcm, sakt, bet and families of your own, the references (marginal, irt, pfa,
-    best_lr) are fitted on the same students, and the gain over the best of them is shown, with its interval.
+    same command. Beside gpcm, sakt, bet, wide_deep_irt and families of your own, the references
+    (marginal, irt, pfa, best_lr) are fitted on the same students, and the gain over the best of them is
+    shown, with its interval.
 
     With 1,000 validation answers or more the probabilities are calibrated on a part of them, and that is
     kept if it helps on the rest: by a temperature; of two categories by Platt's curve, from 5,000 on by
