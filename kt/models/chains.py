@@ -38,6 +38,7 @@ from kt.errors import Invalid
 from kt.models import metrics
 from kt.models.data import Windows, batches, fold_of, windows
 from kt.models.metrics import Weighted
+from kt.models.soundness import ALIKE, SAME, STEPS, still
 from kt.models.task import Parts, Step, on
 from kt.models.vectors import Signature
 
@@ -329,6 +330,44 @@ def check(data: Data, signature: Signature) -> None:
             f"vectors of {data.vectors.shape[1]} numbers, the model takes {signature.dimension}",
             where=data.source,
         )
+
+
+def sees_ahead(model: torch.nn.Module, signature: Signature, rng: np.random.Generator) -> str:
+    """Whether another vector at step s moves what forward says follows a vector before it."""
+    x = _drawn(signature, rng)
+    T = len(x)
+    batch = x.repeat(T + 1, 1, 1)
+    batch[1 + torch.arange(T), torch.arange(T)] = -x
+    with still(model):
+        told = model(batch, torch.full((T + 1,), T))  # (T + 1, T, D)
+    early = ((told[1:] - told[0]).abs() > SAME).any(-1).tril(-1)  # (T, T): s, t
+    if not bool(early.any()):
+        return ""
+    s, t = (int(place) + 1 for place in early.nonzero()[0])
+    return f"in training it sees the vectors to come: another one at step {s} moves what it says at step {t}"
+
+
+def learns_otherwise(
+    family: Any, model: torch.nn.Module, signature: Signature, rng: np.random.Generator
+) -> str:
+    """Whether serve says of a document so far something else than forward there."""
+    x = _drawn(signature, rng)
+    T = len(x)
+    steps = torch.arange(1, T + 1)
+    serve: Any = model.serve
+    with still(model):
+        told = model(x[None], torch.tensor([T]))[0]
+        served = serve(vectors=x.repeat(T, 1, 1), lengths=steps)["vector"]
+    apart = float((told - served).abs().max())
+    if apart <= ALIKE:
+        return ""
+    return f"what is trained and scored is not what is served: vectors differ by up to {apart:.2g}"
+
+
+def _drawn(signature: Signature, rng: np.random.Generator) -> torch.Tensor:
+    """(T, D) vectors of a document."""
+    shape = min(signature.window, STEPS), signature.dimension
+    return torch.from_numpy(rng.normal(size=shape).astype(np.float32))
 
 
 def reference(family: Any, signature: Signature) -> tuple[BaseModel, Signature]:

@@ -22,6 +22,7 @@ MAX_VECTORS = 10_000
 MAX_DIMENSION = 10_000
 
 UNIT = "document"
+PAST = "the vectors before"
 PROBABILITIES: tuple[str, ...] = ()
 STACKS = False
 
@@ -90,6 +91,19 @@ def example(signature: Signature, rng: np.random.Generator, count: int) -> list[
         Request(document=f"example-{b}", vectors=rng.normal(size=(n, signature.dimension)).tolist())
         for b, n in enumerate(lengths)
     ]
+
+
+def unlike(signature: Signature, rng: np.random.Generator) -> list[tuple[Request, Request]]:
+    """Contexts, and the same turned round."""
+    contexts = [request.vectors for request in example(signature, rng, 2)]
+    pairs = [(context, (-np.array(context)).tolist()) for context in contexts]
+    return [(Request(vectors=one), Request(vectors=other)) for one, other in pairs]
+
+
+def alike(signature: Signature, rng: np.random.Generator) -> list[tuple[Request, Request]]:
+    """A context, and the same in the same directions but longer."""
+    (request,) = example(signature, rng, 2)[1:]
+    return [(request, Request(vectors=(2 * np.array(request.vectors)).tolist()))]
 
 
 def ports(signature: Signature) -> tuple[list[Port], list[Port]]:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from kt import plugins
 from kt.errors import Invalid
-from kt.models import gpcm, naive_bayes, sakt, tokens, tracing
+from kt.models import gpcm, memory_gru, naive_bayes, sakt, tokens, tracing, vectors
 from kt.registry import checkpoint, load
 from kt.registry.gate import Subject
 from kt.registry.gates import causality, finite, health, likelihood
@@ -28,6 +28,7 @@ ITEMS, CATEGORIES, WINDOW = 8, 4, 16
 VOCABULARIES = {
     tracing.__name__: {"items": ITEMS, "categories": CATEGORIES},
     tokens.__name__: {"tokens": 12, "labels": 3},
+    vectors.__name__: {"dimension": 6},
 }
 
 
@@ -227,6 +228,16 @@ def test_reading_after_writing() -> None:
             return torch.stack(told, 1)
 
     refused(judged(causality, family(gpcm, Model=Model)), "the very answer that it predicts")
+
+
+def test_a_document_read_backwards() -> None:
+    class Model(memory_gru.Model):
+        def forward(self, vectors: Tensor, lengths: Tensor) -> Tensor:
+            return super().forward(vectors.flip(1), lengths).flip(1)
+
+    backwards = family(memory_gru, Model=Model)
+    refused(judged(causality, backwards), "in training it sees the vectors to come")
+    refused(judged(likelihood, backwards), "what is trained and scored is not what is served")
 
 
 def test_items_that_come_later() -> None:
