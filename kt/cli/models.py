@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kt.models.sweep import Try
     from kt.models.task import Data, Leak, Parts
     from kt.models.train import Epoch, Options, Progress, Trained
+    from kt.models.warm import Start
 
 Files = Annotated[
     list[Path],
@@ -73,6 +74,15 @@ def train(
             help="A setting of the family (d_model=64); may be given again.",
         ),
     ] = None,
+    start: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="FILE|MODEL@VERSION",
+            help="Begin with the weights of this one, of the same family and settings; --window may differ.",
+            autocompletion=complete.versions,
+        ),
+    ] = "",
     window: Annotated[
         int | None,
         typer.Option("--window", min=1, help="The most past answers (vectors) that are used."),
@@ -153,6 +163,8 @@ def train(
     kept if it helps on the rest: by a temperature; of two categories by Platt's curve, from 5,000 on by
     isotonic regression.
 
+    With --from it goes on from another's weights, as on short contexts first and then on long ones.
+
     With --sweep the family is trained with each of the settings in processes of their own (compute in kt.toml
     says where), and the one that is best on the validation students is kept.
 
@@ -172,6 +184,10 @@ def train(
     given = chosen(code, size, settings or [], room.DECIDES)
     if window is not None:
         given["window"] = window
+    begun = warm(start, code, bool(sweep))
+    if begun:
+        made = begun.settings
+        given = {key: made[key] for key in made if key not in room.DECIDES} | given
     parts = room.split(room.read(data), room.read(valid) if valid else None)
     output.step("data", tally(parts.train, parts.valid, parts.test))
     torch.set_num_threads(threads)
@@ -201,6 +217,7 @@ def train(
                 options=how,
                 out=out,
                 resume=resume,
+                start=begun,
                 on_epoch=on_epoch,
                 on_batch=on_batch,
             )
@@ -235,6 +252,23 @@ def train(
         f"Next: kt deploy {out}",
     ]
     output.emit(result, text)
+
+
+def warm(name: str, code: Any, sweep: bool) -> "Start | None":
+    """What --from names. Raises Invalid where training cannot begin with it."""
+    from kt.errors import Invalid
+    from kt.models.warm import Start
+
+    if not name:
+        return None
+    if sweep:
+        raise Invalid("a sweep begins each try anew", where="--from", do="leave out one of the two")
+    family, module, signature, _ = opened(name)
+    if family.Model is not code.Model or not hasattr(code, "loss"):
+        raise Invalid(
+            f"{name} is of another family, or of one that is fitted at once", where="--from"
+        )
+    return Start(name, module, signature)
 
 
 def swept(

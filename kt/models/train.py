@@ -38,11 +38,12 @@ from torch.optim.swa_utils import AveragedModel
 import kt
 from kt import files
 from kt.errors import Invalid, Refused
-from kt.models import calibrate, checkpoint, fitting, metrics, references, task
+from kt.models import calibrate, checkpoint, fitting, metrics, references, task, warm
 from kt.models.evaluate import Scores, evaluate
 from kt.models.family import Fitted, Stepwise
 from kt.models.references import References
 from kt.models.task import Data, Task
+from kt.models.warm import Start
 
 
 @dataclass(frozen=True)
@@ -146,17 +147,18 @@ def train(
     out: Path | None = None,
     resume: bool = True,
     about: Mapping[str, Any] | None = None,
+    start: Start | None = None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     on_batch: Callable[[Progress], None] = lambda _: None,
 ) -> Trained:
     """Train the family `name` on `data`, stop by `valid`, score on `test` (else on `valid`), write `out`.
 
     Beside a family that is trained in steps the references are fitted on `data` and scored as it is.
-    settings: of the family's Config but for what the data decides. about: more for the record. Raises Invalid for settings or data
-    that do not fit, Refused where the file to resume from belongs to another run. NaN in the loss raises
-    Invalid with its batch.
+    settings: of the family's Config but for what the data decides. about: more for the record. start: whose
+    weights it begins with. Raises Invalid for settings, data or a start that do not fit, Refused where the
+    file to resume from belongs to another run. NaN in the loss raises Invalid with its batch.
     """
-    run = prepare(family, data, valid, settings or {}, options or Options.of(family))
+    run = prepare(family, data, valid, settings or {}, options or Options.of(family), start)
     options, config = run.options, run.config
     beside = None if out is None else resume_file(out)
     state, resumed = learn(run, beside, resume=resume, on_epoch=on_epoch, on_batch=on_batch)
@@ -182,6 +184,7 @@ def train(
         "history": [asdict(epoch) for epoch in state.history],
         "seconds": round(sum(epoch.seconds for epoch in state.history), 3),
         "calibration": calibration,
+        **({"from": start.name} if start else {}),
         **(about or {}),
         "versions": {
             "kt": kt.__version__,
@@ -224,12 +227,13 @@ def prepare(
     valid: Data,
     settings: Mapping[str, Any],
     options: Options,
+    start: Start | None = None,
 ) -> "_Run":
     """A run that has not begun. Raises Invalid for settings that do not fit."""
     if isinstance(family, Fitted):
         options = replace(options, epochs=1)
     config, signature = configure(family, data, settings)
-    return _Run(family, task.of(family), config, signature, data, valid, options)
+    return _Run(family, task.of(family), config, signature, data, valid, options, start)
 
 
 def learn(
@@ -305,6 +309,7 @@ class _Run:
     data: Data
     valid: Data
     options: Options
+    start: Start | None = None
 
     def fresh(self) -> _State:
         torch.manual_seed(self.options.seed)
@@ -315,6 +320,8 @@ class _Run:
         if hasattr(self.family, "prepare"):
             steps = self.task.steps(self.data, self.signature, fitting.BATCH, None)
             self.family.prepare(model, [step.tensors for step in steps])
+        if self.start:
+            warm.fill(model, self.signature, self.start)
         model.to(device(self.options.device))
         adam = torch.optim.Adam(model.parameters(), lr=self.options.lr, fused=True)
         average = self.options.average
@@ -432,6 +439,7 @@ class _Run:
             options,
             [_describe(self.data), _describe(self.valid)],
             _versions(self.family),
+            self.start and self.start.sha256,
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

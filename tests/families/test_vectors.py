@@ -11,6 +11,7 @@ from kt.models import chains, vectors
 from kt.models.family import is_incremental, is_trainable
 from kt.models.simulate_chains import simulate
 from kt.models.train import Options, train
+from kt.models.warm import Start
 from kt.registry import checkpoint, load
 
 FAMILIES = [
@@ -191,6 +192,23 @@ def test_it_learns_what_follows(name, documents):
     first, best = trained.history[0].metric, max(epoch.metric for epoch in trained.history)
     assert best > 2 * first
     assert trained.references.gain.is_sure
+
+
+@pytest.mark.parametrize("name", STEPWISE)
+def test_a_warm_start_begins_where_the_other_ended(name, documents, tmp_path):
+    family = load.family(Path(), name)
+    first = train(
+        family, name, *documents, settings=tiny(family), options=Options(epochs=10, lr=1e-2)
+    )
+    start = Start("short.pt", first.model, first.signature)
+    longer = start.settings | {"window": 30}
+    warm, cold = (
+        train(family, name, *documents, settings=longer, options=Options(epochs=1), start=each)
+        for each in (start, None)
+    )
+    assert warm.signature.window == 30
+    assert warm.training["from"] == "short.pt"
+    assert warm.history[0].loss < cold.history[0].loss
 
 
 def test_a_checkpoint_comes_back_bit_for_bit(family, name, documents, tmp_path):
