@@ -83,6 +83,14 @@ def test_examples_go_from_one_vector_to_a_full_window():
     assert vectors.collate(found, SIGNATURE)["vectors"].shape == (3, 3, 2)
 
 
+def test_what_gates_ask_differs_in_direction_or_beside_the_point():
+    for one, other in vectors.unlike(SIGNATURE, np.random.default_rng(0)):
+        np.testing.assert_array_equal(np.array(one.vectors), -np.array(other.vectors))
+    for one, other in vectors.alike(SIGNATURE, np.random.default_rng(0)):
+        a, b = vectors.collate([one, other], SIGNATURE)["vectors"]
+        np.testing.assert_array_equal(2 * a, b)
+
+
 def test_another_dimension_is_narrower_and_another_window_is_not():
     assert "2" in vectors.narrower(SIGNATURE, Signature(dimension=3, window=3))
     assert not vectors.narrower(SIGNATURE, Signature(dimension=2, window=1))

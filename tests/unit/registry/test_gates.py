@@ -11,7 +11,20 @@ from pydantic import ValidationError
 
 from kt.config import Plugin
 from kt.errors import Invalid, Refused
-from kt.models import best_lr, data, fitting, sakt, simulate, task, tracing
+from kt.models import (
+    best_lr,
+    copy_last,
+    data,
+    fitting,
+    memory_gru,
+    metrics,
+    sakt,
+    simulate,
+    simulate_chains,
+    task,
+    tracing,
+    vectors,
+)
 from kt.registry import gate, weights
 from kt.registry.gate import Subject
 from kt.registry.gates import (
@@ -297,3 +310,49 @@ def test_both_versions_are_asked_once_about_the_evaluation_set(
     compared = judged(regression, other, one)
     assert "against m.pt" in compared.sentence
     assert len(calls) == 2
+
+
+def predictor(folder: Path, family: ModuleType, usual: np.ndarray | None = None) -> Subject:
+    """A version for vectors of 64 dimensions; usual: the direction that it always says."""
+    torch.manual_seed(0)
+    config = family.Config(dimension=64)
+    model = family.Model(config).requires_grad_(False).eval()
+    if usual is not None:
+        model.step.bias.copy_(torch.from_numpy(1e9 * usual))
+    spec = Spec(family=family.__name__, config={}, form=vectors.__name__, signature={})
+    loaded = Loaded(spec, family, vectors, family.signature(config), model)
+    return Subject(f"{family.__name__}.pt", loaded, Path(), folder / "test.npz")
+
+
+def test_a_high_cosine_that_finds_nothing_is_refused(tmp_path: Path) -> None:
+    """The mean of all vectors is as near to the next one as the last vector is, and hits none of 10,000."""
+    chained = simulate_chains.simulate(documents=20)
+    simulate_chains.write(chained, tmp_path)
+    good = predictor(tmp_path, copy_last)
+    bad = predictor(tmp_path, memory_gru, usual=chained.vectors.mean(0))
+    cosines, hits = (
+        [metrics.score(name, each.predicted) for each in (good, bad)]
+        for name in ("cosine", "hit@5/10000")
+    )
+    assert cosines[1] > cosines[0] - 0.02
+    assert cosines[1] > 0.75
+    assert hits[1] < 0.01 < 0.1 < hits[0]
+    assert judged(regression, bad, good, metric="cosine").passed  # what the guide watched
+    said = judged(regression, bad, good)
+    assert not said.passed
+    assert said.sentence.startswith("hit@5/10000 -0.")
+    assert not judged(
+        causality, bad
+    ).passed  # it ignores what came before, which needs no other version
+    assert judged(causality, good).passed
+    assert judged(likelihood, good).passed
+
+
+def test_what_is_served_of_a_document_is_what_was_trained(tmp_path: Path) -> None:
+    simulate_chains.write(simulate_chains.simulate(documents=5), tmp_path)
+    ahead, other = (predictor(tmp_path, memory_gru) for _ in range(2))
+    forward = ahead.loaded.module.forward
+    ahead.loaded.module.forward = lambda x, n: forward(x.roll(-1, 1), n)
+    other.loaded.module.forward = lambda x, n: forward(-x, n)
+    assert "sees the vectors to come" in judged(causality, ahead).sentence
+    assert "not what is served" in judged(likelihood, other).sentence
