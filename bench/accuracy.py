@@ -35,6 +35,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 SIMULATED = "synthetic_500_200_4"
 JOINED = {"assist2009_pid": True, "assist2017_pid": False}  # whether repeated rows are made one
+CHAINS = "chains"
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ RUNS = (
         "DKVMN 0.7073, AKT 0.7702",
         ("--epochs", "15"),
     ),
+    # three points under the best order of the bank, which `kt simulate chains` writes down: 0.9727
+    Run("memory_gru", CHAINS, "hit@5/10000", 0.9427, "none found"),
 )
 
 
@@ -106,6 +109,9 @@ def measure(run: Run, folder: Path, aside: Path) -> bool:
     elif run.data in JOINED:
         source = aside / run.data
         prepare(folder / run.data, source, joined=JOINED[run.data])
+    elif run.data == CHAINS:
+        source = aside / CHAINS
+        kt("simulate", "chains", "--out", str(source))
     else:
         source = folder / run.data
     command = (
@@ -124,7 +130,7 @@ def measure(run: Run, folder: Path, aside: Path) -> bool:
     scores, training = result["scores"], result["training"]
     value: float = scores[run.score]
     low, high = scores["intervals"][run.score]
-    met = value >= run.bar if run.score == "auc" else value <= run.bar
+    met = value <= run.bar if run.score == "nll" else value >= run.bar
     met = met and scores.get("ece", 0) <= run.ece
     others = "  ".join(
         f"{key} {scores[key]:.4f}" for key in scores["intervals"] if key != run.score
