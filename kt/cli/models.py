@@ -50,7 +50,7 @@ def train(
         str,
         typer.Argument(
             metavar="FAMILY",
-            help="gpcm, sakt, bet, bet_classifier, wide_deep_irt, memory_gru, naive_bayes, marginal, irt, pfa, best_lr, or the dotted path of a family of your own.",
+            help="gpcm, gpcm_transformer, gpcm_bayes, sakt, bet, bet_classifier, wide_deep_irt, memory_gru, naive_bayes, marginal, irt, pfa, best_lr, or the dotted path of a family of your own.",
         ),
     ],
     data: Files,
@@ -155,9 +155,8 @@ def train(
     one is looked for among; without it drawn from all). Split by document; texts that overlap are refused.
 
     Epochs, patience, margin, batch and lr are the family's own where it has such. A killed run goes on with the
-    same command. Beside gpcm, sakt, bet, wide_deep_irt and families of your own, the references
-    (marginal, irt, pfa, best_lr) are fitted on the same students, and the gain over the best of them is
-    shown, with its interval.
+    same command. Beside any other family of students' answers the references (marginal, irt, pfa, best_lr)
+    are fitted on the same students, and the gain over the best of them is shown, with its interval.
 
     With 1,000 validation answers or more the probabilities are calibrated on a part of them, and that is
     kept if it helps on the rest: by a temperature; of two categories by Platt's curve, from 5,000 on by

@@ -6,35 +6,26 @@
 
     k_t = A[q_t]   w_t = softmax(M^k k_t)                        which slots an item concerns
     ρ_t = Σ_i w_t(i) M_t(i)                                      read, before the answer is known
-    θ_t = 3 (w_θ tanh(W_f [ρ_t; k_t] + b_f) + b_θ)               ability
-    z_0 = 0,  z_k = z_{k-1} + α_q (θ_t - β_{q,k})                p = softmax(z)
+    f_t = tanh(W_f [ρ_t; k_t] + b_f)                             what the head goes by
     M_{t+1}(i) = M_t(i) (1 - w_t(i) e_t) + w_t(i) a_t            write the answer: erase, add
 
-Steps β need not be ordered: that is the graded response model. An item's α and β are its own free
-parameters (`static`, the default: better on simulated and as good on real tests, and they can be read) or
-come out of a network of its key and the memory (`network`). θ has no scale of its own, so the loss
-draws its mean to 0 and its variance to 1 over a batch.
-
-An answer is embedded as v = b + Σ_j S[r, j] E_j[q], S fixed, by the chosen strategy:
-    linear_decay   S[r, j] = max(0, 1 - |r - j| / (K - 1))       neighbours share; for K = 2, DKVMN's own
-    ordered        S[r] = (1[r > 0], r / (K - 1))                two tables, however many categories
-    unordered      S = identity                                  a table a category
+The head and how answers are embedded: kt/models/partial_credit.py.
 """
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kt.models import tracing
+from kt.models import partial_credit, tracing
 from kt.models.family import State
-from kt.models.items import tables
+from kt.models.partial_credit import Answers, Head, items, loss, prepare, served
 from kt.models.recurrence import recur, tier
-from kt.models.sliding import enter, erased, newest_last, written
+from kt.models.sliding import erased, written
+from kt.models.tables import tabled
 from kt.models.tracing import RESERVED
 
 FORM = tracing
@@ -43,30 +34,37 @@ METRIC = "nll"
 RECIPE = {"lr": 5e-3, "average": 0.99, "patience": 3}
 signature = tracing.numbered
 
+__all__ = [
+    "FORM",
+    "METRIC",
+    "RECIPE",
+    "SIZES",
+    "TASK",
+    "Config",
+    "Model",
+    "items",
+    "loss",
+    "prepare",
+    "signature",
+    "versions",
+]
+
+# For up to 25 items and 1,000 students, up to 100 and 10,000, more. Config's own defaults lie between, and
+# do better on assist2015.
 SIZES: dict[str, dict[str, Any]] = {
-    "small": {"slots": 10, "d_key": 20, "d_value": 40, "hidden": 20},  # hundreds of students
-    "medium": {"slots": 20, "d_key": 64, "d_value": 64, "hidden": 64},
-    "large": {"slots": 50, "d_key": 128, "d_value": 128, "hidden": 128},
+    "small": {"slots": 20, "d_key": 20, "d_value": 60, "hidden": 20},
+    "medium": {"slots": 40, "d_key": 40, "d_value": 120, "hidden": 40},
+    "large": {"slots": 80, "d_key": 80, "d_value": 240, "hidden": 80},
 }
 
-ABILITY_SCALE = 3.0  # Deep-IRT's: θ of a fresh network then spreads like a standard normal
 
-
-class Config(BaseModel):
+class Config(partial_credit.Config):
     """Sizes of the network; part of the version."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    items: Annotated[int, Field(ge=1)]  # in the vocabulary
-    categories: Annotated[int, Field(ge=2)] = 2
-    window: Annotated[int, Field(ge=1)] = 200  # the most answers the memory runs over
     slots: Annotated[int, Field(ge=1)] = 20
     d_key: Annotated[int, Field(ge=1)] = 64
     d_value: Annotated[int, Field(ge=1)] = 64
     hidden: Annotated[int, Field(ge=1)] = 64
-    embedding: Literal["linear_decay", "ordered", "unordered"] = "linear_decay"
-    item_parameters: Literal["static", "network"] = "static"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
 
 
 class Item(NamedTuple):
@@ -74,7 +72,7 @@ class Item(NamedTuple):
 
     weights: Tensor  # (..., N) w, the share of each slot
     summary: Tensor  # (..., hidden) the part of k in W_f [ρ; k] + b_f
-    discrimination: Tensor  # (..., 1) log α, or the part of k in what α is the softplus of
+    discrimination: Tensor  # (..., 1) what the head makes α of
     steps: Tensor  # (..., K - 1) β
 
 
@@ -82,34 +80,22 @@ class Model(nn.Module):
     """B students, T answers or events, M items asked, K categories, N slots, D d_value."""
 
     PAYS = 32
-    strategy: Tensor
+    HEAD: type[Head] = Head
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        N, D, K = config.slots, config.d_value, config.categories
-        rows = config.items + RESERVED
+        N, D = config.slots, config.d_value
         self.config = config
-        S = strategy(config.embedding, K)  # (K, m)
-        self.register_buffer("strategy", S, persistent=False)
-        # Both start as N(0, 1): with a tenth of that, all items address all slots alike for many epochs
-        # and assist2015 ends at 0.718 of AUC, not 0.723.
-        self.key = nn.Embedding(rows, config.d_key)
-        self.answered = nn.Embedding(rows, S.shape[1] * D)  # E_j side by side
-        self.answered_bias = nn.Parameter(torch.zeros(D))
+        # Both tables start as N(0, 1): with a tenth of that, all items address all slots alike for many
+        # epochs and assist2015 ends at 0.718 of AUC, not 0.723.
+        self.key = nn.Embedding(config.items + RESERVED, config.d_key)
+        self.answers = Answers(config, D)
         self.address = nn.Linear(config.d_key, N, bias=False)  # M^k
         self.memory = nn.Parameter(torch.randn(N, D) / math.sqrt(D))  # M_0
         self.erase = nn.Linear(D, D)
         self.add = nn.Linear(D, D)
         self.summary = nn.Linear(D + config.d_key, config.hidden)
-        self.ability = nn.Linear(config.hidden, 1)
-        if config.item_parameters == "static":
-            self.log_discrimination = nn.Embedding(rows, 1)
-            self.steps = nn.Embedding(rows, K - 1)
-            nn.init.zeros_(self.log_discrimination.weight)
-            nn.init.zeros_(self.steps.weight)
-        else:
-            self.discriminate = nn.Linear(config.hidden + config.d_key, 1)
-            self.difficulty = nn.Linear(config.d_key, K - 1)
+        self.head = self.HEAD(config, config.hidden, config.d_key)
 
     def forward(self, items: Tensor, responses: Tensor, lengths: Tensor) -> Tensor:
         """Logits (B, T, K) of every event, each from the events before it. lengths: (B,)."""
@@ -124,17 +110,18 @@ class Model(nn.Module):
         at s is kept by the product of what every later answer keeps. With the answers turned around,
         newest first, this is one cumulative product and no loop.
         """
-        return self.ask({"memory": self._after(*self._writes(items, responses, lengths))}, asked)
+        M = self._after(*self._writes(items, responses, lengths))
+        return self.ask({"memory": M, **self.head.begin(items, responses, lengths)}, asked)
 
     def begin(self, items: Tensor, responses: Tensor, lengths: Tensor) -> State:
-        """memory and kept (B, N, D), the logarithm of what all answers left of M_0; the answers (B, T).
+        """memory and kept (B, N, D), the logarithm of what all answers left of M_0; what the head keeps.
 
         In double precision: what is added and taken out again over thousands of answers must cancel.
         """
         w, e, a = self._writes(items, responses, lengths)
         kept = (-erased(w, e)).log1p().sum(1, dtype=torch.float64)
-        answers = newest_last(items * self.config.categories + responses, lengths)
-        return {"memory": self._after(w, e, a).double(), "kept": kept, "answers": answers}
+        told = self.head.begin(items, responses, lengths)
+        return {"memory": self._after(w, e, a).double(), "kept": kept, **told}
 
     def advance(self, state: State, items: Tensor, responses: Tensor) -> State:
         """Of a full window the oldest answer is taken out of the memory, as far as later ones kept it."""
@@ -152,19 +139,14 @@ class Model(nn.Module):
         return {
             "memory": written(memory, share, w, a),
             "kept": kept + (-share).log1p(),
-            "answers": enter(answers, items * K + responses, self.config.window),
+            **self.head.advance(state, items, responses),
         }
 
     def ask(self, state: State, asked: Tensor) -> dict[str, Tensor]:
         """As serve, from the memory of a state."""
         item = self._item(asked)
-        told = self._head(item.weights @ state["memory"].to(item.weights.dtype), item)
-        return {
-            "probabilities": told["logits"].softmax(-1),
-            "ability": told["ability"],
-            "discrimination": told["discrimination"],
-            "steps": told["steps"],
-        }
+        read = item.weights @ state["memory"].to(item.weights.dtype)
+        return served(self._told(read, item, self.head.ask(state)))
 
     def _writes(
         self, items: Tensor, responses: Tensor, lengths: Tensor
@@ -191,7 +173,8 @@ class Model(nn.Module):
         item = Item(*tabled(self._item, items, rows))
         answers = items * K + responses
         e, a = tabled(lambda answer: self._written(answer // K, answer % K), answers, rows * K)
-        return self._head(recur(item.weights, e, a, self.memory), item)
+        read = recur(item.weights, e, a, self.memory)
+        return self._told(read, item, self.head.standing_before(items, responses))
 
     def _weights(self, k: Tensor) -> Tensor:
         """(..., N): the share of each slot."""
@@ -199,79 +182,21 @@ class Model(nn.Module):
 
     def _written(self, items: Tensor, responses: Tensor) -> tuple[Tensor, Tensor]:
         """What the answers (B, T) erase and add, (B, T, D) each."""
-        E = self.answered(items).view(*items.shape, -1, self.config.d_value)  # (B, T, m, D)
-        v = (self.strategy[responses].unsqueeze(-1) * E).sum(-2) + self.answered_bias
+        v = self.answers(items, responses)
         return torch.sigmoid(self.erase(v)), torch.tanh(self.add(v))
 
     def _item(self, items: Tensor) -> Item:
         """What is known of items (...) before any answer."""
-        k, D, H = self.key(items), self.config.d_value, self.config.hidden
+        k, D = self.key(items), self.config.d_value
         summary = F.linear(k, self.summary.weight[:, D:], self.summary.bias)
-        if self.config.item_parameters == "static":
-            discrimination, steps = self.log_discrimination(items), self.steps(items)
-        else:
-            discrimination = F.linear(k, self.discriminate.weight[:, H:], self.discriminate.bias)
-            steps = self.difficulty(k)
-        return Item(self._weights(k), summary, discrimination, steps)
+        return Item(self._weights(k), summary, *self.head.items(k, items))
 
-    def _head(self, read: Tensor, item: Item) -> dict[str, Tensor]:
-        """GPCM over items (B, M): logits (B, M, K), ability and discrimination (B, M), steps (B, M, K - 1)."""
-        D, H = self.config.d_value, self.config.hidden
-        f = (F.linear(read, self.summary.weight[:, :D]) + item.summary).tanh()
-        f = F.dropout(f, self.config.dropout, self.training)
-        theta = ABILITY_SCALE * self.ability(f)  # (B, M, 1)
-        if self.config.item_parameters == "static":
-            alpha = item.discrimination.exp()
-        else:
-            alpha = F.softplus(F.linear(f, self.discriminate.weight[:, :H]) + item.discrimination)
-        beta = item.steps
-        z = F.pad((alpha * (theta - beta)).cumsum(-1), (1, 0))
-        return {
-            "logits": z,
-            "ability": theta.squeeze(-1),
-            "discrimination": alpha.squeeze(-1),
-            "steps": beta,
-        }
-
-
-def loss(model: Model, items: Tensor, responses: Tensor, lengths: Tensor) -> Tensor:
-    """The sum of -log p(response) over the events, and what holds θ to a scale."""
-    told = model.events(items, responses)
-    event = torch.arange(items.shape[1], device=items.device) < lengths.unsqueeze(1)
-    nll = F.cross_entropy(told["logits"][event], responses[event], reduction="sum")
-    theta = told["ability"][event]
-    scale = theta.mean() ** 2 + (theta.var(correction=0) - 1) ** 2
-    return nll + 0.01 * theta.numel() * scale
-
-
-def tabled(
-    of: Callable[[Tensor], Iterable[Tensor]], places: Tensor, count: int
-) -> Iterable[Tensor]:
-    """of(places), through the table of(0 .. count - 1) where that is less to compute."""
-    if places.numel() < count:
-        return of(places)
-    tables = of(torch.arange(count, device=places.device))
-    # index_select's gradient is added up several times as fast as that of table[places]
-    return [x.index_select(0, places.flatten()).view(*places.shape, -1) for x in tables]
+    def _told(self, read: Tensor, item: Item, standing: Tensor) -> dict[str, Tensor]:
+        """What the head tells of items (B, M) for which read (B, M, D) was in the memory."""
+        f = (F.linear(read, self.summary.weight[:, : self.config.d_value]) + item.summary).tanh()
+        told: dict[str, Tensor] = self.head(f, item.discrimination, item.steps, standing)
+        return told
 
 
 def versions() -> dict[str, str]:
     return {"recurrence": tier().name}
-
-
-def items(model: Model) -> dict[str, Tensor]:
-    """The parameters of the items, in the vocabulary's order; of a network, which makes them anew each time, none."""
-    if model.config.item_parameters == "network":
-        return {}
-    known = slice(RESERVED, None)
-    return tables(model.log_discrimination.weight[known], model.steps.weight[known])
-
-
-def strategy(embedding: str, categories: int) -> Tensor:
-    """S (K, m): how much of each table an answer of category r takes."""
-    r = torch.arange(categories, dtype=torch.float32)
-    if embedding == "linear_decay":
-        return (1 - (r.unsqueeze(1) - r).abs() / (categories - 1)).clamp(min=0)
-    if embedding == "ordered":
-        return torch.stack([(r > 0).float(), r / (categories - 1)], 1)
-    return torch.eye(categories)

@@ -26,6 +26,7 @@ from kt.models import tracing
 from kt.models.family import Batch, State
 from kt.models.items import tables
 from kt.models.sliding import enter, newest_last
+from kt.models.tables import tabled
 from kt.models.tracing import RESERVED
 
 FORM = tracing
@@ -76,9 +77,7 @@ class Model(nn.Module):
     def forward(self, items: Tensor, responses: Tensor, lengths: Tensor) -> Tensor:
         """Logits (B, T, K) of every event, each from the events before it."""
         log_p = self._log_p(items)  # (B, T, G, K)
-        seen = self._of(log_p, responses)  # (B, T, G)
-        before = F.pad(seen, (0, 0, 1, 0))[:, :-1].cumsum(1)
-        w = (before + self.log_prior).log_softmax(-1)
+        w = (earlier(self._of(log_p, responses)) + self.log_prior).log_softmax(-1)
         return (w.unsqueeze(-1) + log_p).logsumexp(-2)
 
     def serve(
@@ -113,9 +112,8 @@ class Model(nn.Module):
 
     def ask(self, state: State, asked: Tensor) -> dict[str, Tensor]:
         """As serve, from the posterior of a state."""
-        w = (state["seen"].to(self.theta.dtype) + self.log_prior).softmax(-1)  # (B, G)
-        ability = w @ self.theta  # (B,)
-        spread = (w * (self.theta - ability.unsqueeze(1)) ** 2).sum(1).sqrt()
+        w = self.posterior(state)
+        ability, spread = self.moments(w)
         log_p = self._log_p(asked)  # (B, M, G, K)
         return {
             "probabilities": (w[:, None, :, None] * log_p.exp()).sum(2),
@@ -125,15 +123,34 @@ class Model(nn.Module):
             "steps": self.steps(asked),
         }
 
+    def posterior(self, state: State) -> Tensor:
+        """w (B, G)."""
+        return (state["seen"].to(self.theta.dtype) + self.log_prior).softmax(-1)
+
+    def posteriors(self, items: Tensor, responses: Tensor) -> Tensor:
+        """w (B, T, G) at every event, each from the answers before it."""
+        K = self.config.categories
+        (seen,) = tabled(
+            lambda answer: (self._of(self._log_p(answer // K), answer % K),),
+            items * K + responses,
+            (self.config.items + RESERVED) * K,
+        )  # (B, T, G)
+        return (earlier(seen) + self.log_prior).softmax(-1)
+
+    def moments(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (...) of the ability where w (..., G) says how likely each is."""
+        mean = w @ self.theta
+        return mean, (w * (self.theta - mean.unsqueeze(-1)) ** 2).sum(-1).sqrt()
+
     def _log_p(self, items: Tensor) -> Tensor:
         """(..., G, K): log P(k | θ, item) at every point of the grid."""
         alpha = self.log_discrimination(items).exp().unsqueeze(-2)  # (..., 1, 1)
         beta = self.steps(items).unsqueeze(-2)  # (..., 1, K - 1)
-        return F.pad((alpha * (self.theta.unsqueeze(1) - beta)).cumsum(-1), (1, 0)).log_softmax(-1)
+        return logits(self.theta.unsqueeze(1), alpha, beta).log_softmax(-1)
 
     def _of(self, log_p: Tensor, responses: Tensor) -> Tensor:
-        """(B, T, G): the log probability of what was answered."""
-        chosen = responses[:, :, None, None].expand(-1, -1, log_p.shape[2], 1)
+        """(..., G): the log probability of what was answered, responses (...)."""
+        chosen = responses[..., None, None].expand(*responses.shape, NODES, 1)
         return log_p.gather(-1, chosen).squeeze(-1)
 
 
@@ -141,6 +158,16 @@ def items(model: Model) -> dict[str, Tensor]:
     """The parameters of the items, in the vocabulary's order."""
     known = slice(RESERVED, None)
     return tables(model.log_discrimination.weight[known], model.steps.weight[known])
+
+
+def logits(theta: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+    """z (..., K) of abilities and discriminations (..., 1), steps (..., K - 1)."""
+    return F.pad((alpha * (theta - beta)).cumsum(-1), (1, 0))
+
+
+def earlier(x: Tensor) -> Tensor:
+    """(B, T, G): at every event the sum of what precedes it."""
+    return F.pad(x, (0, 0, 1, 0))[:, :-1].cumsum(1)
 
 
 def grid() -> Tensor:

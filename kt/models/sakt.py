@@ -65,7 +65,7 @@ class Model(nn.Module):
         self.interaction = nn.Embedding(rows * K, D)
         self.item = nn.Embedding(rows, D)
         self.start = nn.Parameter(torch.randn(1, 1, D) / math.sqrt(D))
-        self.recency = nn.Parameter(_slopes(H, config.window))  # (H, window + 1), by distance
+        self.recency = nn.Parameter(slopes(H, config.window))  # (H, window + 1), by distance
         self.query = nn.Linear(D, D)
         self.key_value = nn.Linear(D, 2 * D)
         self.mix = nn.Linear(D, D)
@@ -165,7 +165,7 @@ def loss(model: Model, items: Tensor, responses: Tensor, lengths: Tensor) -> Ten
     return F.cross_entropy(logits[event], responses[event], reduction="sum")
 
 
-def _slopes(heads: int, window: int) -> Tensor:
+def slopes(heads: int, window: int) -> Tensor:
     """Press et al. 2022 (ALiBi): head h begins with -distance / 2^(8 h / H); training moves it."""
     slope = 2.0 ** (-8.0 * torch.arange(1, heads + 1) / heads)
     return -slope.unsqueeze(1) * torch.arange(window + 1.0)

@@ -75,7 +75,7 @@ def padded(*rows):
 
 def test_the_families_that_have_states():
     """Not bet, whose serve is another than that of sakt, from which it inherits."""
-    assert INCREMENTAL == ["gpcm", "irt", "sakt"]
+    assert INCREMENTAL == ["gpcm", "gpcm_bayes", "irt", "sakt"]
 
 
 def test_a_state_says_what_serve_says_at_every_length_and_beyond_the_window(model):

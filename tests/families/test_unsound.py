@@ -306,7 +306,8 @@ def test_difficulties_drawn_at_every_step() -> None:
 
     class Model(gpcm.Model):
         def serve(self, **given: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
-            self.steps.weight.copy_(torch.randn_like(self.steps.weight))
+            steps = self.head.standing.steps.weight
+            steps.copy_(torch.randn_like(steps))
             return super().serve(**given)
 
     verdict = judged(finite, family(gpcm, Model=Model))
@@ -401,7 +402,7 @@ def test_an_ability_that_is_the_item_s() -> None:
 
 def test_a_discrimination_below_zero() -> None:
     def prepare(model: Any) -> None:
-        model.log_discrimination.weight[tracing.RESERVED + 3] = -math.inf  # of item 3
+        model.head.standing.log_discrimination.weight[tracing.RESERVED + 3] = -math.inf  # of item 3
 
     refused(judged(health, gpcm, prepare), "discrimination is 0 for 3: it must be above zero")
     negative = saying(discrimination=lambda told: -told["discrimination"])
