@@ -257,7 +257,8 @@ def fit(
 
 def quality(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """ece, mce: of the second of two categories, else of the predicted one; adaptive_ece: over bins of
-    equal mass; classwise_ece: the mean over all categories, of more than two; brier: 0 to 2."""
+    equal mass; classwise_ece: the mean over all categories, of more than two; brier: of the second of
+    two categories, else the sum over all, 0 to 2."""
     K = probabilities.shape[1]
     given = np.arange(K) == labels[:, None]
     if K == 2:
@@ -271,7 +272,7 @@ def quality(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         "adaptive_ece": calibration.errors(
             calibration.equal_mass(confidence.tolist(), right.tolist(), JUDGED_BINS)
         ).ece,
-        "brier": float(((probabilities - given) ** 2).sum(1).mean()),
+        "brier": float(((probabilities - given) ** 2).sum(1).mean()) / (2 if K == 2 else 1),
     }
     if K > 2:
         each = [errors(probabilities[:, k], given[:, k]).ece for k in range(K)]
