@@ -30,12 +30,12 @@ import math
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -91,7 +91,7 @@ class Data:
         """As many as the highest response asks for, at least two."""
         return max(2, int(self.responses.max(initial=0)) + 1)
 
-    def take(self, students: np.ndarray) -> "Data":
+    def take(self, students: np.ndarray) -> Self:
         """The data of these students alone, given as places (or a mask)."""
         places = np.arange(len(self.students))[students]
         lengths = np.diff(self.offsets)[places]
@@ -161,9 +161,26 @@ def read(paths: Path | Sequence[Path]) -> Data:
     )
 
 
-def split(data: Data, valid: Data | None = None) -> Parts:
-    """By student. Raises Invalid where a part would be empty."""
-    hashes = np.array([fold_of(student) for student in data.students])
+class Sided(Protocol):
+    """Data whose units each stand on one side of a split. folds: (L,) TEST, UNASSIGNED or the file's."""
+
+    @property
+    def units(self) -> tuple[str, ...]: ...
+    @property
+    def folds(self) -> np.ndarray: ...
+    @property
+    def counts(self) -> Mapping[str, int]: ...
+    @property
+    def source(self) -> str: ...
+    def take(self, places: np.ndarray, /) -> Self: ...
+
+
+S = TypeVar("S", bound=Sided)
+
+
+def split(data: S, valid: S | None = None) -> Parts:
+    """By unit. valid: others to stop by. Raises Invalid where a part would be empty."""
+    hashes = np.array([fold_of(unit) for unit in data.units])
     folds = np.where(data.folds == UNASSIGNED, hashes, data.folds)
     test = folds == TEST
     kept = data.take(test) if test.any() else None
@@ -172,28 +189,29 @@ def split(data: Data, valid: Data | None = None) -> Parts:
     chosen = folds == 0
     train = ~test & ~chosen
     if not train.any() or not chosen.any():
+        _, whom = data.counts
         raise Invalid(
-            f"{len(data.students)} students ({int(test.sum())} for testing) are too few to train and to validate",
+            f"{len(data.units)} {whom} ({int(test.sum())} for testing) are too few to train and to validate",
             where=data.source,
-            do="give more students, or those to validate on with --valid",
+            do=f"give more {whom}, or those to validate on with --valid",
         )
     return Parts(data.take(train), data.take(chosen), kept)
 
 
-def without_test(data: Data) -> Data:
-    """All students but those kept for testing."""
+def without_test(data: S) -> S:
+    """All units but those kept for testing."""
     return data.take(data.folds != TEST)
 
 
-def only_test(data: Data) -> Data:
-    """The students kept for testing, or all where none are."""
+def only_test(data: S) -> S:
+    """The units kept for testing, or all where none are."""
     test = data.folds == TEST
     return data.take(test) if test.any() else data
 
 
-def fold_of(student: str) -> int:
+def fold_of(unit: str) -> int:
     """0 .. FOLDS - 1, by the id alone."""
-    return int.from_bytes(hashlib.sha256(student.encode()).digest()[:8]) % FOLDS
+    return int.from_bytes(hashlib.sha256(unit.encode()).digest()[:8]) % FOLDS
 
 
 def vocabulary(data: Data) -> tuple[str, ...]:

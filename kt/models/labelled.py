@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -23,12 +23,34 @@ from pydantic import BaseModel
 from kt.errors import Invalid
 from kt.models import metrics
 from kt.models.calibrate import calibrated
-from kt.models.data import TEST, UNASSIGNED, fold_of, natural, opened
+from kt.models.data import (
+    TEST,
+    UNASSIGNED,
+    natural,
+    only_test,
+    opened,
+    split,
+    without_test,
+)
 from kt.models.leaks import LONG, Twin, shared, twins
 from kt.models.metrics import Weighted
-from kt.models.task import Leak, Parts, Step
+from kt.models.task import Leak, Step
 from kt.models.tokens import Signature
 from kt.models.tracing import UNKNOWN
+
+__all__ = [
+    "configure",
+    "floor",
+    "leaks",
+    "names",
+    "only_test",
+    "predict",
+    "read",
+    "reference",
+    "split",
+    "steps",
+    "without_test",
+]
 
 DECIDES = frozenset({"tokens", "labels"})
 COLUMNS = ("unit", "label", "tokens")
@@ -58,7 +80,7 @@ class Data:
     def counts(self) -> dict[str, int]:
         return {"examples": len(self.labels), "units": len(self.units)}
 
-    def take(self, units: np.ndarray) -> "Data":
+    def take(self, units: np.ndarray) -> Self:
         """The examples of these units alone (a mask)."""
         mine = np.flatnonzero(units[self.unit])
         lengths = np.diff(self.offsets)[mine]
@@ -128,34 +150,6 @@ def read(paths: Path | Sequence[Path]) -> Data:
         source=", ".join(sources),
         sha256=hashed.hexdigest(),
     )
-
-
-def split(data: Data, valid: Data | None = None) -> Parts:
-    """By unit. valid: others to stop by. Raises Invalid where a part would be empty."""
-    test = data.folds == TEST
-    tested = data.take(test) if test.any() else None
-    if valid is not None:
-        return Parts(data.take(~test), valid, tested)
-    held = ~test & np.array([fold_of(name) == 0 for name in data.units], bool)
-    train = ~test & ~held
-    if not train.any() or not held.any():
-        raise Invalid(
-            f"{len(data.units)} units ({int(test.sum())} for testing) are too few to train and to validate",
-            where=data.source,
-            do="give more units, or those to validate on with --valid",
-        )
-    return Parts(data.take(train), data.take(held), tested)
-
-
-def without_test(data: Data) -> Data:
-    """All units but those kept for testing."""
-    return data.take(data.folds != TEST)
-
-
-def only_test(data: Data) -> Data:
-    """The units kept for testing, or all where none are."""
-    test = data.folds == TEST
-    return data.take(test) if test.any() else data
 
 
 def configure(family: Any, data: Data, settings: Mapping[str, Any]) -> tuple[BaseModel, Signature]:

@@ -434,6 +434,7 @@ class _Run:
         options = asdict(self.options) | {"epochs": None, "patience": None, "margin": None}
         parts = [
             self.family.Model.__module__,
+            self.family.METRIC,
             self.config.model_dump(mode="json"),
             self.signature.model_dump(mode="json"),
             options,

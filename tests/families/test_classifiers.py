@@ -20,14 +20,6 @@ CLASSIFIERS = [name for name in plugins.names("models") if load.family(Path(), n
 WINDOW = 8
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(params=CLASSIFIERS)
 def name(request):
     return request.param

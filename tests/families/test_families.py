@@ -27,14 +27,6 @@ ITEMS = 6
 WINDOW = 12
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(params=SEQUENCES)
 def name(request):
     return request.param

@@ -19,14 +19,6 @@ INCREMENTAL = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(params=INCREMENTAL)
 def name(request):
     return request.param

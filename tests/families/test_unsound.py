@@ -32,14 +32,6 @@ VOCABULARIES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def family(base: ModuleType, **changes: Any) -> Any:
     """A family of one's own: `base` but for these names."""
     return SimpleNamespace(**vars(base) | changes)

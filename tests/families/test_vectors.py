@@ -24,14 +24,6 @@ D = 8
 WINDOW = 12
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(params=FAMILIES)
 def name(request):
     return request.param

@@ -12,13 +12,7 @@ from kt.predictor.quarantine import Note
 from kt.predictor.run import run
 from kt.predictor.states import FURTHER, Kept, Remembering, States, further, joined, parted
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 KEY = Key("tutor", "v1", "a" * 64)
