@@ -68,7 +68,7 @@ def test_items_that_nobody_answered_are_left_out(fitted):
 def test_graded_items_have_their_steps_too():
     model = gpcm.Model(gpcm.Config(items=2, categories=3, **gpcm.SIZES["small"]))
     with torch.no_grad():
-        model.steps.weight[2] = torch.tensor([-1.0, 2.0])
+        model.head.standing.steps.weight[2] = torch.tensor([-1.0, 2.0])
     rows = items.parameters(gpcm, model, gpcm.signature(model.config))
     assert rows[0] == {"item": "0", "difficulty": 0.5, "discrimination": 1.0, "steps": [-1.0, 2.0]}
 

@@ -63,7 +63,7 @@ def test_the_roc_has_the_area_that_the_score_has(learners):
 
 
 def test_one_epoch_is_no_curve():
-    assert not list(plots.learnt([Epoch(1, 0.6, 0.7, True, 0.1)], "auc"))
+    assert not list(plots.learnt([Epoch(1, 0.6, 0.7, best=True, gained=True, seconds=0.1)], "auc"))
 
 
 def test_without_matplotlib_it_is_told_before_the_work(monkeypatch):
