@@ -5,18 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from kt.cli import complete, output
-from kt.cli.models import opened
+from kt.cli import output
+from kt.cli.models import What, opened
 from kt.cli.options import Json
 
-What = Annotated[
-    str,
-    typer.Argument(
-        metavar="FILE|MODEL@VERSION",
-        help="A checkpoint or a version.",
-        autocompletion=complete.versions,
-    ),
-]
 Csv = Annotated[bool, typer.Option("--csv", help="The table as CSV, whole numbers and all digits.")]
 
 

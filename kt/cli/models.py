@@ -32,6 +32,14 @@ Files = Annotated[
 ]
 
 
+What = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE|MODEL@VERSION",
+        help="A checkpoint or a version.",
+        autocompletion=complete.versions,
+    ),
+]
 Plot = Annotated[
     Path | None,
     typer.Option(
@@ -327,14 +335,7 @@ def compute() -> "Compute":
 
 
 def evaluate(
-    what: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE|MODEL@VERSION",
-            help="A checkpoint or a version.",
-            autocompletion=complete.versions,
-        ),
-    ],
+    what: What,
     data: Files,
     train: Annotated[
         list[Path] | None,

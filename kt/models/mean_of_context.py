@@ -3,11 +3,10 @@
 Where vectors share a direction its cosine with what follows is high, and it finds next to nothing.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from kt.models import copy_last, vectors
@@ -18,17 +17,11 @@ METRIC = "hit@5/10000"
 SIZES: dict[str, dict[str, Any]] = {}
 Config = copy_last.Config
 signature = copy_last.signature
+fit = copy_last.fit
 
 
-class Model(nn.Module):
+class Model(copy_last.Model):
     """B documents, T vectors of D dimensions."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.config = config
-        self.length = nn.Parameter(
-            torch.ones(())
-        )  # of an answer; a version holds one tensor at least
 
     def forward(self, vectors: Tensor, lengths: Tensor) -> Tensor:
         """(B, T, D) what follows each vector."""
@@ -39,7 +32,3 @@ class Model(nn.Module):
         counts = torch.arange(vectors.shape[1], device=vectors.device) < lengths.unsqueeze(1)
         total = (F.normalize(vectors, dim=-1) * counts.unsqueeze(-1)).sum(1)
         return {"vector": self.length * F.normalize(total, dim=-1)}
-
-
-def fit(model: Model, batches: Sequence[Any]) -> None:
-    """There is nothing to learn."""
