@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_
 import numpy as np
 from pydantic import BaseModel
 
+from kt.stats.scored import Scored
+
 if TYPE_CHECKING:
     import torch
 
 Arrays = Mapping[str, np.ndarray]  # by name; the first axis of each is the request
+
+FEATURES = 8  # of a request, that are watched
 
 
 class Port(NamedTuple):
@@ -44,6 +48,8 @@ class Form(Protocol):
     ports, fields and tensors are the form as protocols see it that know nothing but tensors.
     PAST, what a prediction rests on in words, unlike, alike and population are what gates ask; a form of
     whose requests nothing is known has none of them.
+    scored and features are what monitoring sees of each answer; a form may lack them. They stand in
+    a request's way: a few microseconds.
     """
 
     Signature: type[BaseModel]
@@ -84,6 +90,12 @@ class Form(Protocol):
 
     def tensors(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """The predictions of one request as arrays; text as arrays of objects."""
+
+    def scored(self, prediction: Mapping[str, Any], signature: Any) -> Scored:
+        """The one number of a prediction that outcomes are compared with."""
+
+    def features(self, request: Any, signature: Any) -> dict[str, float]:
+        """Numbers of a request whose drift is watched, FEATURES at most."""
 
 
 class Family(Protocol):

@@ -16,12 +16,14 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from kt.errors import Invalid
-from kt.models.family import Port
+from kt.models.family import FEATURES, Port
+from kt.stats.scored import NOTHING, Scored
 
 UNIT = "unit"
 PROBABILITIES: tuple[str, ...] = ()
 STACKS = True
 MAX_ELEMENTS = 1_000_000  # of one input
+SAMPLE = 64  # elements of an input that are watched
 LONG = 16  # elements of an example's dynamic axes at most
 
 LEAVES: dict[str, set[type]] = {
@@ -250,3 +252,26 @@ def tensors(predictions: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         each["output"]: np.array(each["data"], each["dtype"]).reshape(each["shape"])
         for each in predictions
     }
+
+
+def scored(prediction: Mapping[str, Any], signature: Signature) -> Scored:
+    """An output of one element is a number; of more nothing is known."""
+    value = prediction["data"]
+    while type(value) is list and len(value) == 1:
+        value = value[0]
+    return NOTHING if type(value) is list else Scored("number", float(value))
+
+
+def features(request: Request, signature: Signature) -> dict[str, float]:
+    """The mean of each input."""
+    means = {name: mean(request.inputs[name]) for name in list(signature.names)[:FEATURES]}
+    return {name: value for name, value in means.items() if value is not None}
+
+
+def mean(value: Any) -> float | None:
+    """Of some SAMPLE elements of a nested list, spread over it; None of none."""
+    level = [value]
+    while level and type(level[0]) is list:
+        level = list(chain.from_iterable(level))
+        level = level[:: len(level) // SAMPLE or 1]
+    return sum(level) / len(level) if level else None

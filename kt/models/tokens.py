@@ -20,7 +20,7 @@ from kt.errors import Invalid
 from kt.models import tracing
 from kt.models.calibrate import Calibrator, calibrated, fits
 from kt.models.family import Port
-from kt.models.tracing import RESERVED, UNKNOWN
+from kt.models.tracing import RECENT, RESERVED, UNKNOWN
 
 MAX_TOKENS = 10_000
 
@@ -29,6 +29,7 @@ PAST = "the tokens"
 PROBABILITIES = ("probabilities",)
 STACKS = False
 tensors = tracing.tensors
+scored = tracing.scored
 
 
 class Signature(BaseModel):
@@ -179,3 +180,11 @@ def fields(tensors: Mapping[str, Any], signature: Signature) -> dict[str, Any]:
             do="this model takes tokens",
         )
     return {"tokens": tracing.vector(tensors, "tokens")}
+
+
+def features(request: Request, signature: Signature) -> dict[str, float]:
+    """tokens: how many. unknown: the share of the first ones that the version does not know."""
+    found: dict[str, float] = {"tokens": len(request.tokens)}
+    if first := request.tokens[:RECENT]:
+        found["unknown"] = 1 - sum(map(signature.rows.__contains__, first)) / len(first)
+    return found

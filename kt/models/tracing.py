@@ -40,6 +40,7 @@ from typing_extensions import TypedDict
 from kt.errors import Invalid
 from kt.models.calibrate import Calibrator, calibrated, fits
 from kt.models.family import Port
+from kt.stats.scored import Scored, binary, likeliest
 
 PADDING = 0
 UNKNOWN = 1
@@ -53,6 +54,7 @@ PAST = "what was answered"
 PROBABILITIES = ("probabilities", "attention")  # attention: where a family shows it
 STACKS = False
 HISTORY = ("items", "responses")
+RECENT = 50  # answers that are watched
 
 # TypedDict and not BaseModel: fifty answers are validated in 10 µs rather than 30.
 STRICT = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
@@ -360,6 +362,33 @@ def tensors(predictions: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """Each name that predictions have as one array, a prediction a row."""
     columns = {name: [each[name] for each in predictions] for name in predictions[0]}
     return {name: _array(column) for name, column in columns.items()}
+
+
+def scored(prediction: Mapping[str, Any], signature: Any) -> Scored:
+    """Of two categories the second is the positive."""
+    p = prediction["probabilities"]
+    if len(p) == 2:
+        return binary(p[1])
+    most = prediction["confidence"]
+    return likeliest(p.index(most), most)
+
+
+def features(request: Request, signature: Signature) -> dict[str, float]:
+    """answers, asked: how many. right: the mean of RECENT responses, in [0, 1]. unknown: the share of
+    items asked that the version does not know."""
+    recent, asked = request.answers[-RECENT:], request.items
+    found: dict[str, float] = {
+        "answers": len(request.answers),
+        "asked": len(asked),
+        "unknown": 1 - sum(map(signature.rows.__contains__, asked)) / len(asked),
+    }
+    if recent:
+        total = sum(map(RESPONSE, recent))
+        found["right"] = total / len(recent) / (signature.categories - 1)
+    return found
+
+
+RESPONSE = operator.itemgetter("response")
 
 
 def _array(column: list[Any]) -> np.ndarray:

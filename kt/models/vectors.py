@@ -134,6 +134,12 @@ def tensors(predictions: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     }
 
 
+def features(request: Request, signature: Signature) -> dict[str, float]:
+    """vectors: how many. mean: of the numbers of the newest."""
+    newest = request.vectors[-1]
+    return {"vectors": len(request.vectors), "mean": sum(newest) / len(newest)}
+
+
 def _depth(value: Any) -> int:
     """How deep a list is nested, along its first elements."""
     depth = 0
