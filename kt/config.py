@@ -75,6 +75,9 @@ class Model(Table):
     evaluation: str = setting(
         "", "a labelled data set, held out: the regression gate scores versions on it"
     )
+    within: float = setting(
+        5.0, "a number this close to its outcome is right", "in the number's own unit", ge=0
+    )
     decision: Decision | None = setting(None, "accept and review thresholds of this model alone")
     gate: list[Plugin] = setting(
         [], "gates of this model: a file in kt/registry/gates with its settings"
@@ -173,6 +176,12 @@ class Compute(Table):
     wait: float = setting(30.0, "how long a cluster may take to answer", "seconds", gt=0, le=3_600)
 
 
+class Feedback(Table):
+    horizon: float = setting(
+        30.0, "how long after its prediction an outcome counts", "days", gt=0, le=365
+    )
+
+
 class Settings(Table):
     model: str = setting("", "the model that commands mean when they name none")
     git: Literal["on", "off"] = setting("on", "whether changes are committed to git")
@@ -185,6 +194,7 @@ class Settings(Table):
     signing: Signing = setting(Signing(), "who stands for versions: kt sign")
     remote: Remote = setting(Remote(), "what machines share: kt push and kt pull")
     compute: Compute = setting(Compute(), "where kt train --sweep runs")
+    feedback: Feedback = setting(Feedback(), "outcomes of predictions: kt feedback")
     gate: list[Plugin] = setting(
         [], "gates of every model: a file in kt/registry/gates with its settings"
     )
@@ -294,6 +304,7 @@ def known_settings(table: type[BaseModel] = Settings, prefix: str = "") -> Itera
         "signing": (Signing, "signing."),
         "remote": (Remote, "remote."),
         "compute": (Compute, "compute."),
+        "feedback": (Feedback, "feedback."),
         "models": (Model, "models.NAME."),
     }
     for name, field in table.model_fields.items():

@@ -347,7 +347,7 @@ def times(workspace: Workspace, now: datetime) -> Found:
         yield Finding("clock", "ok", now.strftime("%Y-%m-%dT%H:%M:%SZ"))
 
 
-IGNORED = (".kt/", "kt.db*", "keys.json", f"{record.FOLDER}/**/model.*")  # by git
+IGNORED = (".kt/", "kt.db*", "keys.json", "secret.json", f"{record.FOLDER}/**/model.*")  # by git
 
 
 def mend(workspace: Workspace) -> list[str]:

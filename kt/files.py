@@ -18,6 +18,8 @@ from kt.errors import Corrupt, Unavailable, Unconfirmed
 
 ASIDE = ".aside-"  # names of files being written begin so; under the lock a left-over one is swept
 CHUNK = 1 << 20  # bytes
+MODE = 0o666  # of a file that is for everybody, less the umask
+PRIVATE = 0o600  # of one that is for its owner alone, from its first byte on
 TRIES = 5  # at writing what is swept each time
 
 
@@ -43,7 +45,7 @@ def unseen() -> Iterator[None]:
         raise Unavailable(error.what, do="nothing was changed; run the command again") from error
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, mode: int = MODE) -> None:
     """Replace `path` by `data`, wholly or not at all.
 
     What is written without the workspace's lock may be swept by a command that holds it; it is
@@ -51,20 +53,20 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     for left in reversed(range(TRIES)):
         try:
-            publish(stage(path, data), path)
+            publish(stage(path, data, mode), path)
             return
         except Unavailable as error:
             if not left or not isinstance(error.__cause__, FileNotFoundError):
                 raise
 
 
-def stage(path: Path, data: bytes) -> Path:
+def stage(path: Path, data: bytes, mode: int = MODE) -> Path:
     """Write `data` beside `path`, synced, under a name that nothing reads."""
     aside = path.parent / f"{ASIDE}{secrets.token_hex(4)}-{path.name}"
     with named("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()

@@ -9,7 +9,6 @@ and revoked without a restart.
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 import time
@@ -107,12 +106,8 @@ def revoke(keys: Keys, name: str, at: str) -> Keys:
 
 
 def write(path: Path, keys: Keys) -> None:
-    """Replace the file, readable by its owner alone from its first byte on."""
-    before = os.umask(0o077)
-    try:
-        files.write_whole(path, keys.model_dump_json(indent=1).encode() + b"\n")
-    finally:
-        os.umask(before)
+    """Replace the file, which its owner alone may read."""
+    files.write_whole(path, keys.model_dump_json(indent=1).encode() + b"\n", files.PRIVATE)
 
 
 @dataclass

@@ -59,8 +59,8 @@ def test_what_is_swept_while_it_is_written_is_written_again(
     """A predictor writes without the lock; a command that holds it sweeps."""
     stage, left = files.stage, iter(range(sweeps))
 
-    def swept(path: Path, data: bytes) -> Path:
-        aside = stage(path, data)
+    def swept(path: Path, data: bytes, mode: int) -> Path:
+        aside = stage(path, data, mode)
         if next(left, None) is not None:
             files.sweep(path.parent)
         return aside

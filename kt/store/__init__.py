@@ -1,0 +1,1 @@
+"""What is observed while versions serve: traffic, outcomes, experiments. Decisions are in git, this is not."""

@@ -1,0 +1,185 @@
+"""Prediction ids that say what they are of, so that nothing is kept of a prediction but its id.
+
+    version 1 | key 1 | nonce 6 | kind 1 | stream 8 | minute 4 | bucket 1 | records | tag 10    bytes
+                                | hidden                                            |
+
+There is one id for each answer, and in it one record for each of the answer's predictions: a probability
+takes 2 bytes, a category and its probability 6, a number 8. Written in URL-safe base64, without padding.
+
+The tag is the HMAC of everything before it, and what is hidden is hidden by a key stream that is made of
+the nonce and the tag: who sees an id learns neither the variant nor what was predicted. That the tag is
+part of it matters: of some 16 million nonces of 6 bytes two are the same, and the same stream over two
+texts would show both (Rogaway and Shrimpton 2006, "Deterministic Authenticated-Encryption", calls it SIV).
+"""
+
+import base64
+import binascii
+import hmac
+import os
+import re
+import struct
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol
+
+from kt.store.secret import Draw, Mac, Master, Secret
+
+VERSION = 1
+PURPOSE = "prediction-id"
+MOST = 64  # predictions of an answer that an id tells of
+KINDS = ("none", "probability", "category", "number")
+NONCE, TAG = 6, 10  # bytes
+
+OPEN = struct.Struct(f">BB{NONCE}s")
+ABOUT = struct.Struct(">BQIB")
+PROBABILITY, CATEGORY, NUMBER, COUNT = map(struct.Struct, (">H", ">IH", ">d", ">B"))
+FINEST = 65_535  # a probability is told in so many parts
+LARGEST_CATEGORY = 2**32 - 1
+TEXT = re.compile(r"[A-Za-z0-9_-]{40,1000}")
+
+Why = Literal["malformed", "version", "key", "forged"]
+
+
+class Unreadable(Exception):
+    """An id that nothing can be learned from.
+
+    why: malformed (no id at all), version (a newer kt made it), key (of which kt knows none, or no longer),
+    forged (not by this key: changed, cut or invented).
+    """
+
+    def __init__(self, why: Why) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class Scored(Protocol):
+    """What was predicted, as far as it can be compared with an outcome."""
+
+    @property
+    def value(self) -> float: ...
+    @property
+    def category(self) -> int: ...
+
+
+class Told(NamedTuple):
+    """What an id tells of one prediction: see KINDS.
+
+    value: the probability of the positive outcome, or of the likeliest category; or the number.
+    """
+
+    value: float = 0.0
+    category: int = 0
+
+
+class Ticket(NamedTuple):
+    """What an id says. id: the answer's own, 10 bytes. minute: of the answer, since the epoch."""
+
+    id: bytes
+    stream: int
+    kind: str
+    minute: int
+    bucket: int
+    told: tuple[Told, ...]
+
+
+class Ids:
+    """draw: makes nonces."""
+
+    def __init__(self, secret: Secret, draw: Draw = os.urandom) -> None:
+        self._draw = draw
+        self._newest = secret.newest.id
+        self._macs = {key.id: macs(key) for key in secret.keys}
+
+    def make(
+        self, stream: int, kind: str, minute: int, bucket: int, scored: Sequence[Scored]
+    ) -> str:
+        """The id of an answer. scored: its predictions in their order, none of whose values is NaN."""
+        nonce = self._draw(NONCE)
+        head = OPEN.pack(VERSION, self._newest, nonce)
+        body = ABOUT.pack(KINDS.index(kind), stream, minute, bucket) + packed(kind, scored)
+        sign, stretch = self._macs[self._newest]
+        tag = sign(head + body)[:TAG]
+        whole = head + hidden(body, stretch, nonce + tag) + tag
+        return base64.urlsafe_b64encode(whole).rstrip(b"=").decode()
+
+    def read(self, text: str) -> Ticket:
+        """What an id says. Raises Unreadable."""
+        whole = decoded(text)
+        version, key, nonce = OPEN.unpack_from(whole)
+        if version != VERSION:
+            raise Unreadable("version")
+        if key not in self._macs:
+            raise Unreadable("key")
+        sign, stretch = self._macs[key]
+        head, veiled, tag = whole[: OPEN.size], whole[OPEN.size : -TAG], whole[-TAG:]
+        body = hidden(veiled, stretch, nonce + tag)
+        if not hmac.compare_digest(sign(head + body)[:TAG], tag):
+            raise Unreadable("forged")
+        code, stream, minute, bucket = ABOUT.unpack_from(body)
+        kind = KINDS[code]
+        return Ticket(tag, stream, kind, minute, bucket, unpacked(kind, body[ABOUT.size :]))
+
+
+def macs(key: Master) -> tuple[Mac, Mac]:
+    """What signs, and what the key stream is made by."""
+    return Mac(key.key(f"{PURPOSE} tag")), Mac(key.key(f"{PURPOSE} stream"))
+
+
+def decoded(text: str) -> bytes:
+    """The bytes of an id's text, if it is the one text of these bytes. Raises Unreadable."""
+    if not TEXT.fullmatch(text):
+        raise Unreadable("malformed")
+    try:
+        whole = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except binascii.Error:
+        raise Unreadable("malformed") from None
+    # the last character may hold bits that are none of the bytes'
+    if base64.urlsafe_b64encode(whole).rstrip(b"=") != text.encode():
+        raise Unreadable("malformed")
+    return whole
+
+
+def hidden(data: bytes, stretch: Mac, seed: bytes) -> bytes:
+    """`data` under the key stream of a seed; done twice it is itself again."""
+    stream = stretch(seed)
+    for block in range(1, -(-len(data) // len(stream))):
+        stream += stretch(seed + COUNT.pack(block))
+    size = len(data)
+    mixed = int.from_bytes(data, "big") ^ int.from_bytes(stream[:size], "big")
+    return mixed.to_bytes(size, "big")
+
+
+def packed(kind: str, scored: Sequence[Scored]) -> bytes:
+    """The records of at most MOST predictions."""
+    if len(scored) > MOST:
+        scored = scored[:MOST]
+    match kind:
+        case "probability":
+            return b"".join([PROBABILITY.pack(parts(one.value)) for one in scored])
+        case "category":
+            return b"".join(
+                [
+                    CATEGORY.pack(min(one.category, LARGEST_CATEGORY), parts(one.value))
+                    for one in scored
+                ]
+            )
+        case "number":
+            return b"".join([NUMBER.pack(one.value) for one in scored])
+    return COUNT.pack(len(scored))
+
+
+def unpacked(kind: str, records: bytes) -> tuple[Told, ...]:
+    match kind:
+        case "probability":
+            return tuple(Told(share / FINEST) for (share,) in PROBABILITY.iter_unpack(records))
+        case "category":
+            return tuple(
+                Told(share / FINEST, category) for category, share in CATEGORY.iter_unpack(records)
+            )
+        case "number":
+            return tuple(Told(value) for (value,) in NUMBER.iter_unpack(records))
+    return (Told(),) * records[0]
+
+
+def parts(probability: float) -> int:
+    """A probability in FINEST parts. Half of them is on the same side of one half as it is."""
+    return int(min(max(probability, 0.0), 1.0) * FINEST + 0.5)
