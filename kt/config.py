@@ -176,12 +176,6 @@ class Compute(Table):
     wait: float = setting(30.0, "how long a cluster may take to answer", "seconds", gt=0, le=3_600)
 
 
-class Feedback(Table):
-    horizon: float = setting(
-        30.0, "how long after its prediction an outcome counts", "days", gt=0, le=365
-    )
-
-
 class Settings(Table):
     model: str = setting("", "the model that commands mean when they name none")
     git: Literal["on", "off"] = setting("on", "whether changes are committed to git")
@@ -194,7 +188,6 @@ class Settings(Table):
     signing: Signing = setting(Signing(), "who stands for versions: kt sign")
     remote: Remote = setting(Remote(), "what machines share: kt push and kt pull")
     compute: Compute = setting(Compute(), "where kt train --sweep runs")
-    feedback: Feedback = setting(Feedback(), "outcomes of predictions: kt feedback")
     gate: list[Plugin] = setting(
         [], "gates of every model: a file in kt/registry/gates with its settings"
     )
@@ -304,7 +297,6 @@ def known_settings(table: type[BaseModel] = Settings, prefix: str = "") -> Itera
         "signing": (Signing, "signing."),
         "remote": (Remote, "remote."),
         "compute": (Compute, "compute."),
-        "feedback": (Feedback, "feedback."),
         "models": (Model, "models.NAME."),
     }
     for name, field in table.model_fields.items():

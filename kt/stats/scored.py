@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 Kind = Literal["probability", "category", "number", "none"]
 
-CATEGORIES = 256  # a prediction id has a byte for one
+CATEGORIES = 2**32  # a prediction id has four bytes for one
 
 
 class Scored(NamedTuple):

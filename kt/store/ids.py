@@ -19,21 +19,21 @@ import os
 import re
 import struct
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
+from kt.stats.scored import NOTHING, Kind, Scored, binary, likeliest
 from kt.store.secret import Draw, Mac, Master, Secret
 
 VERSION = 1
 PURPOSE = "prediction-id"
 MOST = 64  # predictions of an answer that an id tells of
-KINDS = ("none", "probability", "category", "number")
+KINDS: tuple[Kind, ...] = ("none", "probability", "category", "number")
 NONCE, TAG = 6, 10  # bytes
 
 OPEN = struct.Struct(f">BB{NONCE}s")
 ABOUT = struct.Struct(">BQIB")
 PROBABILITY, CATEGORY, NUMBER, COUNT = map(struct.Struct, (">H", ">IH", ">d", ">B"))
 FINEST = 65_535  # a probability is told in so many parts
-LARGEST_CATEGORY = 2**32 - 1
 TEXT = re.compile(r"[A-Za-z0-9_-]{40,1000}")
 
 Why = Literal["malformed", "version", "key", "forged"]
@@ -51,34 +51,15 @@ class Unreadable(Exception):
         self.why = why
 
 
-class Scored(Protocol):
-    """What was predicted, as far as it can be compared with an outcome."""
-
-    @property
-    def value(self) -> float: ...
-    @property
-    def category(self) -> int: ...
-
-
-class Told(NamedTuple):
-    """What an id tells of one prediction: see KINDS.
-
-    value: the probability of the positive outcome, or of the likeliest category; or the number.
-    """
-
-    value: float = 0.0
-    category: int = 0
-
-
 class Ticket(NamedTuple):
     """What an id says. id: the answer's own, 10 bytes. minute: of the answer, since the epoch."""
 
     id: bytes
     stream: int
-    kind: str
+    kind: Kind
     minute: int
     bucket: int
-    told: tuple[Told, ...]
+    scored: tuple[Scored, ...]
 
 
 class Ids:
@@ -90,7 +71,7 @@ class Ids:
         self._macs = {key.id: macs(key) for key in secret.keys}
 
     def make(
-        self, stream: int, kind: str, minute: int, bucket: int, scored: Sequence[Scored]
+        self, stream: int, kind: Kind, minute: int, bucket: int, scored: Sequence[Scored]
     ) -> str:
         """The id of an answer. scored: its predictions in their order, none of whose values is NaN."""
         nonce = self._draw(NONCE)
@@ -148,7 +129,7 @@ def hidden(data: bytes, stretch: Mac, seed: bytes) -> bytes:
     return mixed.to_bytes(size, "big")
 
 
-def packed(kind: str, scored: Sequence[Scored]) -> bytes:
+def packed(kind: Kind, scored: Sequence[Scored]) -> bytes:
     """The records of at most MOST predictions."""
     if len(scored) > MOST:
         scored = scored[:MOST]
@@ -156,28 +137,24 @@ def packed(kind: str, scored: Sequence[Scored]) -> bytes:
         case "probability":
             return b"".join([PROBABILITY.pack(parts(one.value)) for one in scored])
         case "category":
-            return b"".join(
-                [
-                    CATEGORY.pack(min(one.category, LARGEST_CATEGORY), parts(one.value))
-                    for one in scored
-                ]
-            )
+            return b"".join([CATEGORY.pack(one.category, parts(one.value)) for one in scored])
         case "number":
             return b"".join([NUMBER.pack(one.value) for one in scored])
-    return COUNT.pack(len(scored))
+        case "none":
+            return COUNT.pack(len(scored))
 
 
-def unpacked(kind: str, records: bytes) -> tuple[Told, ...]:
+def unpacked(kind: Kind, records: bytes) -> tuple[Scored, ...]:
     match kind:
         case "probability":
-            return tuple(Told(share / FINEST) for (share,) in PROBABILITY.iter_unpack(records))
+            return tuple(binary(p / FINEST) for (p,) in PROBABILITY.iter_unpack(records))
         case "category":
-            return tuple(
-                Told(share / FINEST, category) for category, share in CATEGORY.iter_unpack(records)
-            )
+            found = CATEGORY.iter_unpack(records)
+            return tuple(likeliest(category, p / FINEST) for category, p in found)
         case "number":
-            return tuple(Told(value) for (value,) in NUMBER.iter_unpack(records))
-    return (Told(),) * records[0]
+            return tuple(Scored("number", value) for (value,) in NUMBER.iter_unpack(records))
+        case "none":
+            return (NOTHING,) * records[0]
 
 
 def parts(probability: float) -> int:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kt.stats.scored import NOTHING, Scored, binary, error, likeliest, right
+from kt.stats.scored import CATEGORIES, NOTHING, Scored, binary, error, likeliest, right
 
 
 @pytest.mark.parametrize(
@@ -27,5 +27,5 @@ def test_an_outcome_says_whether_it_was_right_and_how_far_off(
 
 
 def test_of_too_many_categories_nothing_is_told() -> None:
-    assert likeliest(255, 0.9).kind == "category"
-    assert likeliest(256, 0.9) == NOTHING
+    assert likeliest(CATEGORIES - 1, 0.9).kind == "category"
+    assert likeliest(CATEGORIES, 0.9) == NOTHING
