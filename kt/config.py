@@ -11,7 +11,8 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -38,9 +39,13 @@ class Table(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
 
 
-def setting(default: Any, meaning: str, unit: str = "", **bounds: Any) -> Any:
-    """A setting, written once: its default, what it means, its unit, its bounds."""
-    return Field(default=default, description=meaning, json_schema_extra={"unit": unit}, **bounds)
+def setting(default: Any, meaning: str, unit: str = "", example: Any = None, **bounds: Any) -> Any:
+    """A setting, written once: its default, what it means, its unit, its bounds.
+
+    example: what the template shows of a setting without a default.
+    """
+    extra = {"unit": unit, "example": example}
+    return Field(default=default, description=meaning, json_schema_extra=extra, **bounds)
 
 
 class Plugin(BaseModel):
@@ -68,6 +73,86 @@ class Decision(Table):
     )
 
 
+METRIC = r"^(accuracy|auc|brier|ece|mae|error_rate|latency|labelled|drift(_[\w .-]{1,64})?)$"
+
+
+class Threshold(Table):
+    """The levels of one metric. What is not said stays as it is without this table."""
+
+    metric: str = setting(
+        ...,
+        "accuracy, error_rate, latency, drift, drift_FEATURE, ece, mae, auc, brier or labelled",
+        example="accuracy",
+        pattern=METRIC,
+    )
+    limit: float | None = setting(
+        None,
+        "beyond it the metric is degraded: shown, nobody is told",
+        "of the metric; ms for latency",
+        example=0.8,
+    )
+    alert: float | None = setting(
+        None,
+        "surely beyond it, three times in a row, an alert opens",
+        "of the metric; ms for latency",
+        example=0.75,
+    )
+    severity: Literal["warning", "critical"] | None = setting(
+        None,
+        "of the alert; critical for accuracy and error_rate without, warning for the others",
+        example="critical",
+    )
+    window: int | None = setting(
+        None,
+        "how far back is looked; 5 without for errors and latency, 1440 for the others",
+        "minutes",
+        example=1440,
+        ge=1,
+        le=10_080,
+    )
+    min_n: int | None = setting(
+        None,
+        "with fewer it is said that there is no data",
+        "observations",
+        example=200,
+        ge=1,
+    )
+
+
+class Monitor(Table):
+    interval: float = setting(
+        60.0, "how often errors and latency are judged", "seconds", ge=1, le=3_600
+    )
+    slow_interval: float = setting(
+        900.0, "how often outcomes and drift are judged", "seconds", ge=1, le=86_400
+    )
+    longest: float = setting(
+        7.0,
+        "how far back a window of outcomes or drift is stretched until it holds enough",
+        "days",
+        gt=0,
+        le=365,
+    )
+    mature: float = setting(
+        0.0,
+        "how old a prediction must be before its outcome is counted: set it to what outcomes take"
+        " where some come sooner than others",
+        "hours",
+        ge=0,
+        le=8_760,
+    )
+    repeat: float = setting(
+        4.0, "how often an alert is told again while it is open", "hours", ge=0.1, le=8_760
+    )
+    deadman: float = setting(
+        5.0,
+        "a running predictor that has recorded nothing for so long is an alert",
+        "minutes",
+        ge=1,
+        le=1_440,
+    )
+
+
 class Model(Table):
     family: str = setting(
         "", "the family of bare weights: a name in kt/models or a dotted path of your own"
@@ -82,6 +167,7 @@ class Model(Table):
     gate: list[Plugin] = setting(
         [], "gates of this model: a file in kt/registry/gates with its settings"
     )
+    threshold: list[Threshold] = setting([], "levels of this model alone, before those of all")
 
 
 class Predictor(Table):
@@ -191,6 +277,11 @@ class Settings(Table):
     gate: list[Plugin] = setting(
         [], "gates of every model: a file in kt/registry/gates with its settings"
     )
+    monitor: Monitor = setting(Monitor(), "what watches over the models: kt monitor")
+    threshold: list[Threshold] = setting([], "levels of a metric of every model")
+    sink: list[Plugin] = setting(
+        [], "where alerts are told: a file in kt/monitors/sinks with its settings"
+    )
     models: dict[str, Model] = setting({}, "settings of one model each")
 
     def of(self, model: str) -> Model:
@@ -286,6 +377,7 @@ class Known:
     unit: str
     default: Any
     meaning: str
+    example: Any = None
 
 
 def known_settings(table: type[BaseModel] = Settings, prefix: str = "") -> Iterator[Known]:
@@ -297,6 +389,7 @@ def known_settings(table: type[BaseModel] = Settings, prefix: str = "") -> Itera
         "signing": (Signing, "signing."),
         "remote": (Remote, "remote."),
         "compute": (Compute, "compute."),
+        "monitor": (Monitor, "monitor."),
         "models": (Model, "models.NAME."),
     }
     for name, field in table.model_fields.items():
@@ -305,20 +398,28 @@ def known_settings(table: type[BaseModel] = Settings, prefix: str = "") -> Itera
             yield from known_settings(inner, prefix + path)
             continue
         extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-        kind = (
-            "tables"
-            if name == "gate"
-            else getattr(field.annotation, "__name__", str(field.annotation))
-        )
-        if kind == "Literal":
-            kind = " | ".join(field.annotation.__args__)  # type: ignore[union-attr]  # a Literal has them
         yield Known(
             prefix + name,
-            kind,
+            kind_of(field.annotation),
             str(extra.get("unit", "")),
-            field.get_default(),
+            None if field.is_required() else field.get_default(),
             field.description or "",
+            extra.get("example"),
         )
+        if name == "threshold":
+            yield from known_settings(Threshold, f"{prefix}{name}.")
+
+
+def kind_of(annotation: Any) -> str:
+    """A type as people read it; "tables" for a list of tables."""
+    kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+    if get_origin(annotation) is list and issubclass(kinds[0], BaseModel):
+        return "tables"
+    if get_origin(annotation) is Literal:
+        return " | ".join(kinds)
+    if len(kinds) == 1 and get_origin(annotation) is UnionType:
+        return kind_of(kinds[0])
+    return getattr(annotation, "__name__", str(annotation))
 
 
 def lookup(values: Any, key: str) -> Any:
@@ -332,21 +433,29 @@ def template() -> str:
     """A kt.toml with every setting commented out, at its default."""
     out = ["# The settings of this workspace. A commented line shows the default."]
     groups: dict[str, list[Known]] = {}
+    tables: dict[str, Known] = {}
     for known in known_settings():
-        groups.setdefault(
-            f"[{known.key}]" if known.type == "tables" else known.key.rpartition(".")[0], []
-        ).append(known)
+        if known.type == "tables":
+            tables[known.key] = known
+            groups[known.key] = []
+        else:
+            groups.setdefault(known.key.rpartition(".")[0], []).append(known)
     for table, settings in sorted(groups.items(), key=lambda group: group[0] != ""):
-        out += ["", *([f"# [{table}]"] if table else [])]
+        out.append("")
+        if table in tables:
+            out += [f"# [[{table}]]", f"# {tables[table].meaning}"]
+            out += [f'# name = "{EXAMPLES[name]}"' for name in EXAMPLES if table.endswith(name)]
+        elif table:
+            out.append(f"# [{table}]")
         for known in settings:
             unit = f" ({known.unit})" if known.unit else ""
+            shown = known.example if known.default is None else known.default
             out.append(f"# {known.meaning}{unit}")
-            out.append(
-                '# name = "latency"'
-                if known.type == "tables"
-                else f"# {known.key.rpartition('.')[2]} = {toml(known.default)}"
-            )
+            out.append(f"# {known.key.rpartition('.')[2]} = {toml(shown)}")
     return "\n".join(out) + "\n"
+
+
+EXAMPLES = {"gate": "latency", "sink": "log"}  # of plugins, one each
 
 
 def toml(value: Any) -> str:

@@ -68,9 +68,9 @@ def names(folder: str) -> list[str]:
 
 
 def is_plugin(package: ModuleType, name: str) -> bool:
-    """Whether a file says that it is one, read without importing it: `METRIC =` or `def judge(`."""
+    """Whether a file says that it is one, read without importing it: METRIC, judge or send."""
     path = Path(package.__path__[0]) / f"{name}.py"
     return (
         path.is_file()
-        and re.search(r"^(METRIC\b|def judge\()", path.read_text(), re.MULTILINE) is not None
+        and re.search(r"^(METRIC\b|def (judge|send)\()", path.read_text(), re.MULTILINE) is not None
     )

@@ -1,0 +1,1 @@
+"""Where alerts are told, one file each: it holds `Settings` and `send(message, settings, root)`."""
