@@ -71,6 +71,29 @@ def equal_mass(
     return _binned(confidence, right, edges)
 
 
+def merged(bins: Sequence[Bin], into: int) -> tuple[Bin, ...]:
+    """Neighbours together: so many bins of equal width, of a multiple of them."""
+    assert len(bins) % into == 0
+    each = len(bins) // into
+    return tuple(_sum(bins[at : at + each]) for at in range(0, len(bins), each))
+
+
+def _sum(bins: Sequence[Bin]) -> Bin:
+    return Bin(
+        sum(each.n for each in bins),
+        math.fsum(each.confidence for each in bins),
+        sum(each.right for each in bins),
+    )
+
+
+def brier(n: int, squares: float, products: float, right: int) -> float:
+    """Mean (p - y)², of sums over n answers: of p², of p where it was right, and of those that were.
+
+    Brier 1950. 0 is best.
+    """
+    return (squares - 2 * products + right) / n
+
+
 def _binned(
     confidence: Sequence[float], right: Sequence[bool], edges: Sequence[float]
 ) -> tuple[Bin, ...]:

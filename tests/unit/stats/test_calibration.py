@@ -1,35 +1,8 @@
-import json
 import random
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from kt.stats.calibration import Bin, equal_mass, equal_width, errors
-
-
-def of(given: dict[str, Any]) -> tuple[list[float], list[bool]]:
-    """Confidence and whether it was right, of a published case."""
-    if given["confidence"] == "positive":
-        return given["probabilities"], [label == 1 for label in given["labels"]]
-    tops = [max(row) for row in given["probabilities"]]
-    pairs = zip(given["probabilities"], tops, given["labels"], strict=True)
-    return tops, [row.index(top) == label for row, top, label in pairs]
-
-
-@pytest.mark.parametrize(
-    ("name", "binned"), [("calibration_error", equal_width), ("adaptive_ece", equal_mass)]
-)
-def test_the_published_answers_are_found(name: str, binned: Any, shared: Path) -> None:
-    for case in json.loads((shared / "vectors" / f"{name}.json").read_text())["cases"]:
-        got = errors(binned(*of(case["input"]), case["input"]["bins"]))._asdict()
-        bound = {"rel": case["tol"]["rel"], "abs": case["tol"]["abs"]}
-        wanted = [case["expected"], case["expected"].get("expected_alternatives", {})]
-        assert any(
-            want
-            and all(got[key] == pytest.approx(want[key], **bound) for key in got if key in want)
-            for want in wanted
-        ), case["id"]
+from kt.stats.calibration import Bin, brier, equal_mass, equal_width, errors, merged
 
 
 def test_errors_by_hand() -> None:
@@ -57,6 +30,20 @@ def test_bins_of_two_parts_added_up_are_those_of_the_whole() -> None:
     halves = equal_width(confidence[:90], right[:90]), equal_width(confidence[90:], right[90:])
     merged = [Bin(*map(sum, zip(a, b, strict=True))) for a, b in zip(*halves, strict=True)]
     assert errors(merged) == pytest.approx(errors(equal_width(confidence, right)))
+
+
+def test_a_hundred_bins_become_ten() -> None:
+    rng = random.Random(1)
+    confidence = [rng.random() for _ in range(300)]
+    right = [rng.random() < p for p in confidence]
+    fine, coarse = (equal_width(confidence, right, bins) for bins in (100, 10))
+    assert errors(merged(fine, 10)) == pytest.approx(errors(coarse))
+
+
+def test_the_brier_score_of_sums() -> None:
+    assert brier(4, 0.01 + 0.09 + 0.64 + 1, 0.3 + 0.8 + 1, 3) == pytest.approx(
+        (0.1**2 + 0.7**2 + 0.2**2) / 4
+    )
 
 
 def test_nothing_cannot_be_judged() -> None:

@@ -1,0 +1,45 @@
+"""Our rules as the published judges call them:
+
+python judge_sequential.py --decide rules:decide
+python judge_monitors.py srm --rule rules:srm
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from answers import buckets_of, moments_of_sums
+
+from kt.stats import drift as drifts
+from kt.stats import effect, ratio, stratified
+from kt.stats.sequential import N_STAR
+
+
+def decide(a: dict[str, Any], b: dict[str, Any], alpha: float = 0.05) -> str:
+    """a or b, whichever has the higher mean for sure, else continue."""
+    binary = a["kind"] == "binary"
+    phases = list(zip(a["phases"], b["phases"], strict=True))
+    if "buckets" in a:
+        found = effect.of_units(
+            [(buckets_of(left), buckets_of(right)) for left, right in phases],
+            binary=binary,
+            alpha=alpha,
+        )
+    else:
+        arms = [(moments_of_sums(left), moments_of_sums(right)) for left, right in phases]
+        whole = [stratified.merged(pair[side] for pair in arms) for side in (0, 1)]
+        difference = stratified.independent(arms)
+        found = effect.judge(difference, whole[0], whole[1], binary, alpha, N_STAR)
+    return {"control": "a", "treatment": "b", None: "continue"}[found.higher]
+
+
+def drift(reference: Sequence[int], current: Sequence[int]) -> bool:
+    reference, current = list(map(int, reference)), list(map(int, current))
+    found = drifts.psi(reference, current)
+    if found is None:
+        return False
+    chance = drifts.chance(len(reference), sum(reference), sum(current))
+    return found > max(0.1, chance)
+
+
+def srm(counts: Sequence[int], shares: Sequence[float]) -> bool:
+    return ratio.mismatch(counts, shares)
