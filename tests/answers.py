@@ -14,7 +14,11 @@ from typing import Any
 import numpy as np
 
 from kt.deployments.manifest import fraction
+from kt.jobs import decide
 from kt.models import calibrate
+from kt.monitors import alerts, recalibration, thresholds
+from kt.monitors.alerts import Seen, Watch
+from kt.monitors.thresholds import DEFAULTS, Sample
 from kt.stats import (
     arms,
     bandit,
@@ -398,10 +402,55 @@ def temperature(given: Case) -> Case:
     return {"temperature": found.temperature, "nll": float(-np.log(chosen).mean())}
 
 
-def recalibration_decision(given: Case) -> Case:
-    from kt.monitors.recalibration import decide
+def metric_state(given: Case) -> Case:
+    levels = DEFAULTS[given["metric"]]
+    seen = sample_of(given["metric"], given["window"])
+    status = thresholds.status(levels, seen)
+    return {"status": status, "estimate": None if status == "no_data" else seen.value}
 
-    return {"decision": decide(given["n"], given["ece"], given["baseline_ece"])}
+
+def sample_of(metric: str, window: Case) -> Sample:
+    """What a window holds of a metric."""
+    n = window["n"]
+    match metric:
+        case "accuracy":
+            return thresholds.share(window["good"], n)
+        case "error_rate":
+            found = thresholds.share(window["bad"], n)
+            return Sample(n, found.value, found.lower, found.upper, window["bad"])
+        case "latency":
+            sure = window["over_alert"] >= thresholds.slow_for_sure(n)
+            return Sample(n, window["p95"], lower=window["p95"] if sure else None)
+        case _:
+            return thresholds.drifted(n, window["psi"], window["null999"])
+
+
+def alert_machine(given: Case) -> Case:
+    watch: Watch | None = None
+    statuses, events = [], []
+    for each in given["observations"]:
+        levels, value = DEFAULTS[each["metric"]], each["estimate"]
+        cleared = value is not None and not levels.worse(value, levels.clear)
+        seen = Seen(each["t"], each["deployment"], each["status"], cleared)
+        watch, said = alerts.step(
+            watch, seen, given["interval"], fire=given["n_fire"], clear=given["n_clear"]
+        )
+        statuses.append(watch.phase)
+        events.append(list(said))
+    return {"statuses": statuses, "events": events}
+
+
+def health(given: Case) -> Case:
+    found = thresholds.health(
+        (one["status"], one["alert"] == "firing", DEFAULTS[metric].severity)
+        for metric, one in given["metrics"].items()
+    )
+    return {"health": found, "exit_code": thresholds.NAGIOS[found]}
+
+
+def recalibration_decision(given: Case) -> Case:
+    found = recalibration.decide(given["n"], given["ece"], given["baseline_ece"])
+    return {"decision": found}
 
 
 def promotion_gate(given: Case) -> Case:
@@ -412,8 +461,6 @@ def promotion_gate(given: Case) -> Case:
 
 
 def retrain_decision(given: Case) -> Case:
-    from kt.jobs import decide
-
     found = decide.retrain(decide.Facts(**given))
     return {
         "should": found.should,
@@ -455,6 +502,9 @@ FAMILIES: dict[str, Callable[[Case], Case]] = {
         platt,
         isotonic,
         temperature,
+        metric_state,
+        alert_machine,
+        health,
         recalibration_decision,
         promotion_gate,
         retrain_decision,

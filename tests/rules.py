@@ -7,8 +7,11 @@ python judge_monitors.py srm --rule rules:srm
 from collections.abc import Sequence
 from typing import Any
 
-from answers import buckets_of, moments_of_sums
+from answers import buckets_of, moments_of_sums, sample_of
 
+from kt.monitors import alerts, thresholds
+from kt.monitors.alerts import Seen
+from kt.monitors.thresholds import DEFAULTS
 from kt.stats import drift as drifts
 from kt.stats import effect, ratio, stratified
 from kt.stats.sequential import N_STAR
@@ -30,6 +33,17 @@ def decide(a: dict[str, Any], b: dict[str, Any], alpha: float = 0.05) -> str:
         difference = stratified.independent(arms)
         found = effect.judge(difference, whole[0], whole[1], binary, alpha, N_STAR)
     return {"control": "a", "treatment": "b", None: "continue"}[found.higher]
+
+
+def alert(state: dict[str, Any] | None, seen: dict[str, Any]) -> dict[str, Any]:
+    metric = seen["metric"]
+    levels, found = DEFAULTS[metric], sample_of(metric, seen)
+    interval = 60 if metric == "error_rate" else 900
+    evaluation = Seen(
+        seen["t"], "d1", thresholds.status(levels, found), thresholds.cleared(levels, found)
+    )
+    watch, _ = alerts.step(state and state["watch"], evaluation, interval)
+    return {"status": watch.phase, "watch": watch}
 
 
 def drift(reference: Sequence[int], current: Sequence[int]) -> bool:

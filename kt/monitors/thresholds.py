@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from kt.errors import Invalid
+from kt.stats.arms import ONE_SIDED, wilson
 
 Status = Literal["ok", "degraded", "alerting", "no_data"]
 Severity = Literal["warning", "critical"]
 Health = Literal["ok", "warning", "critical", "unknown"]
 
-Z = 1.645  # of a one-sided bound of 95 %
 SLOW = 0.05  # the share of answers above a p95
 NAGIOS: dict[Health, int] = {"ok": 0, "warning": 1, "critical": 2, "unknown": 3}
 DAY = 1_440  # minutes
@@ -181,7 +181,7 @@ def share(part: int, n: int) -> Sample:
     """A share and its Wilson bounds."""
     if n <= 0:
         return Sample(0)
-    lower, upper = wilson(part, n)
+    lower, upper = wilson(part, n, ONE_SIDED)
     return Sample(n, part / n, lower, upper)
 
 
@@ -193,20 +193,12 @@ def drifted(n: int, distance: float, chance: float) -> Sample:
     return Sample(n, distance, lower=distance if distance > chance else 0.0)
 
 
-def wilson(part: float, n: int) -> tuple[float, float]:
-    """The one-sided 95 % bounds of a share, each. Wilson 1927."""
-    p, z2 = part / n, Z * Z
-    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def slow_for_sure(n: int) -> int:
     """The least number out of `n` answers above a level that shows the p95 to be above it."""
     low, high = 0, n + 1
     while low < high:
         middle = (low + high) // 2
-        if middle > n or wilson(middle, n)[0] > SLOW:
+        if middle > n or wilson(middle, n, ONE_SIDED)[0] > SLOW:
             high = middle
         else:
             low = middle + 1

@@ -15,7 +15,8 @@ from typing import Self
 from kt.stats.moments import Moments
 from kt.stats.special import t_level, t_tails
 
-ONE_SIDED = 1.6448536269514722  # standard errors of a bound that holds in 95 of 100
+ONE_SIDED = 1.6448536269514722  # standard errors of a bound of 95 %
+TWO_SIDED = 1.959963984540054  # of both bounds of an interval of 95 %
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ with fewer than ten answers nothing is known. A score is never given without wha
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
+
+from kt.stats.arms import TWO_SIDED, wilson
 
 SHARE = 0.1  # of an item's mean time, within which an answer is rapid
 MOST = 10.0  # seconds, whatever the mean
@@ -70,7 +71,11 @@ def rule(rapid: np.ndarray, earned: np.ndarray, timed: np.ndarray, chance: float
     fit: Fit = "unknown"
     if len(fast) >= FEWEST and len(slow) >= FEWEST:
         nearer_to_others = (chance + float(slow.mean())) / 2
-        fit = "does not fit" if _low(float(fast.sum()), len(fast)) > nearer_to_others else "fits"
+        fit = (
+            "does not fit"
+            if wilson(float(fast.sum()), len(fast), TWO_SIDED)[0] > nearer_to_others
+            else "fits"
+        )
     return Rule(
         len(fast),
         len(slow),
@@ -152,11 +157,3 @@ def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
     """Begin and end of each run of flags."""
     edges = np.flatnonzero(np.diff(np.pad(flags.astype(np.int8), 1)))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
-
-
-def _low(successes: float, n: int) -> float:
-    """The lower end of Wilson's 95 % interval."""
-    z = NormalDist().inv_cdf(0.975)
-    p = successes / n
-    centre = p + z**2 / (2 * n)
-    return (centre - z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))) / (1 + z**2 / n)
