@@ -245,6 +245,18 @@ class Signing(Table):
     key: str = setting("", "the ssh key that new versions are signed with; without one: kt sign")
 
 
+class Tables(Table):
+    url: str = setting(
+        "sqlite:///kt.db",
+        "where what is observed is kept: a file of SQLite, or postgresql://HOST/DATABASE (its password in"
+        " PGPASSWORD or ~/.pgpass); empty: nothing is recorded",
+        pattern=r"^$|^sqlite:///[^?]+$|^postgresql://.+$",
+    )
+    horizon: float = setting(
+        30.0, "outcomes are taken for this long after their prediction", "days", gt=0, le=3_650
+    )
+
+
 class Remote(Table):
     url: str = setting(
         "",
@@ -272,6 +284,7 @@ class Settings(Table):
     predictor: Predictor = setting(Predictor(), "the process that answers requests: kt serve")
     registry: Registry = setting(Registry(), "which files may become versions")
     signing: Signing = setting(Signing(), "who stands for versions: kt sign")
+    store: Tables = setting(Tables(), "where what is observed is kept")
     remote: Remote = setting(Remote(), "what machines share: kt push and kt pull")
     compute: Compute = setting(Compute(), "where kt train --sweep runs")
     gate: list[Plugin] = setting(
@@ -387,6 +400,7 @@ def known_settings(table: type[BaseModel] = Settings, prefix: str = "") -> Itera
         "predictor": (Predictor, "predictor."),
         "registry": (Registry, "registry."),
         "signing": (Signing, "signing."),
+        "store": (Tables, "store."),
         "remote": (Remote, "remote."),
         "compute": (Compute, "compute."),
         "monitor": (Monitor, "monitor."),

@@ -15,8 +15,8 @@ from kt.workspace import ROOMS, Workspace
 
 SOURCES = sorted((ROOT / "kt").rglob("*.py"))
 HEAVY = (
-    "torch", "numpy", "git", "apscheduler", "joblib", "sqlalchemy", "falcon", "granian", "safetensors",
-    "fsspec", "rich",
+    "torch", "numpy", "git", "apscheduler", "joblib", "sqlalchemy", "alembic", "psycopg", "falcon", "granian",
+    "safetensors", "fsspec", "rich",
 )  # fmt: skip
 NAMES = [name for name, _ in VERBS]
 

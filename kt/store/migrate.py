@@ -1,0 +1,107 @@
+"""Tables are made, and brought up to date, by Alembic's steps in migrations/: one process at a time.
+
+Alembic is imported only where there is a step to take.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, inspect, select, text
+
+from kt import files
+from kt.errors import Unavailable
+from kt.store.database import Store, translated
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from sqlalchemy import Connection
+
+HEAD = "0001"  # the newest step
+STEPS = Path(__file__).parent / "migrations"
+LOCK = 0x6B74  # a number for PostgreSQL's advisory lock
+
+
+def version(store: Store) -> str | None:
+    """The last step that these tables have taken; None where there are no tables."""
+    if store.engine.dialect.name == "sqlite" and not Path(store.where).exists():
+        return None
+    with store.read() as connection:
+        return stands_at(connection)
+
+
+def stands_at(connection: "Connection") -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
+
+
+def make(store: Store, local: Path) -> None:
+    """Take the steps that are missing. local: the workspace's .kt/.
+
+    Raises Unavailable, of a newer kt's tables too.
+    """
+    if store.engine.dialect.name == "sqlite":
+        with alone(local):
+            prepare(store)
+            upgrade(store)
+    else:
+        upgrade(store)
+
+
+@contextmanager
+def alone(local: Path) -> Iterator[None]:
+    """One process of this machine at a time. The database's own lock does not hold while it becomes WAL."""
+    path = local / "store.lock"
+    with files.named("lock", path):
+        local.mkdir(exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def prepare(store: Store) -> None:
+    """A file in WAL mode that its owner alone may read: SQLite makes the files beside it alike."""
+    path = Path(store.where)
+    with files.named("make", path):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    with translated(store.where):
+        connection = sqlite3.connect(path)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        finally:
+            connection.close()
+
+
+def upgrade(store: Store) -> None:
+    from alembic import command
+    from alembic.util import CommandError
+
+    with store.write() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
+        try:
+            command.upgrade(steps(connection), "head")
+        except CommandError as error:
+            raise Unavailable(
+                f"the tables are of a newer kt: step {stands_at(connection)}, this one knows {HEAD}",
+                where=store.where,
+                do="install that kt, or name other tables: store.url in kt.toml",
+            ) from error
+
+
+def steps(connection: "Connection") -> "Config":
+    """Alembic's configuration, on a connection whose transaction holds all the steps or none."""
+    from alembic.config import Config
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(STEPS).replace("%", "%%"))
+    return config

@@ -1,0 +1,209 @@
+"""Answers given: how many, how many failed, how fast, with which scores, to which requests. By stream and minute."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from sqlalchemy import Column, Connection, Row, Select, func, select
+from sqlalchemy import insert as insert_into
+
+from kt.stats.latency import Sketch
+from kt.stats.scores import Histogram
+from kt.store import counters, loads, schema, sketches, units
+from kt.store.database import Store
+from kt.store.loads import Load
+from kt.store.rows import Place, folded, insert, within
+from kt.store.sketches import FEATURE, LATENCY, SCORES, Key
+from kt.store.streams import Stream, remember
+
+COUNTS = (
+    "assigned",
+    "served",
+    "failed",
+    "slow_out",
+    "invalid",
+    "fallback",
+    "over_limit",
+    "over_alert",
+)
+ALL = ("counts", LATENCY, SCORES, FEATURE)  # the parts that may be read
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Sums, which merge.
+
+    assigned: counted before the model is called. slow_out: a treatment that overran its time. invalid:
+    answers that were not finite. fallback: answered by the control in its place. over_limit and
+    over_alert: slower than the two levels of the latency metric. latency: milliseconds of the model.
+    """
+
+    assigned: int = 0
+    served: int = 0
+    failed: int = 0
+    slow_out: int = 0
+    invalid: int = 0
+    fallback: int = 0
+    over_limit: int = 0
+    over_alert: int = 0
+    latency: Sketch = field(default_factory=Sketch)
+    scores: Histogram = field(default_factory=Histogram)
+    features: dict[str, Sketch] = field(default_factory=dict)
+
+    @property
+    def bad(self) -> int:
+        return self.failed + self.slow_out + self.invalid
+
+    @property
+    def error_rate(self) -> float | None:
+        """Of what was assigned; None where nothing was."""
+        return self.bad / self.assigned if self.assigned else None
+
+    def merge(self, other: Self) -> None:
+        for name in COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.latency.merge(other.latency)
+        self.scores.merge(other.scores)
+        for name, sketch in other.features.items():
+            self.features.setdefault(name, Sketch()).merge(sketch)
+
+    def put(self, name: str, sketch: Sketch | Histogram) -> None:
+        """Merge a distribution by its name in the tables."""
+        match sketch:
+            case Histogram():
+                self.scores.merge(sketch)
+            case _ if name == LATENCY:
+                self.latency.merge(sketch)
+            case _:
+                self.features.setdefault(name.removeprefix(FEATURE), Sketch()).merge(sketch)
+
+    def parts(self) -> Iterator[tuple[str, Sketch | Histogram]]:
+        """The distributions that hold something, by their names in the tables."""
+        if self.latency.count or self.latency.odd:
+            yield LATENCY, self.latency
+        if self.scores.count or self.scores.odd:
+            yield SCORES, self.scores
+        for name, sketch in self.features.items():
+            yield FEATURE + name, sketch
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a process has seen since its last one.
+
+    traffic: by stream and minute. loads: by stream and bucket of units. units: hashes (8 bytes) by
+    stream. counts: by minute and name.
+    """
+
+    streams: dict[int, Stream] = field(default_factory=dict)
+    traffic: dict[tuple[int, int], Traffic] = field(default_factory=dict)
+    loads: dict[tuple[int, int], Load] = field(default_factory=dict)
+    units: dict[int, set[bytes]] = field(default_factory=dict)
+    counts: Counter[tuple[int, str]] = field(default_factory=Counter)
+
+
+def append(store: Store, writer: str, number: int, batch: Batch, minute: int) -> bool:
+    """Add a batch, in one transaction; False where this writer's batch of this number is there already.
+
+    writer: one process from its start to its end; its numbers rise. A batch that failed may have been
+    written all the same: send it again as it was, under its number, before the next one.
+    minute: now.
+    """
+    with store.write() as connection:
+        if not first_time(connection, writer, number, minute):
+            return False
+        remember(connection, batch.streams.values())
+        add(connection, batch.traffic)
+        loads.add(connection, batch.loads)
+        units.add(connection, batch.units)
+        counters.add(connection, batch.counts)
+    return True
+
+
+def first_time(connection: Connection, writer: str, number: int, minute: int) -> bool:
+    table = schema.writers
+    statement = insert(connection, table).values(writer=writer, last=number, minute=minute)
+    statement = statement.on_conflict_do_update(
+        index_elements=[table.c.writer],
+        set_={"last": number, "minute": minute},
+        where=table.c.last < number,
+    )
+    options = {"preserve_rowcount": True}
+    return connection.execute(statement, execution_options=options).rowcount == 1
+
+
+def add(connection: Connection, seen: Mapping[tuple[int, int], Traffic]) -> None:
+    rows = [
+        {"stream": stream, "minute": minute, "span": 1}
+        | {name: getattr(one, name) for name in COUNTS}
+        for (stream, minute), one in seen.items()
+    ]
+    if rows:
+        connection.execute(insert_into(schema.traffic), rows)
+    sketches.add(
+        connection,
+        {
+            Key(stream, minute, name): sketch
+            for (stream, minute), one in seen.items()
+            for name, sketch in one.parts()
+        },
+    )
+
+
+def total(
+    store: Store, ids: Collection[int], start: int, end: int, parts: Collection[str] = ALL
+) -> dict[int, Traffic]:
+    """The traffic of each stream from minute `start` to before `end`; of every one of `ids`.
+
+    What is kept by the hour, or was rolled up, counts whole where its row holds `start`. parts: what
+    is needed; distributions cost more than counts.
+    """
+    out = {stream: Traffic() for stream in ids}
+    with store.read() as connection:
+        if "counts" in parts:
+            by_stream = counted(ids, start, end, schema.traffic.c.stream)
+            for row in connection.execute(by_stream):
+                out[row.stream] = of(row)
+        for place, name, _, sketch in sketches.read(connection, ids, parts, start, end):
+            out[place.stream].put(name, sketch)
+    return out
+
+
+def series(
+    store: Store, ids: Collection[int], start: int, end: int, parts: Collection[str] = ALL
+) -> Iterator[tuple[int, int, int, Traffic]]:
+    """(stream, minute, span, traffic) in order. Scores and features come by the hour, the rest by the
+    minute as long as it is kept so: they may be of different rows, and all rows add up to `total`."""
+    fine: dict[Place, Traffic] = {}
+    coarse: dict[Place, Traffic] = {}
+    table = schema.traffic
+    with store.read() as connection:
+        if "counts" in parts:
+            by_row = counted(ids, start, end, table.c.stream, table.c.minute, table.c.span)
+            for row in connection.execute(by_row):
+                fine[Place(row.stream, row.minute, row.span)] = of(row)
+        for place, name, _, sketch in sketches.read(connection, ids, parts, start, end):
+            rows = fine if name == LATENCY else coarse
+            rows.setdefault(place, Traffic()).put(name, sketch)
+    out = folded(fine)
+    for place, traffic in folded(coarse).items():
+        out.setdefault(place, Traffic()).merge(traffic)
+    for place in sorted(out):
+        yield (*place, out[place])
+
+
+def counted(
+    ids: Collection[int], start: int, end: int, *by: Column[int]
+) -> Select[*tuple[Any, ...]]:
+    """The sums of COUNTS, for each value of the columns that tell rows apart."""
+    table = schema.traffic
+    sums = [func.sum(table.c[name]).label(name) for name in COUNTS]
+    return select(*by, *sums).where(within(table, ids, start, end)).group_by(*by)
+
+
+def of(row: Row[*tuple[Any, ...]]) -> Traffic:
+    traffic = Traffic()
+    for name in COUNTS:
+        setattr(traffic, name, int(getattr(row, name)))
+    return traffic
