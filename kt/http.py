@@ -16,7 +16,7 @@ import math
 import secrets
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from http import HTTPStatus
 from itertools import chain
 from typing import Any
@@ -57,6 +57,24 @@ class TooLarge(Invalid):
 
 class NotJson(Invalid):
     status = 415
+
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "::1")
+
+
+def check_host(request: falcon.Request, names: Collection[str], do: str = "") -> None:
+    """A page of somebody else's, whose name was made to point here, does not know our name.
+
+    names: what this service goes by; without any, by every name. do: where to change that. Raises 421.
+    """
+    host = request.env.get("HTTP_HOST", "")
+    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+    if names and name and name.lower() not in names:
+        raise falcon.HTTPError(
+            falcon.HTTP_421,
+            title="Misdirected request",
+            description=f"this service does not go by that name{do and ': '}{do}",
+        )
 
 
 def body(request: falcon.Request, limit: int, unsaid: str = "") -> bytes:

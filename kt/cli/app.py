@@ -13,6 +13,7 @@ import typer
 
 from kt import __version__
 from kt.cli import (
+    dashboard,
     demo,
     deployments,
     diff,
@@ -96,6 +97,7 @@ VERBS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("end", deployments.end),
     ("rollback", deployments.rollback),
     ("history", status.history),
+    ("dashboard", dashboard.dashboard),
     ("models", registry.models),
     ("show", registry.show),
     ("sign", registry.sign),

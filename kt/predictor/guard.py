@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 
 import falcon
 
-from kt import clock
+from kt import clock, http
 from kt.config import Predictor
 from kt.predictor.keys import Ring
 
 OPEN = ("/health", "/ready", "/ping", "/v2/health/live", "/v2/health/ready")  # for whoever watches
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "::1")
 MOST = 10_000  # callers whose rate is remembered
 
 
@@ -33,7 +32,8 @@ class Guard:
         self.rates = Rates(self.settings.rate * share, max(1.0, self.settings.burst * share))
 
     def process_request(self, request: falcon.Request, response: falcon.Response) -> None:
-        self.check_host(request)
+        local = http.LOOPBACK if self.local else ()
+        http.check_host(request, self.settings.hosts or local, "hosts in kt.toml")
         if request.path in OPEN:
             return
         self.ring.look()
@@ -46,18 +46,6 @@ class Guard:
                         description=f"more than {self.settings.rate:g} requests a second",
                         retry_after=max(1, round(wait)),
                     )
-
-    def check_host(self, request: falcon.Request) -> None:
-        """A page of somebody else's, whose name was made to point here, does not know our name."""
-        allowed = self.settings.hosts or (LOOPBACK if self.local else ())
-        host = request.env.get("HTTP_HOST", "")
-        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-        if allowed and name and name.lower() not in allowed:
-            raise falcon.HTTPError(
-                falcon.HTTP_421,
-                title="Misdirected request",
-                description="this predictor does not go by that name: hosts in kt.toml",
-            )
 
     def check_key(self, request: falcon.Request) -> str:
         """The id of the key that the request carries. Raises 401 without one, 403 for another role."""

@@ -99,7 +99,7 @@ def allow_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def claim(host: str, port: int) -> int:
+def claim(host: str, port: int, verb: str = "kt serve") -> int:
     """The port, a free one for 0, where nobody listens on it: Granian itself would share it."""
     try:
         family, *_, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -112,7 +112,7 @@ def claim(host: str, port: int) -> int:
         reason = getattr(error, "strerror", None) or str(error)
         raise Unavailable(
             f"cannot listen on {host}:{port}: {reason[:1].lower()}{reason[1:]}",
-            do="choose another: kt serve --port N, or stop what listens there",
+            do=f"choose another: {verb} --port N, or stop what listens there",
         ) from None
 
 
@@ -127,20 +127,10 @@ def check_exposure(workspace: Workspace, settings: Predictor, insecure: bool) ->
         )
 
 
-class Group(MPServer):
-    """Granian's server with one listening socket for all workers, and patience with those that die.
-
-    Granian gives up where a worker dies twice within six seconds; a predictor must not.
-    """
+class Listening(MPServer):
+    """Granian's server with one socket for all workers, which listens before any of them is there."""
 
     _shd: Any
-    _wait = BACKOFF[0]
-
-    def watch_over(self, local: Path, workers: int) -> None:
-        """Write down in .kt what workers ran when they died."""
-        self.local = local
-        self.calls = [quarantine.Calls() for _ in range(workers)]
-        self.starved = quarantine.out_of_memory()
 
     def _init_shared_socket(self) -> None:
         # as Granian does where there is no SO_REUSEPORT
@@ -151,6 +141,18 @@ class Group(MPServer):
         # Connections inherit it; the kernel ends one whose answer nobody takes.
         self._sso.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNREAD)
         self._sso.listen(self.backlog)  # from now on, also while no worker accepts
+
+
+class Group(Listening):
+    """Has patience with workers that die: Granian gives up where one does so twice within six seconds."""
+
+    _wait = BACKOFF[0]
+
+    def watch_over(self, local: Path, workers: int) -> None:
+        """Write down in .kt what workers ran when they died."""
+        self.local = local
+        self.calls = [quarantine.Calls() for _ in range(workers)]
+        self.starved = quarantine.out_of_memory()
 
     def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> Any:  # type: ignore[override]  # as MPServer's
         self.calls[idx].forget()
