@@ -19,10 +19,12 @@ import os
 import re
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from kt.stats.scored import NOTHING, Kind, Scored, binary, likeliest
-from kt.store.secret import Draw, Mac, Master, Secret
+from kt.store import secret
+from kt.store.secret import FILE, Draw, Mac, Master, Secret
 
 VERSION = 1
 PURPOSE = "prediction-id"
@@ -65,10 +67,10 @@ class Ticket(NamedTuple):
 class Ids:
     """draw: makes nonces."""
 
-    def __init__(self, secret: Secret, draw: Draw = os.urandom) -> None:
+    def __init__(self, held: Secret, draw: Draw = os.urandom) -> None:
         self._draw = draw
-        self._newest = secret.newest.id
-        self._macs = {key.id: macs(key) for key in secret.keys}
+        self._newest = held.newest.id
+        self._macs = {key.id: macs(key) for key in held.keys}
 
     def make(
         self, stream: int, kind: Kind, minute: int, bucket: int, scored: Sequence[Scored]
@@ -98,6 +100,26 @@ class Ids:
         code, stream, minute, bucket = ABOUT.unpack_from(body)
         kind = KINDS[code]
         return Ticket(tag, stream, kind, minute, bucket, unpacked(kind, body[ABOUT.size :]))
+
+
+class Reader:
+    """The ids of a workspace, by its secret as it is now: for who reads them over a long time."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._seen: object = None
+        self._ids: Ids | None = None
+
+    def ids(self) -> Ids:
+        """Raises as secret.read does."""
+        try:
+            about = (self._root / FILE).stat()
+            seen = about.st_ino, about.st_mtime_ns, about.st_mode
+        except OSError:
+            seen = None
+        if self._ids is None or seen != self._seen:
+            self._ids, self._seen = Ids(secret.read(self._root)), seen
+        return self._ids
 
 
 def macs(key: Master) -> tuple[Mac, Mac]:
