@@ -1,18 +1,13 @@
 """Requests of each bucket of units, over a stream's whole life: bad luck of a few units is no bad version."""
 
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
 
 from sqlalchemy import Connection, func, select
 
 from kt.store import schema
+from kt.store.batch import Load
 from kt.store.database import Store
 from kt.store.rows import insert
-
-
-class Load(NamedTuple):
-    assigned: int
-    failed: int
 
 
 def add(connection: Connection, seen: Mapping[tuple[int, int], Load]) -> None:

@@ -16,17 +16,16 @@ from kt.errors import Corrupt
 from kt.stats.latency import Sketch
 from kt.stats.scores import Histogram
 from kt.store import schema
+from kt.store.batch import FEATURE, LATENCY, NUMBERS, SCORES
 from kt.store.database import AWAY
 from kt.store.rows import HOUR, Place, within
 
-LATENCY = "latency"
-SCORES = "scores"
-FEATURE = "feature:"  # and its name
 POSITIVES, NEGATIVES = "positives", "negatives"  # scores by what then happened
 TYPES: dict[str, type[Sketch | Histogram]] = {
     LATENCY: Sketch,
     FEATURE: Sketch,
     SCORES: Histogram,
+    NUMBERS: Sketch,
     POSITIVES: Histogram,
     NEGATIVES: Histogram,
 }

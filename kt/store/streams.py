@@ -1,44 +1,13 @@
 """Who answers: a version in a role, from one change of traffic to the next. Whatever is counted belongs to one."""
 
-import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
 
 from sqlalchemy import Connection, select
 
 from kt.store import schema
+from kt.store.batch import Stream
 from kt.store.database import Store
 from kt.store.rows import insert
-
-
-@dataclass(frozen=True)
-class Stream:
-    """variant: "control" or "treatment", "" where no experiment splits the traffic.
-
-    deployment: the seq of the event that made the active version active. phase: the seq of the event
-    that last changed the experiment's traffic, else the deployment's.
-    share: percent of the units. kind: of what it predicts: probability, category, number or none.
-    since: when the phase began (ISO 8601), "" where nobody knows.
-    """
-
-    model: str
-    version: str
-    variant: str
-    experiment: str
-    deployment: int
-    phase: int
-    share: float = 100.0
-    kind: str = "none"
-    since: str = ""
-
-    @cached_property
-    def id(self) -> int:
-        """The same on every machine, for who answers alone: 63 bits."""
-        names = (self.model, self.version, self.variant, self.experiment)
-        text = "\0".join((*names, str(self.deployment), str(self.phase)))
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) & (2**63 - 1)
-
 
 FIELDS = tuple(Stream.__dataclass_fields__)
 

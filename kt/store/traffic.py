@@ -1,106 +1,19 @@
 """Answers given: how many, how many failed, how fast, with which scores, to which requests. By stream and minute."""
 
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 from sqlalchemy import Column, Connection, Row, Select, func, select
 from sqlalchemy import insert as insert_into
 
-from kt.stats.latency import Sketch
-from kt.stats.scores import Histogram
 from kt.store import counters, loads, schema, sketches, units
+from kt.store.batch import COUNTS, FEATURE, LATENCY, NUMBERS, SCORES, Batch, Traffic
 from kt.store.database import Store
-from kt.store.loads import Load
 from kt.store.rows import Place, folded, insert, within
-from kt.store.sketches import FEATURE, LATENCY, SCORES, Key
-from kt.store.streams import Stream, remember
+from kt.store.sketches import Key
+from kt.store.streams import remember
 
-COUNTS = (
-    "assigned",
-    "served",
-    "failed",
-    "slow_out",
-    "invalid",
-    "fallback",
-    "over_limit",
-    "over_alert",
-)
-ALL = ("counts", LATENCY, SCORES, FEATURE)  # the parts that may be read
-
-
-@dataclass(slots=True)
-class Traffic:
-    """Sums, which merge.
-
-    assigned: counted before the model is called. slow_out: a treatment that overran its time. invalid:
-    answers that were not finite. fallback: answered by the control in its place. over_limit and
-    over_alert: slower than the two levels of the latency metric. latency: milliseconds of the model.
-    """
-
-    assigned: int = 0
-    served: int = 0
-    failed: int = 0
-    slow_out: int = 0
-    invalid: int = 0
-    fallback: int = 0
-    over_limit: int = 0
-    over_alert: int = 0
-    latency: Sketch = field(default_factory=Sketch)
-    scores: Histogram = field(default_factory=Histogram)
-    features: dict[str, Sketch] = field(default_factory=dict)
-
-    @property
-    def bad(self) -> int:
-        return self.failed + self.slow_out + self.invalid
-
-    @property
-    def error_rate(self) -> float | None:
-        """Of what was assigned; None where nothing was."""
-        return self.bad / self.assigned if self.assigned else None
-
-    def merge(self, other: Self) -> None:
-        for name in COUNTS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.latency.merge(other.latency)
-        self.scores.merge(other.scores)
-        for name, sketch in other.features.items():
-            self.features.setdefault(name, Sketch()).merge(sketch)
-
-    def put(self, name: str, sketch: Sketch | Histogram) -> None:
-        """Merge a distribution by its name in the tables."""
-        match sketch:
-            case Histogram():
-                self.scores.merge(sketch)
-            case _ if name == LATENCY:
-                self.latency.merge(sketch)
-            case _:
-                self.features.setdefault(name.removeprefix(FEATURE), Sketch()).merge(sketch)
-
-    def parts(self) -> Iterator[tuple[str, Sketch | Histogram]]:
-        """The distributions that hold something, by their names in the tables."""
-        if self.latency.count or self.latency.odd:
-            yield LATENCY, self.latency
-        if self.scores.count or self.scores.odd:
-            yield SCORES, self.scores
-        for name, sketch in self.features.items():
-            yield FEATURE + name, sketch
-
-
-@dataclass(slots=True)
-class Batch:
-    """What a process has seen since its last one.
-
-    traffic: by stream and minute. loads: by stream and bucket of units. units: hashes (8 bytes) by
-    stream. counts: by minute and name.
-    """
-
-    streams: dict[int, Stream] = field(default_factory=dict)
-    traffic: dict[tuple[int, int], Traffic] = field(default_factory=dict)
-    loads: dict[tuple[int, int], Load] = field(default_factory=dict)
-    units: dict[int, set[bytes]] = field(default_factory=dict)
-    counts: Counter[tuple[int, str]] = field(default_factory=Counter)
+ALL = ("counts", LATENCY, SCORES, NUMBERS, FEATURE)  # the parts that may be read
 
 
 def append(store: Store, writer: str, number: int, batch: Batch, minute: int) -> bool:

@@ -3,10 +3,10 @@
 from collections import Counter
 
 from kt.store import counters, loads, traffic
+from kt.store.batch import Batch, Load, Stream, Traffic
 from kt.store.database import Store
-from kt.store.loads import Load
-from kt.store.streams import Stream, streams
-from kt.store.traffic import Batch, Traffic, append
+from kt.store.streams import streams
+from kt.store.traffic import append
 
 CONTROL = Stream("m", "v1", "control", "x", 1, 2, 90.0, "probability", "2026-11-26T05:00:00Z")
 TREATMENT = Stream("m", "v2", "treatment", "x", 1, 2, 10.0, "probability")

@@ -5,8 +5,9 @@ import hashlib
 import pytest
 
 from kt.store import units
+from kt.store.batch import Stream
 from kt.store.database import Store
-from kt.store.streams import Stream, remember
+from kt.store.streams import remember
 
 CONTROL = Stream("m", "v1", "control", "x", 1, 2)
 TREATMENT = Stream("m", "v2", "treatment", "x", 1, 2)
