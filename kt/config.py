@@ -274,6 +274,29 @@ class Compute(Table):
     wait: float = setting(30.0, "how long a cluster may take to answer", "seconds", gt=0, le=3_600)
 
 
+class Experiment(Table):
+    metric: Literal["right", "error", "outcome"] = setting(
+        "right",
+        "what decides: right, the share of right answers; error, how far they are from outcomes, where"
+        " less is better; outcome, the outcomes' own mean",
+    )
+    alpha: float = setting(
+        0.05, "how many may find a difference where there is none", "of experiments", gt=0, le=0.5
+    )
+    least: float = setting(1.0, "no verdict before", "days", ge=0, le=365)
+    most: float = setting(28.0, "without a verdict by then it has expired", "days", gt=0, le=3_650)
+    indifference: float = setting(
+        0.01, "a difference certainly below is called none", "of the metric", ge=0
+    )
+    abort: bool = setting(
+        True, "whether a broken guardrail ends an experiment: errors, or answers over 200 ms"
+    )
+    bandit: bool = setting(
+        False, "whether shares follow who is probably better; an even split decides sooner"
+    )
+    reweight: float = setting(24.0, "with bandit: how long a share stays at least", "hours", gt=0)
+
+
 class Settings(Table):
     model: str = setting("", "the model that commands mean when they name none")
     git: Literal["on", "off"] = setting("on", "whether changes are committed to git")
@@ -287,6 +310,9 @@ class Settings(Table):
     store: Tables = setting(Tables(), "where what is observed is kept")
     remote: Remote = setting(Remote(), "what machines share: kt push and kt pull")
     compute: Compute = setting(Compute(), "where kt train --sweep runs")
+    experiment: Experiment = setting(
+        Experiment(), "when an experiment has a verdict, and what ends it"
+    )
     gate: list[Plugin] = setting(
         [], "gates of every model: a file in kt/registry/gates with its settings"
     )
@@ -404,6 +430,7 @@ def known_settings(table: type[BaseModel] = Settings, prefix: str = "") -> Itera
         "remote": (Remote, "remote."),
         "compute": (Compute, "compute."),
         "monitor": (Monitor, "monitor."),
+        "experiment": (Experiment, "experiment."),
         "models": (Model, "models.NAME."),
     }
     for name, field in table.model_fields.items():

@@ -75,3 +75,15 @@ def experiments(context: typer.Context, incomplete: str) -> list[str]:
         return [held.experiment.name for held in state.models.values() if held.experiment]
 
     return names(context, incomplete, of)
+
+
+def courses(context: typer.Context, incomplete: str) -> list[str]:
+    """Experiments that run or have ended, the latest first, and what else kt experiment takes."""
+    from kt.deployments import audit
+    from kt.deployments.courses import courses as told
+
+    def of(workspace: "Workspace") -> list[str]:
+        book, _ = audit.read(workspace)
+        return ["list", "plan", *dict.fromkeys(one.name for one in reversed(told(book.events)))]
+
+    return names(context, incomplete, of)

@@ -25,7 +25,7 @@ from kt.cli.options import (
 if TYPE_CHECKING:
     from kt.deployments.deploy import Done
     from kt.deployments.events import Canary
-    from kt.deployments.plan import Candidate
+    from kt.deployments.plan import Candidate, Stamp
     from kt.workspace import Workspace
 
 Experiment = Annotated[
@@ -301,10 +301,11 @@ def canary(
 ) -> None:
     """Advance canaries by the plans that `kt deploy --canary` stored: by hand, or every minute from cron.
 
+    A canary whose guardrail is broken is not advanced: it ends, and the control takes all the traffic.
+
     Example: kt canary step
     """
     from kt.deployments import audit
-    from kt.deployments import deploy as room
     from kt.errors import Invalid
 
     if action != "step":
@@ -318,7 +319,7 @@ def canary(
     ]
     stamp = options.stamp(reason or "canary")
     taken = [
-        room.step(workspace, name, stamp, early=now, dry_run=dry_run)
+        step(workspace, name, stamp, early=now, dry_run=dry_run)
         for name in ([experiment] if experiment else running)
     ]
     advanced = [done for done in taken if done.event]
@@ -328,6 +329,25 @@ def canary(
     lines = [tell(done.event, done)[0] for done in advanced if done.event]
     result = {"events": [done.event for done in advanced], "running": running, "dry_run": dry_run}
     output.emit(result, lines or "nothing to do: no step of a canary is due")
+
+
+def step(
+    workspace: "Workspace", name: str, stamp: "Stamp", *, early: bool, dry_run: bool
+) -> "Done":
+    """The next step of a canary, if it is due; its end where a guardrail is broken."""
+    from kt import clock
+    from kt.deployments import audit, courses
+    from kt.deployments import deploy as room
+    from kt.monitors import enforce
+    from kt.store import connect
+
+    course = courses.of(audit.read(workspace)[0].events, name)
+    if course is not None and course.end is None:
+        store = connect.peek(workspace.root, workspace.settings)
+        ended = enforce.guard(workspace, store, course, clock.now(), dry_run=dry_run)
+        if ended is not None:
+            return ended
+    return room.step(workspace, name, stamp, early=early, dry_run=dry_run)
 
 
 def promote(
@@ -341,21 +361,55 @@ def promote(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Give an experiment's treatment all the traffic. Exits 7 while the evidence is not enough.
+    """Give an experiment's treatment all the traffic, if its report (kt experiment X) says that it is better.
+
+    Exits 7 while that is not sure, and says what is missing; 3 where it is worse or a guardrail is broken.
 
     Example: kt promote bigger-memory --force --reason "offline scores decided"
     """
     from kt.deployments import deploy as room
 
+    workspace = options.workspace()
     done = room.promote(
-        options.workspace(),
+        workspace,
         experiment,
         options.stamp(reason),
-        evidence=None,
+        evidence=evidence(workspace, experiment, force=force),
         force=force,
         dry_run=dry_run,
     )
     report(done, dry_run=dry_run, exit_code=exit_code, nothing=f"{experiment} is promoted already")
+
+
+def evidence(workspace: "Workspace", name: str, *, force: bool) -> dict[str, Any] | None:
+    """The report on an experiment that runs; told as a step. None where there is none to tell of.
+
+    force: go on without it where the tables do not answer.
+    """
+    from kt import clock
+    from kt.cli import experiments
+    from kt.deployments import audit, courses
+    from kt.errors import KtError
+    from kt.monitors import experiment as room
+    from kt.monitors import told
+    from kt.store import connect
+
+    course = courses.of(audit.read(workspace)[0].events, name)
+    if course is None or course.end is not None:
+        return None  # the plan says so
+    if course.now.shadow:
+        return {"comparison": experiments.beside(workspace, course)}
+    try:
+        store = connect.peek(workspace.root, workspace.settings)
+        report = room.report(store, workspace.settings, course, clock.now())
+    except KtError as error:
+        if not force:
+            raise
+        output.warn(f"promoted without a report: {error}")
+        return None
+    if report.effect:
+        output.step("evidence", told.equation(report))
+    return told.summary(report)
 
 
 def end(
@@ -509,6 +563,12 @@ def tell(event: dict[str, Any], done: "Done") -> list[str]:
             return [
                 f"{model}: {was} → {active}, 100 % of traffic; {event['label']}.",
                 "Undo: kt rollback.",
+            ]
+        case "experiment_ended" if event.get("aborted"):
+            return [
+                f"experiment {event['experiment']} aborted, {event['aborted']}:"
+                f" {model} {active} takes 100 % of traffic.",
+                f"Why: kt experiment {event['experiment']}.",
             ]
         case "experiment_ended":
             return [

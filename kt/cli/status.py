@@ -8,7 +8,7 @@ from kt.cli import complete, options, output
 from kt.cli.options import Json, Model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from kt.deployments import history as states
     from kt.deployments.history import Serving
@@ -157,6 +157,7 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
     }
     predictors = [] if at else presence.alive(workspace)
     shadows = compared(shown, [] if at else presence.shadows(workspace))
+    experiments = standing(workspace, shown, book.events, at)
     attention = []
     if not at:
         attention += [
@@ -189,6 +190,7 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
             {name: value for name, value in vars(predictor).items() if name != "shadows"}
             for predictor in predictors
         ],
+        "experiments": experiments,
         "shadows": shadows,
         "attention": attention,
         "last": last,
@@ -213,9 +215,7 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
         for row in rows
     ]
     lines = [output.table(("MODEL", "VARIANT", "VERSION", "TRAFFIC", "SINCE", "LABELS"), cells), ""]
-    for name, serving in shown.items():
-        if serving.experiment and not serving.experiment.shadow:
-            lines.append(f"experiment  {plan_of(name, serving.experiment)}")
+    lines += [f"experiment  {one['text']}" for one in experiments]
     for shadow in shadows:
         lines += beside(shadow)
     if not at:
@@ -228,18 +228,50 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
     return result, lines
 
 
-def plan_of(model: str, experiment: "states.Experiment") -> str:
-    """How an experiment stands, and what a canary's plan does next."""
+def standing(
+    workspace: "Workspace",
+    shown: "Mapping[str, Serving]",
+    events: "Sequence[dict[str, Any]]",
+    at: str,
+) -> list[dict[str, Any]]:
+    """The experiments that split traffic now, each with the report on it and a line that says how it stands."""
+    from kt import clock
+    from kt.deployments import courses
+    from kt.errors import KtError
+    from kt.monitors import experiment as room
+    from kt.monitors import told
+    from kt.store import connect
+
+    rows = []
+    for course in courses.courses(events):
+        trial = shown[course.model].experiment if course.model in shown else None
+        if course.end or trial is None or trial.shadow:
+            continue
+        report, text = None, f"{trial.traffic:g} % of traffic"
+        if not at:
+            try:
+                store = connect.peek(workspace.root, workspace.settings)
+                found = room.report(store, workspace.settings, course, clock.now())
+                report, text = told.summary(found), told.state(found)
+            except KtError as error:
+                text = f"nobody can tell how it stands: {error}"
+        if trial.canary:
+            text = f"{next_step(trial)}; {text}"
+        text = f"{course.name} on {course.model}: {text}"
+        rows.append(
+            {"experiment": course.name, "model": course.model, "report": report, "text": text}
+        )
+    return rows
+
+
+def next_step(canary: "states.Experiment") -> str:
+    """What a canary's plan does next."""
     from kt.deployments.plan import due_at
 
-    if experiment.canary is None:
-        return f"{experiment.name} on {model}: undecided, no outcomes are recorded yet"
-    steps = experiment.canary.steps
-    later = [share for share in steps if share > experiment.traffic]
-    after = (
-        f"{later[0]:g} % after {due_at(experiment)}: kt canary step" if later else "no step is left"
-    )
-    return f"{experiment.name} on {model}: canary at {experiment.traffic:g} %, {after}"
+    assert canary.canary is not None
+    later = [share for share in canary.canary.steps if share > canary.traffic]
+    after = f"{later[0]:g} % after {due_at(canary)}: kt canary step" if later else "no step is left"
+    return f"canary at {canary.traffic:g} %, {after}"
 
 
 def compared(shown: "Mapping[str, Serving]", reports: "list[tally.Report]") -> list[dict[str, Any]]:

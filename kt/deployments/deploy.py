@@ -158,6 +158,35 @@ def end(workspace: Workspace, name: str, stamp: Stamp, *, dry_run: bool = False)
     )
 
 
+def abort(
+    workspace: Workspace,
+    name: str,
+    phase: int,
+    why: str,
+    stamp: Stamp,
+    evidence: dict[str, Any],
+    *,
+    dry_run: bool = False,
+) -> Done:
+    """End an experiment because a guardrail broke in this phase of it, if it is still in it."""
+    return act(
+        workspace,
+        "abort",
+        lambda state, _: plan.abort(state, name, phase, why, stamp, evidence),
+        dry_run=dry_run,
+    )
+
+
+def reweight(workspace: Workspace, name: str, phase: int, traffic: float, stamp: Stamp) -> Done:
+    """Another share for an experiment, if it is still in this phase."""
+    return act(
+        workspace,
+        "reweight",
+        lambda state, _: plan.reweight(state, name, phase, traffic, stamp),
+        dry_run=False,
+    )
+
+
 def roll_back(
     workspace: Workspace,
     choose: Callable[[State], str],

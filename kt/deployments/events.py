@@ -96,10 +96,16 @@ class Promoted(Event):
 
 
 class ExperimentEnded(Event):
-    """The control takes the treatment's traffic back."""
+    """The control takes the treatment's traffic back.
+
+    aborted: the guardrail that ended it, and how it was broken; empty where a person did.
+    evidence: the experiment's report, or what a predictor's brake counted.
+    """
 
     kind: Literal["experiment_ended"] = "experiment_ended"
     experiment: Name
+    aborted: Annotated[str, Sparse] = ""
+    evidence: Annotated[dict[str, Any] | None, Sparse] = None
 
 
 class RolledBack(Event):
@@ -143,6 +149,8 @@ def describe(event: Mapping[str, Any]) -> str:
             return f"ramp {event['experiment']} to {event['traffic']:g} %"
         case "promoted":
             return f"promote {event['experiment']}: {event['version']}{past}"
+        case "experiment_ended" if event.get("aborted"):
+            return f"abort {event['experiment']}: {event['aborted']}"
         case "experiment_ended":
             return f"end {event['experiment']}"
         case _:

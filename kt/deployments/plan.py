@@ -4,6 +4,7 @@ Every plan asks `history.apply` whether its events may follow, so the plan and t
 transition table; what is added here is the way out that a refusal names.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -21,6 +22,8 @@ from kt.deployments.events import (
 )
 from kt.deployments.history import Experiment, Serving, State
 from kt.errors import Invalid, Refused, Undecided
+
+WORDS = {"list", "plan"}  # kt experiment takes them in the place of a name
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,8 @@ def start(
     """A new experiment beside the active version. share: how much it gets, as the event says it."""
     serving = state.serving(candidate.model)
     refuse_experiment(candidate.model, serving)
+    if name in WORDS:
+        raise Invalid(f"an experiment cannot be called {name}", do="name it: --ab-test NAME")
     if serving.active and serving.active.version == candidate.version:
         raise Refused(
             f"{candidate.model}@{candidate.version} is active already", do="deploy another version"
@@ -199,14 +204,14 @@ def promote(
 ) -> list[AnyEvent]:
     """All the traffic for the treatment, on evidence or by force.
 
-    evidence: the experiment's report, whose `verdict` says better, worse or undecided.
+    evidence: the experiment's report. Its `verdict` says better, worse or undecided, `missing` what
+    would decide it, `against` what speaks against a promotion whatever the verdict is.
     """
     if finished(state, name, "promoted"):
         return []
     model, running = find(state, name)
-    verdict = evidence.get("verdict") if evidence else None
-    if not force and verdict != "better":
-        judge(running, evidence, verdict)
+    if not force:
+        judge(running, evidence)
     if force and not stamp.reason:
         raise Invalid(
             "a forced promotion needs a reason",
@@ -225,7 +230,7 @@ def promote(
     ]
 
 
-def judge(running: Experiment, evidence: dict[str, Any] | None, verdict: str | None) -> None:
+def judge(running: Experiment, evidence: Mapping[str, Any] | None) -> None:
     """Refuse a promotion that the evidence does not support."""
     name = running.name
     if running.shadow:
@@ -234,15 +239,20 @@ def judge(running: Experiment, evidence: dict[str, Any] | None, verdict: str | N
             do=f"give it traffic (kt ramp {name} 10), end it (kt end {name}), or promote without"
             f" evidence: kt promote {name} --force --reason TEXT",
         )
-    if verdict == "worse":
-        raise Refused(
-            f"the treatment of {name} is worse than the control", do=f"end it: kt end {name}"
-        )
-    missing = (
-        "no outcomes have been recorded"
-        if evidence is None
-        else str(evidence.get("missing", "not enough outcomes"))
+    found = evidence or {"missing": "no outcomes have been recorded"}
+    against = found.get("against") or (
+        "the treatment is worse than the control" if found.get("verdict") == "worse" else ""
     )
+    if against:
+        raise Refused(
+            f"{name} is not promoted: {against}",
+            do=f"end it: kt end {name}, or promote it all the same: kt promote {name} --force --reason TEXT",
+        )
+    missing = found.get("missing", "not enough outcomes")
+    if found.get("phase", running.phase) != running.phase:
+        missing = "its traffic was changed while the report was made; run the same command again"
+    elif found.get("verdict") == "better":
+        return
     raise Undecided(
         f"{name} is undecided: {missing}",
         do=f"wait, end it (kt end {name}), or promote without evidence: kt promote {name} --force --reason TEXT",
@@ -255,6 +265,37 @@ def end(state: State, name: str, stamp: Stamp) -> list[AnyEvent]:
         return []
     model, _ = find(state, name)
     return [ExperimentEnded(**common(state, model, stamp), experiment=name)]
+
+
+def abort(
+    state: State, name: str, phase: int, why: str, stamp: Stamp, evidence: dict[str, Any]
+) -> list[AnyEvent]:
+    """The control takes the traffic back because a guardrail is broken.
+
+    phase: the one in which it broke. Nothing to do where it is over: somebody was faster.
+    """
+    model = within(state, name, phase)
+    if model is None:
+        return []
+    return [
+        ExperimentEnded(
+            **common(state, model, stamp), experiment=name, aborted=why, evidence=evidence
+        )
+    ]
+
+
+def reweight(state: State, name: str, phase: int, traffic: float, stamp: Stamp) -> list[AnyEvent]:
+    """Another share for a running experiment, unless somebody changed it since `phase` began."""
+    return [] if within(state, name, phase) is None else ramp(state, name, traffic, stamp)
+
+
+def within(state: State, name: str, phase: int) -> str | None:
+    """The model whose experiment of this name is in this phase."""
+    for model, serving in state.models.items():
+        running = serving.experiment
+        if running and (running.name, running.phase) == (name, phase):
+            return model
+    return None
 
 
 def roll_back(

@@ -15,7 +15,7 @@ from kt.stats.special import log_beta, log_beta_above
 K = 10.0  # the prior's weight, in bad answers
 
 
-def log_e(control: int, treatment: int, share: float, k: float = K) -> float:
+def log_e(control: float, treatment: float, share: float, k: float = K) -> float:
     """Of so many bad answers in each. share: of the answers that the treatment was to give, in (0, 1).
 
     It is broken from ln(1 / alpha) on. Units that come back are counted once each.

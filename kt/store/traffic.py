@@ -106,6 +106,21 @@ def series(
         yield (*place, out[place])
 
 
+def slow(
+    store: Store, ids: Collection[int], start: int, end: int
+) -> Iterator[tuple[int, int, int]]:
+    """(stream, minute, answers over the alert level), of the rows that have any."""
+    table = schema.traffic
+    asked = (
+        select(table.c.stream, table.c.minute, func.sum(table.c.over_alert))
+        .where(within(table, ids, start, end), table.c.over_alert > 0)
+        .group_by(table.c.stream, table.c.minute)
+    )
+    with store.read() as connection:
+        for stream, minute, n in connection.execute(asked):
+            yield stream, minute, int(n)
+
+
 def counted(
     ids: Collection[int], start: int, end: int, *by: Column[int]
 ) -> Select[*tuple[Any, ...]]:

@@ -91,6 +91,10 @@ def test_a_promotion_needs_evidence_or_a_reason() -> None:
         promote({"verdict": "undecided", "missing": "40 more outcomes"})
     with pytest.raises(Refused, match="is worse than the control"):
         promote({"verdict": "worse"})
+    with pytest.raises(Refused, match="guardrail"):
+        promote({"verdict": "better", "against": "a guardrail is broken: errors"})
+    with pytest.raises(Undecided, match="its traffic was changed"):
+        promote({"verdict": "better", "phase": 1})
     with pytest.raises(Invalid, match="needs a reason"):
         promote(None, force=True, stamp=Stamp("ana", STAMP.at))
 
