@@ -3,14 +3,16 @@
     with Client("http://127.0.0.1:8600") as client:
         answer = client.predict({"student_id": "s-17", "answers": [], "items": ["20"]})
         answer.predictions[0]["confidence"], answer.version, answer.prediction_id
+        client.feedback(answer.prediction_id, 1)
 
 Threads may share a client: it keeps connections open and lends them out. What could not be connected
 is tried again, and what was answered 502 or 503 with a Retry-After; nothing else, so that whatever a
-request does is not done twice. An error that a predictor tells of is a Problem, with its document.
+request does is not done twice. Outcomes may be sent again after any error: they count once. An error that a predictor tells of is a Problem, with its document.
 """
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
@@ -21,8 +23,10 @@ import urllib3
 from kt.errors import Corrupt, Invalid, KtError, Refused, Unavailable
 
 T = TypeVar("T")
+Outcome = float | bool
 
 LARGEST = 100_000_000  # bytes of an answer
+MOST = 1_000  # entries of one feedback
 LONGEST_WAIT = 30  # seconds that a Retry-After may ask for
 
 
@@ -85,6 +89,25 @@ class Health:
     models: tuple[Serving, ...]
 
 
+@dataclass(frozen=True)
+class Counted:
+    """What became of outcomes. accepted: the first of their prediction. corrected: another one than
+    before. duplicate: the same again. late: after the horizon. early: before their prediction.
+    unknown: of a version that the predictor's tables know nothing of. malformed, version (of a newer kt),
+    key (that is gone) and forged: no id of this predictor's."""
+
+    accepted: int
+    corrected: int
+    duplicate: int
+    late: int
+    early: int
+    unknown: int
+    malformed: int
+    version: int
+    key: int
+    forged: int
+
+
 class Client:
     """key: an API key. timeout: seconds to connect, and again until the answer has come.
     retries: how often what may be tried again is."""
@@ -143,6 +166,31 @@ class Client:
         """
         body = json.dumps(request, allow_nan=False).encode()
         return typed(Answer, self.post(predict_path(model), body))
+
+    def feedback(
+        self,
+        prediction_id: str,
+        outcome: Outcome | Sequence[Outcome | None],
+        place: int | None = None,
+    ) -> Counted:
+        """Tell what came of an answer: an outcome of its prediction, or a list of one for each of its
+        predictions, None where it is not known yet. place: which of them one outcome is of, from 0.
+
+        An outcome is 0 or 1 of a probability, a category's number, or a number. Raises as predict does.
+        """
+        entry: dict[str, Any] = {"prediction_id": prediction_id, "outcome": outcome}
+        return self.feedback_all([entry if place is None else entry | {"place": place}])
+
+    def feedback_all(self, entries: Sequence[Mapping[str, Any]]) -> Counted:
+        """Tell what came of many answers. entries: each with prediction_id, outcome and perhaps place.
+
+        Some are sent at a time: after an error those before are counted, and all may be sent again.
+        """
+        counted = Counter({field.name: 0 for field in fields(Counted)})
+        for start in range(0, len(entries), MOST):
+            body = json.dumps(entries[start : start + MOST], allow_nan=False).encode()
+            counted.update(self.post("/feedback", body))
+        return typed(Counted, counted)
 
     def health(self) -> Health:
         found = self._ask("GET", "/health")

@@ -3,6 +3,7 @@
 POST /predict, /models/NAME/predict    predict.py
      /v2/...                           inference.py: the Open Inference Protocol
 POST /invocations                      invocations.py: MLflow's scoring format
+POST /feedback                         feedback.py: what came of predictions
 GET  /, /docs, /openapi.json           docs.py, openapi.py
 GET  /health                           200 always: ok or degraded, and what is served
 GET  /ready                            503 until something is served
@@ -17,13 +18,14 @@ import falcon
 
 from kt import http
 from kt.errors import Unavailable
-from kt.predictor import docs, faults, inference, invocations, predict
+from kt.predictor import docs, faults, feedback, inference, invocations, predict
 from kt.predictor.address import is_loopback
 from kt.predictor.guard import Guard
 from kt.predictor.host import Host
 from kt.predictor.keys import Ring
 from kt.predictor.later import one, respond
 from kt.predictor.openapi import OpenApi
+from kt.predictor.tables import Tables
 from kt.workspace import Workspace
 
 
@@ -48,6 +50,7 @@ def routes(host: Host) -> http.Service:
     app.add_route("/ready", Ready(host))
     inference.add_routes(app, host)
     invocations.add_routes(app, host)
+    feedback.add_routes(app, host, Tables(host.root, host.settings))
     docs.add_routes(app, OpenApi(host))
     faults.install(app)
     return app

@@ -29,6 +29,7 @@ INDEX = {
     "openapi": "/openapi.json",
     "health": "/health",
     "predict": "/predict",
+    "feedback": "/feedback",
     "open_inference": "/v2",
     "mlflow": "/invocations",
 }

@@ -2,7 +2,7 @@
 
 A request is read in Granian's event loop and only then answered, in a thread: a client that sends its
 body slowly occupies nobody. What has no body (health, ready) is answered in the loop, also while
-every thread is held up by a model.
+every thread is held up by a model. What needs the tables waits for them in a thread of its own.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ log = logging.getLogger("kt")
 LONGEST_PATH = 100  # characters that a refusal looks at
 SMALL = 64_000  # bytes of a body that is read whatever the others are
 BODIES = 100_000_000  # bytes of larger bodies that a worker holds at once
+TABLES = ("/feedback",)  # paths that need the tables
+QUEUE = 16  # requests that wait for the tables
 TOGETHER = 2.0  # seconds after which those of a batch are asked again, each alone
 HUNG = 30.0  # seconds after which a call is hopeless, and its worker replaced once nobody waits
 WATCH = 0.1  # seconds between looks at the lanes
@@ -63,6 +66,8 @@ class Front:
             tuple[float, list[Waiting]]
         ] = []  # batches that run, the earliest first
         self.held = 0  # bytes of large bodies
+        self.clerk = ThreadPoolExecutor(1, "kt-tables")
+        self.queued = 0  # requests that the clerk has, or will have
         gc.freeze()
         gc.set_threshold(*GC)
 
@@ -127,6 +132,8 @@ class Front:
             return refuse(413, f"the body is larger than {limit} bytes", scope.path)
         except MemoryError:
             return busy(scope.path[:LONGEST_PATH])
+        if scope.path.rstrip("/") in TABLES:
+            return await self.by_clerk(environ(scope, data))
         return await self.in_lane(environ(scope, data))
 
     async def collect(self, proto: Any, limit: int) -> bytes:
@@ -155,6 +162,16 @@ class Front:
             return await done
         finally:
             del self.pending[done]
+
+    async def by_clerk(self, given: dict[str, Any]) -> http.Answer:
+        """Answer in a thread that may wait for the tables, while predictions go on."""
+        if self.queued >= QUEUE:
+            return busy(given["PATH_INFO"][:LONGEST_PATH])
+        self.queued += 1
+        try:
+            return await self.loop.run_in_executor(self.clerk, self.answer, given)
+        finally:
+            self.queued -= 1
 
     def answer_all(self, waiting: list[Waiting]) -> None:
         """Answer what waited together; in a lane."""

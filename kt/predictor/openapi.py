@@ -15,9 +15,11 @@ from pydantic import BaseModel
 from kt import __version__, http
 from kt.deployments.manifest import Manifest
 from kt.predictor.engine import Engine
+from kt.predictor.feedback import MOST
 from kt.predictor.host import Host, Loaded
 from kt.predictor.inference import NAMES, Inference
 from kt.predictor.invocations import Invocation
+from kt.store import outcomes
 
 Schema = dict[str, Any]
 LONGEST = 4_000  # characters of an example: an image is none
@@ -46,6 +48,7 @@ def ref(name: str) -> Schema:
     return {"$ref": REF + name}
 
 
+OUTCOME: Schema = {"type": ["number", "boolean"]}
 SERVED = {
     "model": TEXT,
     "version": TEXT,
@@ -75,6 +78,12 @@ ANSWERS: dict[str, Schema] = {
         reason=TEXT,
         state=TEXT,
     ),
+    "Feedback": record(
+        {"prediction_id": TEXT, "outcome": {"anyOf": [OUTCOME, many(some(OUTCOME))]}},
+        place={"type": "integer", "minimum": 0},
+    )
+    | {"additionalProperties": False},
+    "Counted": record(dict.fromkeys(outcomes.NAMES, NUMBER)),
     "Health": record(SUMMARY | {"since": TEXT, "head": TEXT, "pid": NUMBER, "models": OBJECT, "fallbacks": many(OBJECT), "shadows": many(OBJECT)}),
     "Ready": record({"ready": {"const": True}} | SUMMARY),
     "Index": record({"name": TEXT, "version": TEXT}),
@@ -186,6 +195,7 @@ def paths(bodies: Mapping[str, Any]) -> Iterator[tuple[str, Schema]]:
     yield "/predict", {"post": predict(bodies, named=False)}
     for model, body in bodies.items():
         yield f"/models/{model}/predict", {"post": predict({model: body}, named=True)}
+    yield "/feedback", {"post": feedback()}
     yield "/v2", {"get": got("This server", "Server", ERROR)}
     yield "/v2/health/live", {"get": got("Whether it runs", "Live", ERROR, open_=True)}
     yield "/v2/health/ready", {"get": got("Whether anything is served", "ServerReady", ERROR, open_=True)}  # fmt: skip
@@ -239,6 +249,18 @@ def predict(bodies: Mapping[str, Any], *, named: bool) -> Schema:
         takes[0] if len(takes) == 1 else {"anyOf": takes},
         bodies,
         "Answer",
+        PROBLEM,
+    )
+
+
+def feedback() -> Schema:
+    one = {"prediction_id": "AQE…", "outcome": 1}
+    listed = many(ref("Feedback")) | {"minItems": 1, "maxItems": MOST}
+    return posted(
+        "What came of predictions: outcomes, which are counted once",
+        {"anyOf": [ref("Feedback"), listed]},
+        {"one": one, "many": [one, {"prediction_id": "AQE…", "outcome": [1, None, 0]}]},
+        "Counted",
         PROBLEM,
     )
 

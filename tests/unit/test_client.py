@@ -5,13 +5,16 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pytest
 
-from kt.client import Answer, Client, Problem
+from kt.client import Answer, Client, Counted, Problem
 from kt.errors import Invalid, Unavailable
+from kt.store.outcomes import NAMES
+
+COUNTS = tuple(one.name for one in fields(Counted))
 
 ANSWER = {
     "model": "m", "version": "v1", "variant": None, "experiment": None, "prediction_id": "9f",
@@ -168,3 +171,34 @@ def test_a_redirect_is_not_followed() -> None:
 def test_nothing_that_is_no_number_is_sent() -> None:
     with pytest.raises(ValueError, match="JSON"):
         Client("http://127.0.0.1:9").predict({"x": float("nan")})
+
+
+def test_outcomes_are_told_one_or_many_and_what_became_of_them_is_typed() -> None:
+    said = dict.fromkeys(COUNTS, 0) | {"accepted": 2, "news": 1}
+    with stub((200, {}, said)) as there, Client(there.url) as client:
+        assert client.feedback("AQE", 1).accepted == 2
+        client.feedback("AQE", [1, None])
+        client.feedback("AQE", True, place=1)
+        many = client.feedback_all([{"prediction_id": "AQE", "outcome": 1}] * 2_001)
+        assert many.accepted == 6
+        assert client.feedback_all([]).accepted == 0
+    bodies = [json.loads(body) for _, _, body in there.seen]
+    assert bodies[:3] == [
+        [{"prediction_id": "AQE", "outcome": 1}],
+        [{"prediction_id": "AQE", "outcome": [1, None]}],
+        [{"prediction_id": "AQE", "outcome": True, "place": 1}],
+    ]
+    assert [len(body) for body in bodies[3:]] == [1_000, 1_000, 1]
+
+
+def test_an_outcome_that_found_the_tables_locked_is_sent_again() -> None:
+    problem = {"status": 503, "detail": "the tables did not answer"}
+    said = dict.fromkeys(COUNTS, 0) | {"accepted": 1}
+    first = (503, {"Retry-After": "0"}, problem)
+    with stub(first, (200, {}, said)) as there, Client(there.url) as client:
+        assert client.feedback("AQE", 1).accepted == 1
+    assert len(there.seen) == 2
+
+
+def test_the_counts_are_those_that_the_store_tells() -> None:
+    assert COUNTS == NAMES

@@ -19,8 +19,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from kt import http
+from kt import clock, http
 from kt.predictor.app import make_host, routes
+from kt.store import secret
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch.export talks about its own internals
 
@@ -41,6 +42,7 @@ FEW = settings(
 def app(tmp_path_factory: pytest.TempPathFactory) -> http.Service:
     made = clients.both(tmp_path_factory.mktemp("clients") / "w")
     made.settings('model = "tutor"\n')
+    secret.ensure(made.root, clock.now())  # as a host does that is started
     host = make_host(made.root)
     host.open()
     return routes(host)
@@ -79,7 +81,9 @@ def test_its_examples_are_answered(face: testing.TestClient) -> None:
         ].items():
             if path == "/invocations" and name != "tutor":
                 continue  # the one that kt.toml names
-            body = example["value"] | ({"model": name} if path == "/predict" else {})
+            body = example["value"]
+            if path == "/predict":
+                body |= {"model": name}
             found = face.simulate_post(
                 path, body=json.dumps(body), headers={"Content-Type": "application/json"}
             )
