@@ -261,10 +261,7 @@ def quality(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     two categories, else the sum over all, 0 to 2."""
     K = probabilities.shape[1]
     given = np.arange(K) == labels[:, None]
-    if K == 2:
-        confidence, right = probabilities[:, 1], given[:, 1]
-    else:
-        confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    confidence, right = confidence_of(probabilities, labels)
     wide = errors(confidence, right)
     found = {
         "ece": wide.ece,
@@ -278,6 +275,13 @@ def quality(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         each = [errors(probabilities[:, k], given[:, k]).ece for k in range(K)]
         found["classwise_ece"] = math.fsum(each) / K
     return found
+
+
+def confidence_of(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) the probability of the second of two categories, else of the likeliest; whether it came true."""
+    if probabilities.shape[1] == 2:
+        return probabilities[:, 1], labels == 1
+    return probabilities.max(1), probabilities.argmax(1) == labels
 
 
 def errors(confidence: np.ndarray, right: np.ndarray) -> calibration.Errors:

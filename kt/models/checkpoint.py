@@ -1,6 +1,6 @@
 """The file that training leaves: weights, what they fit, their scores and where they came from.
 
-    {"kt": 1, "family", "config", "signature", "scores", "training", "state_dict"}
+    {"kt": 1, "family", "config", "signature", "scores", "training", "reference", "state_dict"}
 
 All but the state dict is JSON, so the file opens with weights_only=True. `kt/registry/checkpoint.py`
 is what reads it.
@@ -28,6 +28,7 @@ def save(
     state_dict: Mapping[str, torch.Tensor],
     scores: Mapping[str, Any],
     training: Mapping[str, Any],
+    reference: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the checkpoint, wholly or not at all. Raises Unavailable where the disk refuses."""
     content = {
@@ -37,6 +38,7 @@ def save(
         "signature": signature.model_dump(mode="json"),
         "scores": dict(scores),
         "training": dict(training),
+        "reference": dict(reference or {}),
         "state_dict": {name: tensor.detach().contiguous() for name, tensor in state_dict.items()},
     }
     buffer = io.BytesIO()

@@ -35,7 +35,7 @@ from kt.models.data import (
 from kt.models.leaks import LONG, Twin, shared, twins
 from kt.models.metrics import Weighted
 from kt.models.task import Leak, Step
-from kt.models.tokens import Signature
+from kt.models.tokens import Request, Signature
 from kt.models.tracing import UNKNOWN
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "predict",
     "read",
     "reference",
+    "requests",
     "split",
     "steps",
     "without_test",
@@ -280,6 +281,14 @@ def predict(model: torch.nn.Module, signature: Signature, data: Data) -> Labelle
     finally:
         model.train(was_training)
     return Labelled(data.units, data.unit, targets, calibrated(p, signature.calibration))
+
+
+def requests(data: Data, signature: Signature, most: int) -> list[Request]:
+    """Of examples evenly spread over the data."""
+    n = len(data.labels)
+    chosen = np.linspace(0, n - 1, min(most, n)).astype(int).tolist()
+    parts = [data.tokens[data.offsets[place] : data.offsets[place + 1]] for place in chosen]
+    return [Request(tokens=[data.names[token] for token in part.tolist()]) for part in parts]
 
 
 def names(signature: Signature) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ from torch.optim.swa_utils import AveragedModel
 import kt
 from kt import files
 from kt.errors import Invalid, Refused
-from kt.models import calibrate, checkpoint, fitting, metrics, references, task, warm
+from kt.models import calibrate, checkpoint, fitting, metrics, reference, references, task, warm
 from kt.models.evaluate import Scores, evaluate
 from kt.models.family import Fitted, Stepwise
 from kt.models.references import References
@@ -211,6 +211,9 @@ def train(
             state_dict=state.model.state_dict(),
             scores=trained.summary(),
             training=training,
+            reference=reference.of(
+                "test", run.task, family.FORM, signature, held_out, scores.predicted
+            ),
         )
         files.discard(resume_file(out))
     return trained

@@ -67,6 +67,7 @@ class Opened:
     model: str = ""
     scores: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    reference: dict[str, Any] = field(default_factory=dict)
 
 
 def open_copy(path: Path, folder: Path, *, code: bool = False) -> tuple[Path, Source]:
@@ -268,6 +269,7 @@ def from_checkpoint(whole: Mapping[str, Any], source: Source, path: Path) -> Ope
         model=part("model", str),
         scores=part("scores", dict),
         training=part("training", dict),
+        reference=part("reference", dict),
     )
 
 

@@ -204,6 +204,8 @@ def believed(outcome: Mapping[str, Any], staged: Path, path: Path) -> Prepared:
     try:
         done = outcome["done"]
         draft = VersionRecord.model_validate(done["draft"])
+        if draft.reference is not None:
+            draft.reference.check()
         ready = Prepared(
             model=str(done["model"]),
             wanted=str(done["wanted"]),
@@ -214,7 +216,7 @@ def believed(outcome: Mapping[str, Any], staged: Path, path: Path) -> Prepared:
             staged=staged,
             heals=bool(done["heals"]),
         )
-    except (ValidationError, KeyError, TypeError) as error:
+    except (ValidationError, KeyError, TypeError, errors.Corrupt) as error:
         raise Invalid("made its loader answer nonsense", where=str(path)) from error
     if not ready.existing and load.header(staged / WEIGHTS) != draft.spec:
         raise Invalid("made its loader write other weights than it names", where=str(path))

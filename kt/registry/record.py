@@ -10,17 +10,22 @@ sha256 covers everything that the predictor needs and nothing else must be trust
 them for people. `digest` covers the record itself: a flipped bit in it is found by `kt verify`.
 """
 
+import base64
 import hashlib
 import operator
 import re
-from collections.abc import Iterator
+import struct
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kt.errors import Corrupt, Invalid
+from kt.stats.latency import Sketch
+from kt.stats.scores import Histogram
 from kt.workspace import Workspace
 
 FOLDER = "registry"
@@ -80,6 +85,45 @@ class Graph(Part):
 
 
 BEFORE = Graph(why="it was registered without")  # by a kt that made none
+Blob = Annotated[str, Field(max_length=1 << 16)]  # base64
+
+
+class Reference(Part):
+    """What a version said on held-out data and how good that was: what live traffic is compared with.
+
+    source: "evaluation", the set in kt.toml; "test", what training kept; "outcomes", of live traffic.
+    n: predictions. accuracy and ece (10 bins): of the positive of two categories, of the likeliest of more.
+    scores: a Histogram, as dumped; features: a Sketch of each, of some of the requests.
+    """
+
+    source: Literal["evaluation", "test", "outcomes"]
+    n: Annotated[int, Field(ge=1)]
+    accuracy: float
+    ece: float
+    scores: Blob
+    features: Annotated[dict[str, Blob], Field(max_length=16)] = {}
+
+    def histogram(self) -> Histogram:
+        """Raises Corrupt, as the others do."""
+        return opened(Histogram.load, self.scores)
+
+    def sketch(self, feature: str) -> Sketch:
+        return opened(Sketch.load, self.features[feature])
+
+    def check(self) -> None:
+        self.histogram()
+        for feature in self.features:
+            self.sketch(feature)
+
+
+T = TypeVar("T")
+
+
+def opened(load: Callable[[bytes], T], blob: str) -> T:
+    try:
+        return load(base64.b64decode(blob, validate=True))
+    except (ValueError, zlib.error, struct.error) as error:
+        raise Corrupt(f"a reference that cannot be read: {error}") from error
 
 
 class VersionRecord(Part):
@@ -103,6 +147,7 @@ class VersionRecord(Part):
     trusted: str = Field(
         default="", exclude_if=operator.not_
     )  # why the file's code was run (trusted.py)
+    reference: Reference | None = Field(default=None, exclude_if=operator.not_)
     graph: Graph = Field(default=BEFORE, exclude_if=lambda graph: graph == BEFORE)
     made_with: dict[str, str]  # kt and torch versions
     digest: str = ""

@@ -26,6 +26,7 @@ from kt.registry.record import (
     SIGNATURE,
     WEIGHTS,
     Graph,
+    Reference,
     Source,
     Spec,
     Verdict,
@@ -148,6 +149,7 @@ def prepare(
         parent=active.get(model),
         scores=opened.scores,
         training=opened.training,
+        reference=said(opened.reference, request.path),
         gates=(),
         created_at=request.at,
         by=request.by,
@@ -174,9 +176,14 @@ def judged(
                 (staged / GRAPH).unlink(missing_ok=True)  # by another torch: torch serves it
         failed = any(not verdict.passed for verdict in known.gates)
         return Prepared(draft.model, "", known.version, draft.parent, failed, known, staged, heals)
-    verdicts = run_gates(workspace, request, draft, staged)
+    candidate = subject(workspace, request, draft, staged)
+    verdicts = run_gates(workspace, request, draft, candidate)
     forced = any(not verdict.passed for verdict in verdicts)
-    marks = {"gates": verdicts, "graph": exported(workspace, draft, staged)}
+    marks = {
+        "gates": verdicts,
+        "reference": measured(candidate) or draft.reference,
+        "graph": exported(workspace, draft, staged),
+    }
     return Prepared(
         *(draft.model, request.version, "", draft.parent, forced),
         draft=draft.model_copy(update=marks),
@@ -287,19 +294,26 @@ def intact(check: Callable[..., Any], *what: Any) -> bool:
     return True
 
 
-def run_gates(
-    workspace: Workspace, request: Request, draft: VersionRecord, staged: Path
-) -> tuple[Verdict, ...]:
-    """The staged version, loaded as the predictor would load it, before every gate."""
-    settings = workspace.settings.of(draft.model)
-    evaluation = workspace.root / settings.evaluation if settings.evaluation else None
-    candidate = Subject(
+def subject(workspace: Workspace, request: Request, draft: VersionRecord, staged: Path) -> Subject:
+    """The staged version, loaded as the predictor would load it."""
+    return Subject(
         request.path.name,
         load.open_weights(workspace.root, staged / WEIGHTS, draft.spec),
         staged / WEIGHTS,
-        evaluation,
+        evaluation_set(workspace, draft.model),
         draft.scores,
     )
+
+
+def evaluation_set(workspace: Workspace, model: str) -> Path | None:
+    name = workspace.settings.of(model).evaluation
+    return workspace.root / name if name else None
+
+
+def run_gates(
+    workspace: Workspace, request: Request, draft: VersionRecord, candidate: Subject
+) -> tuple[Verdict, ...]:
+    """The candidate before every gate, beside the version that is active."""
     baseline = None
     if draft.parent is not None:
         held = record.read(workspace, draft.model, draft.parent)
@@ -309,7 +323,37 @@ def run_gates(
                 f"{draft.model}@{draft.parent}",
                 load.open_weights(workspace.root, path, held.spec),
                 path,
-                evaluation,
+                candidate.evaluation,
             )
-    plugins_of = [*workspace.settings.gate, *settings.gate]
+    plugins_of = [*workspace.settings.gate, *workspace.settings.of(draft.model).gate]
     return gate.run(candidate, baseline, workspace.root, plugins_of, force=request.force)
+
+
+def measured(candidate: Subject) -> Reference | None:
+    """The reference of what it says of the evaluation set, where there is one."""
+    from kt.models.family import is_trainable
+
+    loaded = candidate.loaded
+    if candidate.evaluation is None or not is_trainable(loaded.family):
+        return None
+    from kt.models import reference, task
+
+    data = gate.held_out(loaded.family.TASK, candidate.evaluation)
+    found = reference.of(
+        *("evaluation", task.of(loaded.family), loaded.form, loaded.signature),
+        data,
+        candidate.predicted,
+    )
+    return found and Reference.model_validate(found)
+
+
+def said(reference: Mapping[str, Any], path: Path) -> Reference | None:
+    """The reference that a checkpoint brings, if it does. Raises Invalid where it is none."""
+    if not reference:
+        return None
+    try:
+        return Reference.model_validate(reference)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        what = ".".join(map(str, first["loc"]))
+        raise Invalid(f"its reference: {what}: {first['msg']}", where=str(path)) from error

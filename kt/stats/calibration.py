@@ -10,6 +10,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from kt.stats.scores import Histogram
+
 BINS = 15
 
 
@@ -69,6 +71,17 @@ def equal_mass(
         for low, high, place in zip(below, above, places, strict=True)
     ]
     return _binned(confidence, right, edges)
+
+
+def of_outcomes(positives: Histogram, negatives: Histogram, bins: int = 10) -> tuple[Bin, ...]:
+    """Of what was given where it then came true, and where it did not. bins: a divisor of 100."""
+    fine = [
+        Bin(n + m, sum_n + sum_m, n)
+        for n, m, sum_n, sum_m in zip(
+            positives.counts, negatives.counts, positives.sums, negatives.sums, strict=True
+        )
+    ]
+    return merged(fine, bins)
 
 
 def merged(bins: Sequence[Bin], into: int) -> tuple[Bin, ...]:

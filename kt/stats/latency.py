@@ -19,6 +19,7 @@ TINY = 1e-9  # nothing is nearer to 0 than this without being 0: else a few valu
 
 HEADER = struct.Struct("<BqqqddII")
 FORMAT = 1
+MOST = 1 << 21  # bytes of one, unpacked: with every bucket that there can be
 
 
 @dataclass(slots=True)
@@ -86,7 +87,7 @@ class Sketch:
     @classmethod
     def load(cls, blob: bytes) -> Self:
         """Raises ValueError, zlib.error or struct.error of what dump did not write."""
-        raw = zlib.decompress(blob)
+        raw = zlib.decompressobj().decompress(blob, MOST)
         version, count, zeros, odd, total, largest, *lengths = HEADER.unpack_from(raw)
         if version != FORMAT:
             raise ValueError(f"a sketch of format {version}")

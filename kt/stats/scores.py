@@ -60,13 +60,18 @@ class Histogram:
     def count(self) -> int:
         return sum(self.counts)
 
+    def bars(self) -> list[tuple[float, int]]:
+        """Values and how many there are of each, rising: the middle of each bin."""
+        return [((place + 0.5) / BINS, n) for place, n in enumerate(self.counts) if n]
+
     def dump(self) -> bytes:
         return zlib.compress(LAYOUT.pack(FORMAT, self.odd, self.squares, *self.counts, *self.sums))
 
     @classmethod
     def load(cls, blob: bytes) -> Self:
         """Raises ValueError, zlib.error or struct.error of what dump did not write."""
-        version, odd, squares, *numbers = LAYOUT.unpack(zlib.decompress(blob))
+        raw = zlib.decompressobj().decompress(blob, LAYOUT.size + 1)
+        version, odd, squares, *numbers = LAYOUT.unpack(raw)
         if version != FORMAT:
             raise ValueError(f"a histogram of format {version}")
         return cls(list(numbers[:BINS]), list(numbers[BINS:]), squares, odd)

@@ -28,6 +28,7 @@ from kt.models import (
 from kt.registry import gate, weights
 from kt.registry.gate import Subject
 from kt.registry.gates import (
+    calibration,
     causality,
     finite,
     health,
@@ -185,6 +186,7 @@ def run(
 def test_all_gates_run_the_safety_ones_first(tmp_path: Path) -> None:
     assert list(run(subject(tmp_path), tmp_path)) == [
         "finite",
+        "calibration",
         "causality",
         "health",
         "latency",
@@ -295,6 +297,19 @@ def test_likelihood_without_an_evaluation_set_goes_by_what_a_checkpoint_says(
     silent = judged(likelihood, fitted(answers, nll=nll))
     assert silent.passed
     assert silent.sentence.startswith("serves what it learnt; no evaluation set is set in kt.toml")
+
+
+def test_calibration_refuses_what_is_sure_of_too_much(answers: Path) -> None:
+    asked = {"least": 200, "of_bin": 20}
+    good = judged(calibration, fitted(answers), **asked)
+    assert good.passed
+    assert good.measured is not None
+    assert good.measured < 0.1
+    sure = judged(calibration, fitted(answers, sharpness=5.0), **asked)
+    assert not sure.passed
+    assert "kt calibrate may mend it" in sure.sentence
+    assert "not judged" in judged(calibration, fitted(answers, sharpness=5.0)).sentence
+    assert "not judged" in judged(calibration, fitted(answers, nll=0.9)).sentence
 
 
 def test_both_versions_are_asked_once_about_the_evaluation_set(

@@ -1,8 +1,10 @@
 """A file becomes a version: the same bytes are the same version, and a version never changes."""
 
+import base64
 import json
 import os
 import textwrap
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,8 +22,9 @@ from kt.deployments import deploy
 from kt.errors import Corrupt, Invalid, Refused
 from kt.models import sakt
 from kt.registry import checkpoint, load, record, register
-from kt.registry.record import WEIGHTS
+from kt.registry.record import WEIGHTS, Reference
 from kt.registry.register import Prepared, Request
+from kt.stats.scores import Histogram
 from kt.workspace import Workspace
 
 
@@ -54,6 +57,32 @@ def test_a_checkpoint_becomes_the_first_version_of_its_family(
     assert (known.spec.family, known.source.name, known.scores["auc"]) == ("sakt", "1.pt", 0.7)
     assert {verdict.gate for verdict in known.gates} >= {"finite", "latency", "signature", "size"}
     assert load.load(place.root, "sakt", "v1", known.sha256).module.training is False
+
+
+def test_what_training_kept_becomes_the_reference_and_nonsense_is_refused(
+    place: Workspace, checkpoints: Path, tmp_path: Path
+) -> None:
+    whole = torch.load(checkpoints / "1.pt", weights_only=True)
+    scores = base64.b64encode(Histogram().dump()).decode()
+    whole["reference"] = {"source": "test", "n": 5, "accuracy": 0.8, "ece": 0.1, "scores": scores}
+    torch.save(whole, tmp_path / "with.pt")
+    assert put(place, tmp_path / "with.pt") == "v1"
+    held = record.read(place, "sakt", "v1").reference
+    assert held is not None
+    assert (held.n, held.histogram().count) == (5, 0)
+    whole["reference"]["n"] = "many"
+    torch.save(whole, tmp_path / "bad.pt")
+    with pytest.raises(Invalid, match=r"its reference: n: "):
+        put(place, tmp_path / "bad.pt")
+
+
+@pytest.mark.parametrize(
+    "blob", ["!", "AAAA", base64.b64encode(zlib.compress(b"0" * 100)).decode()]
+)
+def test_a_reference_that_cannot_be_read_is_corrupt(blob: str) -> None:
+    held = Reference(source="test", n=1, accuracy=1.0, ece=0.0, scores=blob)
+    with pytest.raises(Corrupt, match="a reference that cannot be read"):
+        held.check()
 
 
 def test_the_same_bytes_are_the_same_version(place: Workspace, checkpoints: Path) -> None:
