@@ -61,13 +61,14 @@ def verify(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Whether everything is as kt wrote it: history, manifest, records, weights, git. Exits 4 if not.
+    """Whether everything is as kt wrote it: histories, manifest, records, weights, git. Exits 4 if not.
 
     Example: kt verify --fix
     """
     from kt.deployments import audit
     from kt.deployments import deploy as room
     from kt.errors import Corrupt
+    from kt.monitors import history as alerts
     from kt.registry import absence
 
     workspace = options.workspace()
@@ -75,7 +76,7 @@ def verify(
     if fix or accept:
         for note in room.accept(workspace) if accept else room.fix(workspace):
             output.warn(note)
-    findings = audit.verify(workspace)
+    findings = [*audit.verify(workspace), *alerts.verify(workspace)]
     book = len(findings)
     away = absence.everywhere(workspace)
     result = {

@@ -178,6 +178,6 @@ def due(one: Known, last: Told | None, now: float, repeat: float) -> Item | None
     return Item("open", one.alert) if now - last.at >= repeat else None
 
 
-def changed(events: Iterable[tuple[float, Opened | Ended]], now: float) -> int:
-    """How many of these happened within the last hour; a clock that was set back makes none older."""
-    return sum(now - at < HOUR for at, _ in events)
+def changed(times: Iterable[float], now: float) -> int:
+    """How many of these lie within the last hour; a clock that was set back makes none older."""
+    return sum(now - at < HOUR for at in times)

@@ -100,7 +100,7 @@ class Alerts:
         """What silences an alert at a time, ISO 8601."""
         for model in (alert.model, ""):
             found = self.silences.get((model, alert.metric))
-            if found and found.at <= now < found.until:
+            if found and now < found.until:
                 return found
         return None
 

@@ -1,20 +1,23 @@
 """What a sink is told: the alerts of one deployment that one check found changed, as one message."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from kt.monitors.alerts import Item
 from kt.monitors.thresholds import Severity
+from kt.monitors.words import value
 
+FORMAT = 1
 WORDS = {"opened": "", "open": "still open", "resolved": "resolved", "superseded": "superseded"}
 
 
 @dataclass(frozen=True)
 class Message:
-    """at: ISO 8601. key: the same for the same message, however often it is sent.
+    """key: the same for the same message, however often it is sent. at: ISO 8601.
 
-    severity: of the worst alert that is open; None where all have ended.
+    severity: of the worst alert that is open; None where all have ended. title: one line; text: the
+    title, then a line on each alert. model: empty where it is about the watching itself.
     """
 
     key: str
@@ -22,40 +25,63 @@ class Message:
     model: str
     version: str
     deployment: int
-    items: Sequence[Item]
+    severity: Severity | None
+    title: str
+    text: str
+    alerts: Sequence[Mapping[str, Any]]
     test: bool = False
 
-    @property
-    def severity(self) -> Severity | None:
-        found = {item.alert.severity for item in self.items if item.ended is None}
-        return "critical" if "critical" in found else "warning" if found else None
-
-    @property
-    def title(self) -> str:
-        """The message in one line."""
-        about = f"{self.model}@{self.version}" if self.model else "kt"
-        head = f"{'TEST ' if self.test else ''}{(self.severity or 'resolved').upper()} {about}"
-        return plain(f"{head}: {'; '.join(map(said, self.items))}")
-
-    @property
-    def text(self) -> str:
-        """The title, then a line on each alert."""
-        return "\n".join([self.title, *(plain(detail(item)) for item in self.items)])
-
     def document(self) -> dict[str, Any]:
-        """As JSON. Keys are only ever added."""
-        return {
-            "kt": 1,
-            "key": self.key,
-            "at": self.at,
-            "model": self.model or None,
-            "version": self.version or None,
-            "deployment": self.deployment,
-            "severity": self.severity,
-            "test": self.test,
-            "text": self.text,
-            "alerts": [row(item) for item in self.items],
-        }
+        """As JSON, for whoever receives it. Keys are only ever added."""
+        return {"kt": FORMAT, **asdict(self)}
+
+
+def load(document: Mapping[str, Any]) -> Message:
+    return Message(**{name: document[name] for name in Message.__dataclass_fields__})
+
+
+def trial(at: str) -> Message:
+    """A message that tells nothing: whether it is heard."""
+    text = "TEST kt: a message to see whether it is heard; nothing is wrong"
+    return Message(f"test-{at}", at, "", "", 0, None, text, text, [], test=True)
+
+
+def grouped(items: Iterable[Item], at: str) -> list[Message]:
+    """One message for each deployment, in the order in which it is first named."""
+    groups: dict[tuple[str, str, int], list[Item]] = {}
+    for item in items:
+        whose = item.alert.model, item.alert.version, item.alert.deployment
+        groups.setdefault(whose, []).append(item)
+    return [about(found, at) for found in groups.values()]
+
+
+def about(items: Sequence[Item], at: str) -> Message:
+    """A message on alerts of one deployment."""
+    first, worst = items[0].alert, severity(items)
+    whose = f"{first.model}@{first.version}" if first.model else "kt"
+    what = "; ".join(map(said, items))
+    title = plain(f"{(worst or 'resolved').upper()} {whose}: {what}")
+    return Message(
+        key=",".join(key(item, at) for item in items),
+        at=at,
+        model=first.model,
+        version=first.version,
+        deployment=first.deployment,
+        severity=worst,
+        title=title,
+        text="\n".join([title, *(plain(detail(item)) for item in items)]),
+        alerts=[row(item) for item in items],
+    )
+
+
+def severity(items: Sequence[Item]) -> Severity | None:
+    found = {item.alert.severity for item in items if item.ended is None}
+    return "critical" if "critical" in found else "warning" if found else None
+
+
+def key(item: Item, at: str) -> str:
+    """What tells messages apart: which alert, and what of it; a repetition also by its time."""
+    return f"{item.kind}-{item.alert.seq}" + (f"-{at}" if item.kind == "open" else "")
 
 
 def plain(line: str) -> str:
@@ -64,9 +90,11 @@ def plain(line: str) -> str:
 
 
 def said(item: Item) -> str:
-    metric, word = item.alert.metric.replace("_", " "), WORDS[item.kind]
-    value = number(item.ended.value if item.ended else item.alert.value)
-    return " ".join(part for part in (metric, value, word) if part)
+    """An alert in a few words."""
+    found = item.ended.value if item.ended else item.alert.value
+    shown = "" if found is None else value(item.alert.metric, found)
+    name = item.alert.metric.replace("_", " ")
+    return " ".join(part for part in (name, shown, WORDS[item.kind]) if part)
 
 
 def detail(item: Item) -> str:
@@ -74,12 +102,14 @@ def detail(item: Item) -> str:
     alert, ended = item.alert, item.ended
     where = f"{alert.variant}, " if alert.variant not in ("", "active") else ""
     line = (
-        f"- {alert.metric} ({where}alert {alert.level:g}): {alert.value:.4g} at {alert.at}, "
+        f"- {alert.metric} ({where}alert {value(alert.metric, alert.level)}): "
+        f"{value(alert.metric, alert.value)} at {alert.at}, "
         f"n = {alert.n:,}"
     )
+    line += f"; {alert.reason}" if alert.reason else ""
     if ended is not None:
         line += f"; {ended.kind} at {ended.at}"
-        line += f", {ended.value:.4g}" if ended.value is not None else ""
+        line += f", {value(alert.metric, ended.value)}" if ended.value is not None else ""
         line += f": {ended.reason}" if ended.reason else ""
     if item.changes:
         line += f"; flapping, {item.changes} changes within an hour"
@@ -87,6 +117,7 @@ def detail(item: Item) -> str:
 
 
 def row(item: Item) -> dict[str, Any]:
+    """An alert as JSON. id: the number of the event that opened it."""
     alert, ended = item.alert, item.ended
     return {
         "id": alert.seq,
@@ -104,28 +135,3 @@ def row(item: Item) -> dict[str, Any]:
         "changes": item.changes or None,
         "reason": (ended.reason if ended else alert.reason) or None,
     }
-
-
-def number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
-
-
-def grouped(items: Iterable[Item], at: str) -> list[Message]:
-    """One message for each deployment, in the order in which it is first named."""
-    groups: dict[tuple[str, str, int], list[Item]] = {}
-    for item in items:
-        about = item.alert.model, item.alert.version, item.alert.deployment
-        groups.setdefault(about, []).append(item)
-    return [
-        Message(key_of(found, at), at, model, version, deployment, found)
-        for (model, version, deployment), found in groups.items()
-    ]
-
-
-def key_of(items: Sequence[Item], at: str) -> str:
-    """What tells messages apart: which alerts, and what of them. A repetition also by its time."""
-    parts = [
-        f"{item.kind}-{item.alert.seq}" + (f"-{at}" if item.kind == "open" else "")
-        for item in items
-    ]
-    return ",".join(parts)

@@ -66,7 +66,13 @@ DEFAULTS = {
         Levels("error_rate", False, 0.01, 0.05, "critical", window=5, min_n=100, failures=5),
         Levels("latency", False, 100.0, 200.0, window=5, min_n=100),
         Levels("drift", False, 0.1, 0.1, min_n=500, eased=0.8),
-        Levels("labelled", True),
+        Levels("labelled", True, min_n=100),
+        Levels("estimated_accuracy", True),
+        # the watching itself: minutes that a predictor has recorded nothing, answers that were not recorded
+        # and outcomes that were no one's, of the last hour
+        Levels("recording", alert=5.0, min_n=1),
+        Levels("dropped", alert=0.0, window=60, min_n=1),
+        Levels("refused", alert=0.0, window=60, min_n=1),
     )
 }
 BELOW = 0.05, 0.10  # an evaluated version's limit and alert lie so far below its accuracy then

@@ -16,3 +16,11 @@ def auc(positives: Sequence[float], negatives: Sequence[float]) -> float | None:
     below = accumulate(negatives, initial=0.0)
     pairs = zip(positives, negatives, below, strict=False)
     return math.fsum(p * (under + q / 2) for p, q, under in pairs) / (n * m)
+
+
+def error(area: float, positives: int, negatives: int) -> float:
+    """The standard error of an AUC of so many. Hanley and McNeil 1982, eq. 1."""
+    one = area / (2 - area) - area * area
+    two = 2 * area * area / (1 + area) - area * area
+    spread = area * (1 - area) + (positives - 1) * one + (negatives - 1) * two
+    return math.sqrt(max(spread, 0.0) / (positives * negatives))

@@ -55,10 +55,10 @@ def test_every_file_is_a_sink(name: str, tmp_path: Path) -> None:
 
 
 def test_a_message_says_what_where_and_how_much() -> None:
-    assert message().title == "CRITICAL m@v1: accuracy 0.7124"
-    assert message().text.endswith("(alert 0.75): 0.7124 at 2026-11-26T06:00:00Z, n = 1,540")
+    assert message().title == "CRITICAL m@v1: accuracy 0.712"
+    assert message().text.endswith("(alert 0.750): 0.712 at 2026-11-26T06:00:00Z, n = 1,540")
     over = message(Item("resolved", opened(), END))
-    assert over.title == "RESOLVED m@v1: accuracy 0.81 resolved"
+    assert over.title == "RESOLVED m@v1: accuracy 0.810 resolved"
     document = message().document()
     assert document["severity"] == "critical"
     assert document["alerts"][0]["id"] == 4
@@ -70,8 +70,8 @@ def test_one_message_tells_all_that_one_check_found_of_a_deployment() -> None:
     other = Item("opened", opened(model="n"))
     found = messages.grouped([slow, other, ALERT], TIME)
     assert [one.title for one in found] == [
-        "CRITICAL m@v1: latency 0.7124; accuracy 0.7124",
-        "CRITICAL n@v1: accuracy 0.7124",
+        "CRITICAL m@v1: latency 0.712 ms; accuracy 0.712",
+        "CRITICAL n@v1: accuracy 0.712",
     ]
     assert found[0].key != found[1].key or found[0].model != found[1].model
 
@@ -85,7 +85,7 @@ def test_nobodys_name_begins_a_line_or_moves_a_cursor() -> None:
 
 def test_log_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     log.send(message(), log.Settings(), tmp_path)
-    assert capsys.readouterr().err == f"kt: {TIME} CRITICAL m@v1: accuracy 0.7124\n"
+    assert capsys.readouterr().err == f"kt: {TIME} CRITICAL m@v1: accuracy 0.712\n"
 
 
 def test_file_appends_lines_and_never_glues_one_to_a_torn_one(tmp_path: Path) -> None:
@@ -332,7 +332,7 @@ def test_email_is_sent_and_two_of_the_same_are_one(tmp_path: Path) -> None:
         email.send(message(), settings, tmp_path)
         email.send(message(), settings, tmp_path)
         server.shutdown()
-    assert "Subject: CRITICAL m@v1: accuracy 0.7124" in got[0]
+    assert "Subject: CRITICAL m@v1: accuracy 0.712" in got[0]
     known = [line for text in got for line in text.splitlines() if line.startswith("Message-ID")]
     assert known[0] == known[1]
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1: "):

@@ -1,0 +1,45 @@
+"""Metrics as people read them: values in their units, levels, windows."""
+
+from kt.monitors.thresholds import Levels
+
+SHARES = ("error_rate", "labelled")
+COUNTS = ("recording", "dropped", "refused")
+OUTCOMES = ("accuracy", "auc", "brier", "ece", "mae")
+HOUR, DAY = 60, 1_440  # minutes
+
+
+def value(metric: str, found: float | None) -> str:
+    """A value in its unit; "-" for none."""
+    if found is None:
+        return "-"
+    if metric in SHARES:
+        return f"{found * 100:.3g} %"
+    if metric == "latency":
+        return f"{found:.3g} ms"
+    return f"{found:.3g}" if metric in COUNTS else f"{found:.3f}"
+
+
+def levels(held: Levels) -> str:
+    """What a metric is held to."""
+    sign = "<" if held.higher else ">"
+    said = [
+        f"{word} {sign} {value(held.metric, level)}"
+        for word, level in (("degraded", held.limit), (held.severity, held.alert))
+        if level is not None
+    ]
+    return ", ".join(said)
+
+
+def unit(metric: str) -> str:
+    """What is counted."""
+    if metric in OUTCOMES:
+        return "outcomes"
+    return "answers" if metric in ("error_rate", "latency") else "predictions"
+
+
+def span(minutes: int) -> str:
+    if minutes < HOUR:
+        return f"{minutes} min"
+    if minutes <= DAY:
+        return f"{minutes / HOUR:.3g} h"
+    return f"{minutes / DAY:.3g} d"
