@@ -297,6 +297,61 @@ class Experiment(Table):
     reweight: float = setting(24.0, "with bandit: how long a share stays at least", "hours", gt=0)
 
 
+class Job(Table):
+    model: str = setting("", "whose versions it trains; the job's own name without")
+    family: str = setting(
+        "", "what it trains, as kt train names it; that of the active version without"
+    )
+    size: str = setting("", "a named size of the family: small, medium, large")
+    settings: dict[str, str | int | float | bool] = setting(
+        {}, "settings of the family: {d_model = 64}"
+    )
+    options: dict[str, str | int | float | bool] = setting(
+        {}, "options of kt train: {epochs = 20, lr = 0.01}"
+    )
+    command: list[str] = setting(
+        [],
+        "a program of your own in place of kt train: it reads KT_DATA, writes a checkpoint to KT_OUT and"
+        " prints its scores as JSON",
+    )
+    data: list[Plugin] = setting(
+        [], "where its labelled samples come from: a file in kt/jobs/sources with its settings"
+    )
+    holdout: float = setting(
+        0.2,
+        "the newest units, on whom candidate and active version are compared",
+        "share",
+        gt=0,
+        lt=1,
+    )
+    metric: str = setting("", "what they are compared by; accuracy without, or the family's own")
+    margin: float = setting(0.01, "how much better a candidate must be", "of the metric", ge=0)
+    then: Literal["register", "experiment", "canary"] = setting(
+        "experiment", "what --deploy makes of a better candidate"
+    )
+    traffic: float = setting(10.0, "its share as an experiment", "percent", ge=0, le=100)
+    steps: list[float] = setting([10.0, 25.0, 50.0, 100.0], "its shares as a canary", "percent")
+    every: int = setting(3_600, "how long each of them lasts", "seconds", ge=0)
+    auto_promote: bool = setting(
+        False, "whether its experiment is promoted or ended by its verdict, without a person"
+    )
+    time_limit: float = setting(
+        6.0, "a training that takes longer has failed", "hours", gt=0, le=720
+    )
+    memory: float = setting(
+        0.0, "a training that takes more has failed; 0 for no limit", "GB", ge=0
+    )
+    seed: int = setting(0, "of all chance in the training", "", ge=0)
+    cooldown: float = setting(24.0, "the least between two runs", "hours", ge=0, le=8_760)
+    backoff: float = setting(
+        24.0, "the most between two runs after failures: 1 hour, 2, 4, ...", "hours", ge=0, le=8_760
+    )
+    trigger: list[Plugin] = setting(
+        [Plugin(name="age"), Plugin(name="samples"), Plugin(name="alert")],
+        "what makes it due: a file in kt/jobs/triggers with its settings",
+    )
+
+
 class Settings(Table):
     model: str = setting("", "the model that commands mean when they name none")
     git: Literal["on", "off"] = setting("on", "whether changes are committed to git")
@@ -322,6 +377,7 @@ class Settings(Table):
         [], "where alerts are told: a file in kt/monitors/sinks with its settings"
     )
     models: dict[str, Model] = setting({}, "settings of one model each")
+    jobs: dict[str, Job] = setting({}, "what is trained anew, and when: kt retrain")
 
     def of(self, model: str) -> Model:
         return self.models.get(model, UNSET)
@@ -431,6 +487,7 @@ def known_settings(table: type[BaseModel] = Settings, prefix: str = "") -> Itera
         "compute": (Compute, "compute."),
         "monitor": (Monitor, "monitor."),
         "experiment": (Experiment, "experiment."),
+        "jobs": (Job, "jobs.NAME."),
         "models": (Model, "models.NAME."),
     }
     for name, field in table.model_fields.items():
@@ -496,7 +553,12 @@ def template() -> str:
     return "\n".join(out) + "\n"
 
 
-EXAMPLES = {"gate": "latency", "sink": "log"}  # of plugins, one each
+EXAMPLES = {
+    "gate": "latency",
+    "sink": "log",
+    "data": "files",
+    "trigger": "age",
+}  # of plugins, one each
 
 
 def toml(value: Any) -> str:

@@ -18,6 +18,7 @@ from kt import change, clock, files, git, journal, powercut
 from kt.deployments import audit, deploy, gc, sync
 from kt.deployments.events import HISTORY
 from kt.errors import KtError
+from kt.jobs.runs import LAST_CHECK
 from kt.predictor import presence
 from kt.registry import confine, onnx, record, remote, signing
 from kt.workspace import ROOMS, Workspace
@@ -347,7 +348,14 @@ def times(workspace: Workspace, now: datetime) -> Found:
         yield Finding("clock", "ok", now.strftime("%Y-%m-%dT%H:%M:%SZ"))
 
 
-IGNORED = (".kt/", "kt.db*", "keys.json", "secret.json", f"{record.FOLDER}/**/model.*")  # by git
+IGNORED = (  # by git
+    ".kt/",
+    "kt.db*",
+    "keys.json",
+    "secret.json",
+    LAST_CHECK,
+    f"{record.FOLDER}/**/model.*",
+)
 
 
 def mend(workspace: Workspace) -> list[str]:

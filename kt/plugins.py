@@ -13,6 +13,9 @@ from types import ModuleType
 
 from kt.errors import Invalid
 
+HOLDS = (
+    r"^(METRIC\b|def (judge|send|due|collect)\()"  # a family, a gate, a sink, a trigger, a source
+)
 DOTTED = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
 
 
@@ -68,9 +71,6 @@ def names(folder: str) -> list[str]:
 
 
 def is_plugin(package: ModuleType, name: str) -> bool:
-    """Whether a file says that it is one, read without importing it: METRIC, judge or send."""
+    """Whether a file says that it is one, read without importing it: by what its folder asks for."""
     path = Path(package.__path__[0]) / f"{name}.py"
-    return (
-        path.is_file()
-        and re.search(r"^(METRIC\b|def (judge|send)\()", path.read_text(), re.MULTILINE) is not None
-    )
+    return path.is_file() and re.search(HOLDS, path.read_text(), re.MULTILINE) is not None

@@ -8,13 +8,16 @@ None where there is nothing of ours to ask.
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 from kt.deployments.manifest import fraction
-from kt.jobs import decide
+from kt.jobs.decide import decide
+from kt.jobs.facts import Facts
+from kt.jobs.triggers import age, alert, samples
 from kt.models import calibrate
 from kt.monitors import alerts, recalibration, thresholds
 from kt.monitors.alerts import Seen, Watch
@@ -461,12 +464,23 @@ def promotion_gate(given: Case) -> Case:
 
 
 def retrain_decision(given: Case) -> Case:
-    found = decide.retrain(decide.Facts(**given))
-    return {
-        "should": found.should,
-        "reasons": list(found.reasons),
-        "blocked": list(found.blocked),
-    }
+    def at(seconds: float | None) -> datetime | None:
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+    facts = Facts(
+        now=datetime.fromtimestamp(given["now"], UTC),
+        last_success=at(given["last_success_at"]),
+        last_attempt=at(given["last_attempt_at"]),
+        failures=given["failures"],
+        samples=given["new_samples"],
+        alerts=("accuracy",) if given["quality_critical"] else (),
+        running="somebody" if given["running"] else "",
+        held="somebody" if given["held"] else "",
+    )
+    usual = {"time": age, "data": samples, "health": alert}
+    asked = [(name, trigger, trigger.Settings()) for name, trigger in usual.items()]
+    found = decide(facts, asked, force=given["force"])
+    return {"should": found.yes, "reasons": [*found.reasons], "blocked": [*found.blocked]}
 
 
 FAMILIES: dict[str, Callable[[Case], Case]] = {

@@ -87,3 +87,7 @@ def courses(context: typer.Context, incomplete: str) -> list[str]:
         return ["list", "plan", *dict.fromkeys(one.name for one in reversed(told(book.events)))]
 
     return names(context, incomplete, of)
+
+
+def jobs(context: typer.Context, incomplete: str) -> list[str]:
+    return names(context, incomplete, lambda workspace: list(workspace.settings.jobs))

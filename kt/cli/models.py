@@ -6,7 +6,6 @@ from dataclasses import asdict
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -469,20 +468,14 @@ def opened(what: str) -> tuple[Any, Any, Any, dict[str, Any]]:
     Raises Invalid.
     """
     from kt.errors import Invalid
-    from kt.registry import checkpoint, load, record, register
+    from kt.registry import load, record, register
     from kt.workspace import Workspace
 
     path = Path(what)
     name, at, version = what.partition("@")
     if path.exists() or not at:
-        with TemporaryDirectory(prefix="kt-") as folder:
-            copy, source = checkpoint.open_copy(path, Path(folder))
-            held = checkpoint.read(copy, source, path)
-            request = register.Request(path)
-            spec, code, config = register.fit(Workspace(root()), request, held, "")
-            module = load.fill(code, config, held.tensors, path)
-        signature = code.FORM.Signature.model_validate(spec.signature)
-        return code, module, signature, held.training
+        found, training = register.opened(Workspace(root()), path)
+        return found.family, found.module, found.signature, training
     if not name or not version:
         raise Invalid(
             f"{what[:64]!r} names no version", do="write it as MODEL@VERSION; see them: kt models"

@@ -1,1 +1,1 @@
-"""Work that kt does by itself: when it is due, and what it may not do."""
+"""Retraining: when a model is trained again, and what becomes of it. The only code that writes jobs/."""

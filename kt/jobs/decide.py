@@ -1,87 +1,81 @@
-"""Whether to retrain now, why, and what stands in the way. Pure.
+"""Whether a retraining is due, and why; and what stands in its way. Pure."""
 
-due        time, data or health; nothing is trained again without a new outcome
-blocked    by a training that runs, by a hold, by a cooldown, or after failures by a backoff
-"""
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
 
-from dataclasses import dataclass
-from typing import Literal
+from pydantic import BaseModel, Field
 
-HOUR = 3_600
-DAY = 24 * HOUR
+from kt.jobs.facts import Facts
 
-Reason = Literal["force", "time", "data", "health"]
-Block = Literal["running", "held", "cooldown", "backoff"]
+FIRST = timedelta(hours=1)  # that a failed run is waited for; each further one doubles it
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """age, cooldown, first_wait, longest_wait: seconds; samples: outcomes."""
+class Trigger(Protocol):
+    """A file in kt/jobs/triggers, or a module of the user's own."""
 
-    age: float = 7 * DAY
-    samples: int = 100
-    cooldown: float = DAY
-    first_wait: float = HOUR  # doubled with each failure in a row
-    longest_wait: float = DAY
+    Settings: type[BaseModel]
+
+    def due(self, facts: Facts, settings: BaseModel) -> str:
+        """Why a retraining is due, as a clause; empty where it is not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """Times in seconds. failures: in a row, since the last success. new_samples: outcomes that came after
-    the last successful training's data ended. quality_critical: a critical alert on quality is open."""
+class Pace(BaseModel, extra="forbid", frozen=True, strict=True):
+    """How soon one attempt may follow another."""
 
-    now: float
-    last_success_at: float | None
-    last_attempt_at: float | None
-    failures: int
-    new_samples: int
-    quality_critical: bool
-    running: bool
-    held: bool
-    force: bool = False
+    cooldown: float = Field(24.0, ge=0)  # hours after an attempt that ended well
+    backoff: float = Field(24.0, ge=0)  # hours at most after attempts that failed
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    reasons: tuple[Reason, ...]
-    blocked: tuple[Block, ...]
+@dataclass(frozen=True)
+class Due:
+    """reasons: by trigger, why it is time. blocked: by what, and until when. at: when the blocks end."""
+
+    reasons: dict[str, str] = field(default_factory=dict)
+    blocked: dict[str, str] = field(default_factory=dict)
+    at: datetime | None = None
 
     @property
-    def should(self) -> bool:
+    def yes(self) -> bool:
         return bool(self.reasons) and not self.blocked
 
 
-def retrain(facts: Facts, policy: Policy = Policy()) -> Decision:  # frozen
-    if facts.force:
-        return Decision(("force",), ("running",) if facts.running else ())
-    return Decision(tuple(_reasons(facts, policy)), tuple(_blocked(facts, policy)))
+def decide(
+    facts: Facts,
+    triggers: Sequence[tuple[str, Trigger, BaseModel]],
+    pace: Pace = Pace(),  # noqa: B008  # frozen
+    *,
+    force: bool = False,
+) -> Due:
+    """Ask every trigger. force: all but a training that is running stands back."""
+    if force:
+        running = {"running": facts.running} if facts.running else {}
+        return Due({"force": "asked for"}, running)
+    asked = {name: trigger.due(facts, settings) for name, trigger, settings in triggers}
+    blocked, at = blocks(facts, pace)
+    return Due({name: why for name, why in asked.items() if why}, blocked, at)
 
 
-def _reasons(facts: Facts, policy: Policy) -> list[Reason]:
-    age = _since(facts.last_success_at, facts.now)
-    found: dict[Reason, bool] = {
-        "time": facts.new_samples > 0 and (age is None or age >= policy.age),
-        "data": facts.new_samples >= policy.samples,
-        "health": facts.quality_critical,
-    }
-    return [reason for reason, holds in found.items() if holds]
+def blocks(facts: Facts, pace: Pace) -> tuple[dict[str, str], datetime | None]:
+    """What stands in the way, and when the last of it ends, where that can be told."""
+    found = {}
+    if facts.running:
+        found["running"] = facts.running
+    if facts.held:
+        found["held"] = facts.held
+    wait, name, what = pause(facts, pace)
+    if facts.last_attempt is None or facts.since(facts.last_attempt) >= wait:
+        return found, None
+    found[name] = what
+    return found, facts.now + wait - facts.since(facts.last_attempt)
 
 
-def _blocked(facts: Facts, policy: Policy) -> list[Block]:
-    since = _since(facts.last_attempt_at, facts.now)
-    wait = policy.cooldown
-    if facts.failures:
-        wait = min(policy.first_wait * 2.0 ** min(facts.failures - 1, 30), policy.longest_wait)
-    early = since is not None and since < wait
-    found: dict[Block, bool] = {
-        "running": facts.running,
-        "held": facts.held,
-        "backoff": early and facts.failures > 0,
-        "cooldown": early and not facts.failures,
-    }
-    return [block for block, holds in found.items() if holds]
-
-
-def _since(then: float | None, now: float) -> float | None:
-    """A clock that was set back makes nothing longer ago."""
-    return None if then is None else max(0.0, now - then)
+def pause(facts: Facts, pace: Pace) -> tuple[timedelta, str, str]:
+    """How long after the last attempt the next may begin, and what that is called."""
+    if not facts.failures:
+        return timedelta(hours=pace.cooldown), "cooldown", "the last run has just ended"
+    longest = timedelta(hours=pace.backoff)
+    wait = min(FIRST * 2 ** min(facts.failures - 1, 20), longest)
+    times = "once" if facts.failures == 1 else f"{facts.failures} times in a row"
+    return wait, "backoff", f"it has failed {times}"

@@ -157,7 +157,7 @@ def standard_error(
 
 @dataclass(frozen=True)
 class Difference:
-    """b - a of one score, with the middle 95 % of it over units drawn with replacement."""
+    """b - a of one score, with the middle of it (95 %, or as asked) over units drawn with replacement."""
 
     value: float
     low: float
@@ -165,7 +165,13 @@ class Difference:
 
 
 def difference(
-    name: str, a: Predicted, b: Predicted, *, seed: int = 0, resamples: int = RESAMPLES
+    name: str,
+    a: Predicted,
+    b: Predicted,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> Difference:
     """How two versions differ on the same data, each draw of units scored by both.
 
@@ -175,7 +181,7 @@ def difference(
     if not a.asked_as(b):
         raise ValueError("the two versions were not asked about the same answers")
     drawn = draws(len(a.units), seed, resamples)
-    low, high = _middle(b.prepare(name)(drawn) - a.prepare(name)(drawn))
+    low, high = _middle(b.prepare(name)(drawn) - a.prepare(name)(drawn), level)
     return Difference(score(name, b) - score(name, a), low, high)
 
 
@@ -185,11 +191,11 @@ def draws(units: int, seed: int, resamples: int) -> np.ndarray:
     return rng.multinomial(units, np.full(units, 1 / units), size=resamples).astype(np.float64)
 
 
-def _middle(values: np.ndarray) -> tuple[float, float]:
+def _middle(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     values = values[np.isfinite(values)]
     if not len(values):
         return float("nan"), float("nan")
-    low, high = np.quantile(values, (0.025, 0.975)).tolist()
+    low, high = np.quantile(values, (0.5 - level / 2, 0.5 + level / 2)).tolist()
     return low, high
 
 

@@ -10,6 +10,7 @@ import importlib.metadata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -20,6 +21,7 @@ from kt.errors import Corrupt, Invalid, KtError, Refused
 from kt.registry import checkpoint, gate, load, onnx, record, signing, weights
 from kt.registry.checkpoint import Opened
 from kt.registry.gate import Subject
+from kt.registry.load import Loaded
 from kt.registry.record import (
     GRAPH,
     RECORD,
@@ -206,6 +208,17 @@ def refuse_other_name(wanted: str, known: VersionRecord) -> None:
         raise Refused(
             f"these weights are {known.model}@{known.version} already", do="leave --version out"
         )
+
+
+def opened(workspace: Workspace, path: Path) -> tuple[Loaded, dict[str, Any]]:
+    """A model file in memory, and what it tells of its training. Raises Invalid."""
+    with TemporaryDirectory(prefix="kt-") as folder:
+        copy, source = checkpoint.open_copy(path, Path(folder))
+        held = checkpoint.read(copy, source, path)
+        spec, family, settings = fit(workspace, Request(path), held, "")
+        module = load.fill(family, settings, held.tensors, path)
+    signature = family.FORM.Signature.model_validate(spec.signature)
+    return Loaded(spec, family, family.FORM, signature, module), held.training
 
 
 def choose_model(workspace: Workspace, request: Request, opened: Opened) -> str:

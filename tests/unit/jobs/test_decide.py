@@ -1,65 +1,100 @@
-"""When a model is trained again: reasons, what stands in the way, and what a hold or a clock may not do."""
-
-from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import BaseModel
 
-from kt.jobs.decide import DAY, HOUR, Facts, retrain
+from kt.jobs.decide import Pace, decide
+from kt.jobs.facts import Facts
+from kt.jobs.triggers import age, alert, samples
 
-NOW = 1_800_000_000.0
-QUIET = Facts(
-    now=NOW,
-    last_success_at=NOW - 3 * DAY,
-    last_attempt_at=NOW - 3 * DAY,
-    failures=0,
-    new_samples=0,
-    quality_critical=False,
-    running=False,
-    held=False,
-)
+NOW = datetime(2026, 1, 20, 9, tzinfo=UTC)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+USUAL = [(one.__name__.rpartition(".")[2], one, one.Settings()) for one in (age, samples, alert)]
+
+
+def due(**facts):
+    facts = {"last_success": NOW - 3 * DAY, "last_attempt": NOW - 3 * DAY} | facts
+    return decide(Facts(now=NOW, **facts), USUAL)
+
+
+def test_nothing_new_is_nothing_to_do():
+    assert not due().yes
+    assert not due(last_success=NOW - 30 * DAY).reasons
+
+
+def test_a_model_that_was_never_trained_is_due_as_soon_as_there_is_something_to_learn():
+    assert not due(last_success=None, last_attempt=None).yes
+    assert due(last_success=None, last_attempt=None, samples=1).reasons == {"age": "never trained"}
+
+
+@pytest.mark.parametrize(("days", "yes"), [(6.99, False), (7, True), (7.01, True)])
+def test_seven_days_are_old(days, yes):
+    assert due(last_success=NOW - days * DAY, samples=1).yes is yes
+
+
+@pytest.mark.parametrize(("count", "yes"), [(99, False), (100, True)])
+def test_a_hundred_samples_are_enough(count, yes):
+    assert due(samples=count).yes is yes
+
+
+def test_all_reasons_are_named():
+    found = due(last_success=NOW - 8 * DAY, samples=312, alerts=("accuracy",))
+    assert found.reasons == {
+        "age": "last trained 8.0 d ago (limit 7 d)",
+        "samples": "312 new labelled samples (limit 100)",
+        "alert": "critical alert: accuracy",
+    }
+
+
+def test_after_a_run_comes_a_pause():
+    found = due(samples=500, last_attempt=NOW - HOUR)
+    assert not found.yes
+    assert found.blocked == {"cooldown": "the last run has just ended"}
+    assert found.at == NOW + 23 * HOUR
 
 
 @pytest.mark.parametrize(
-    ("changed", "reasons"),
-    [
-        ({}, ()),
-        ({"new_samples": 99}, ()),
-        ({"new_samples": 100}, ("data",)),
-        ({"quality_critical": True}, ("health",)),
-        ({"last_success_at": NOW - 7 * DAY, "new_samples": 1}, ("time",)),
-        ({"last_success_at": NOW - 7 * DAY + 1, "new_samples": 1}, ()),
-        ({"last_success_at": NOW - 8 * DAY}, ()),
-        ({"last_success_at": None, "last_attempt_at": None, "new_samples": 1}, ("time",)),
-        ({"last_success_at": NOW + HOUR, "new_samples": 5}, ()),
-        ({"new_samples": 500, "quality_critical": True}, ("data", "health")),
-    ],
+    ("failures", "hours"), [(1, 1), (2, 2), (3, 4), (5, 16), (6, 24), (60, 24)]
 )
-def test_when_it_is_due(changed: dict[str, float], reasons: tuple[str, ...]) -> None:
-    found = retrain(replace(QUIET, **changed))
-    assert found.reasons == reasons
-    assert found.should == bool(reasons)
+def test_after_failures_the_pause_grows(failures, hours):
+    just_before = due(
+        samples=500, failures=failures, last_attempt=NOW - hours * HOUR + timedelta(1e-5)
+    )
+    assert list(just_before.blocked) == ["backoff"]
+    assert due(samples=500, failures=failures, last_attempt=NOW - hours * HOUR).yes
 
 
-@pytest.mark.parametrize(
-    ("changed", "blocked"),
-    [
-        ({"running": True, "held": True}, ("running", "held")),
-        ({"last_attempt_at": NOW - DAY + 1}, ("cooldown",)),
-        ({"last_attempt_at": NOW - DAY}, ()),
-        ({"last_attempt_at": NOW - HOUR + 1, "failures": 1}, ("backoff",)),
-        ({"last_attempt_at": NOW - HOUR, "failures": 1}, ()),
-        ({"last_attempt_at": NOW - 7 * HOUR, "failures": 4}, ("backoff",)),
-        ({"last_attempt_at": NOW - DAY, "failures": 5_000}, ()),
-        ({"last_attempt_at": NOW + HOUR}, ("cooldown",)),
-    ],
-)
-def test_what_stands_in_the_way(changed: dict[str, float], blocked: tuple[str, ...]) -> None:
-    found = retrain(replace(QUIET, new_samples=100, **changed))
-    assert found.blocked == blocked
-    assert found.should == (not blocked)
+def test_a_clock_that_was_set_back_is_no_time_gone_by():
+    found = due(samples=500, last_attempt=NOW + 3 * DAY, last_success=NOW + 3 * DAY)
+    assert list(found.blocked) == ["cooldown"]
+    assert found.at == NOW + DAY
 
 
-def test_force_passes_everything_but_a_training_that_runs() -> None:
-    forced = replace(QUIET, force=True, held=True, last_attempt_at=NOW, failures=3)
-    assert retrain(forced).should
-    assert not retrain(replace(forced, running=True)).should
+def test_force_stands_above_all_but_a_training():
+    kept = {"last_attempt": NOW, "held": "by ana", "failures": 3}
+    facts = Facts(now=NOW, **kept)
+    assert decide(facts, USUAL, force=True).yes
+    found = decide(Facts(now=NOW, running="process 7", **kept), USUAL, force=True)
+    assert found.blocked == {"running": "process 7"}
+
+
+def test_a_hold_and_a_pause_are_both_told():
+    found = due(samples=500, held="by ana", last_attempt=NOW)
+    assert list(found.blocked) == ["held", "cooldown"]
+
+
+def test_a_job_may_have_another_pace():
+    facts = Facts(now=NOW, last_attempt=NOW - HOUR, last_success=NOW - HOUR, samples=500)
+    assert decide(facts, USUAL, Pace(cooldown=1)).yes
+
+
+def test_a_trigger_of_ones_own_is_asked_like_the_others():
+    class Exams:
+        class Settings(BaseModel):
+            pass
+
+        @staticmethod
+        def due(facts, settings):
+            return "exam week"
+
+    assert decide(Facts(now=NOW), [("exams", Exams, Exams.Settings())]).yes

@@ -1,0 +1,271 @@
+"""retrain, jobs, runs: what is trained anew, when it was, and what came of it."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kt.cli import complete, options, output
+from kt.cli.options import Json, Quiet, Reason
+
+if TYPE_CHECKING:
+    from kt.jobs.decide import Due
+    from kt.jobs.retrain import Asked, Done
+    from kt.jobs.runs import Run
+    from kt.workspace import Workspace
+
+DUE = 10
+JobName = Annotated[
+    str,
+    typer.Argument(
+        metavar="[JOB]",
+        help="A job of kt.toml; the only one without.",
+        autocompletion=complete.jobs,
+    ),
+]
+
+
+def retrain(
+    job: JobName = "",
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether it is due: exit 10 if so, else 0.")
+    ] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Whatever the triggers say, also on hold; never past the gates."
+        ),
+    ] = False,
+    deploy: Annotated[
+        bool,
+        typer.Option(
+            "--deploy/--no-deploy",
+            help="Give a better version traffic, as the job says; without, it is registered.",
+        ),
+    ] = False,
+    hold: Annotated[bool, typer.Option("--hold", help="From now on no trigger starts it.")] = False,
+    release: Annotated[
+        bool, typer.Option("--release", help="Triggers may start it again.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be run, and run nothing.")
+    ] = False,
+    reason: Reason = "",
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Train a job's model anew if it is due; keep the result only if it is better.
+
+    Due is what a trigger says: the last training is old, there are new samples, a critical alert is
+    open. The candidate and the active version are compared on the newest units of the data, whom
+    neither has learnt from. One that is not better by the job's margin, surely, is not kept. For cron:
+
+        */30 * * * * kt retrain --deploy --quiet
+
+    Example: kt retrain nightly --check
+    """
+    from kt import clock
+    from kt.errors import Unavailable
+    from kt.jobs import retrain as room
+
+    workspace = options.workspace()
+    name, found = room.named(workspace, job)
+    stamp = options.stamp(reason)
+    asked = room.Asked(workspace, name, found, stamp.by, clock.now, stamp.reason, force, deploy)
+    if hold or release:
+        room.hold(asked, on=hold)
+        output.emit({"job": name, "held": hold}, f"{name} is {'on hold' if hold else 'released'}")
+        return
+    if check or dry_run:
+        due = room.check(asked)
+        output.emit(said_of(name, due), [] if quiet and not due.yes else lines_of(asked, due))
+        if due.yes and check:
+            raise typer.Exit(DUE)
+        return
+    done = room.retrain(asked, output.step)
+    if done.held:
+        output.warn(f"{name} is on hold: {done.held}; let it go on: kt retrain {name} --release")
+    if done.ended and done.ended.kind == "failed":
+        raise Unavailable(
+            f"run {done.run} of {name} {done.ended.how}: {done.ended.reason}",
+            do=f"see: kt runs show {done.run}",
+        )
+    output.emit(said_of(name, done.due) | came_of(done), lines_after(asked, done))
+
+
+def said_of(name: str, due: "Due") -> dict[str, Any]:
+    return {
+        "job": name,
+        "due": due.yes,
+        "reasons": due.reasons,
+        "blocked": due.blocked,
+        "blocked_until": due.at,
+    }
+
+
+def lines_of(asked: "Asked", due: "Due") -> list[str]:
+    if due.yes:
+        what = " ".join(asked.job.command) or f"kt train {asked.job.family or asked.model}"
+        return [
+            f"due: {'; '.join(due.reasons.values())}",
+            f"would run: {what}   (kt retrain {asked.name})",
+        ]
+    waits = f", not before {output.iso(due.at)}" if due.at else ""
+    held = "; ".join(f"{name}: {why}" for name, why in due.blocked.items())
+    if due.reasons:
+        return [f"due, but {held}{waits}"]
+    return [f"not due{f' ({held}{waits})' if held else ''}"]
+
+
+def came_of(done: "Done") -> dict[str, Any]:
+    ended = done.ended.model_dump(mode="json") if done.ended else None
+    return {"run": done.run or None, "ended": ended, "held": done.held or None}
+
+
+def lines_after(asked: "Asked", done: "Done") -> list[str]:
+    ended = done.ended
+    if ended is None or ended.kind == "failed":
+        return lines_of(asked, done.due)
+    what = f"{asked.model}@{ended.version}"
+    match ended.outcome:
+        case "kept":
+            return [f"run {done.run}: the active version stays, the candidate is {ended.reason}"]
+        case "registered":
+            why = f" ({ended.reason})" if ended.reason else ""
+            return [f"run {done.run}: registered {what}{why}.  Next: kt deploy {what} --traffic 10"]
+        case _:
+            share = f" as experiment {ended.experiment}" if ended.experiment else ""
+            return [f"run {done.run}: deployed {what}{share}.  Watch: kt status"]
+
+
+def jobs(json: Json = False) -> None:
+    """The jobs of kt.toml: whether each is due, and what its last run came to.
+
+    Example: kt jobs
+    """
+    from kt import clock
+    from kt.jobs import book
+    from kt.jobs import retrain as room
+
+    workspace = options.workspace()
+    _, state = book.read(workspace)
+    rows, found = [], []
+    for name, job in workspace.settings.jobs.items():
+        due = room.check(room.Asked(workspace, name, job, "", clock.now))
+        last = state.job(name).runs[-1:] or (None,)
+        found.append(said_of(name, due) | {"last_run": last[0].number if last[0] else None})
+        rows.append(
+            (
+                name,
+                job.model or name,
+                now_of(due),
+                "; ".join((due.blocked or due.reasons).values()),
+                f"{last[0].number}: {last[0].outcome}" if last[0] else "",
+                last[0].started.at if last[0] else "",
+            )
+        )
+    text = (
+        output.table(("JOB", "MODEL", "NOW", "BECAUSE", "LAST RUN", "AT"), rows)
+        if rows
+        else "there are no jobs; write one into kt.toml: [jobs.NAME], see kt config"
+    )
+    output.emit({"jobs": found}, text)
+
+
+def now_of(due: "Due") -> str:
+    """How a job stands, in a word or two."""
+    for block, said in (("running", "running"), ("held", "on hold")):
+        if block in due.blocked:
+            return said
+    if not due.reasons:
+        return "not due"
+    return "waiting" if due.blocked else "due"
+
+
+def runs(
+    what: Annotated[str, typer.Argument(metavar="[show]", help="show, for one of them.")] = "",
+    number: Annotated[int, typer.Argument(metavar="[N]", help="Its number.")] = 0,
+    last: Annotated[
+        int, typer.Option("--last", "-n", metavar="N", min=0, help="Only the last N; 0 for all.")
+    ] = 20,
+    json: Json = False,
+) -> None:
+    """The runs of jobs, newest first; or all that is known of one: its data, its log, why it ended as it did.
+
+    Example: kt runs show 12
+    """
+    from kt.errors import Invalid
+    from kt.jobs import book
+
+    workspace = options.workspace()
+    _, state = book.read(workspace)
+    everything = sorted(
+        ((name, run) for name, job in state.jobs.items() for run in job.runs),
+        key=lambda one: -one[1].number,
+    )
+    if what == "show":
+        one = next((run for run in everything if run[1].number == number), None)
+        if one is None:
+            raise Invalid(f"there is no run {number}", do="see them: kt runs")
+        output.emit(*shown(workspace, *one))
+        return
+    if what:
+        raise Invalid(f"there is no {what[:64]!r} of runs", do="write: kt runs, or kt runs show N")
+    some = everything[:last] if last else everything
+    rows = [
+        (
+            run.number,
+            name,
+            run.started.at,
+            "; ".join(run.started.reasons.values()),
+            run.outcome,
+            getattr(run.ended, "version", ""),
+            run.ended.reason if run.ended else "",
+        )
+        for name, run in some
+    ]
+    text = (
+        output.table(("RUN", "JOB", "STARTED", "BECAUSE", "OUTCOME", "VERSION", "WHY"), rows)
+        if rows
+        else "no job has run yet"
+    )
+    output.emit({"runs": [facts(name, run) for name, run in some]}, text)
+
+
+def facts(name: str, run: "Run") -> dict[str, Any]:
+    return {
+        "run": run.number,
+        "job": name,
+        "outcome": run.outcome,
+        "started": run.started.model_dump(mode="json"),
+        "ended": run.ended.model_dump(mode="json") if run.ended else None,
+    }
+
+
+def shown(workspace: "Workspace", name: str, run: "Run") -> tuple[dict[str, Any], list[str]]:
+    """A run, all of it; for people with the end of its log."""
+    from kt.jobs.retrain import log_of
+
+    path = log_of(workspace, run.number)
+    log = path.read_text(errors="replace").splitlines() if path.is_file() else []
+    began, ended = run.started, run.ended
+    out = [
+        f"run {run.number} of {name}: {run.outcome}",
+        f"  started     {began.at} by {began.by}",
+        *(f"  {trigger:<11} {why}" for trigger, why in began.reasons.items()),
+        f"  data        {began.data.source}, {began.data.samples:,} samples, sha256 {began.data.sha256[:12]}…",
+        f"  seed        {began.seed}",
+        f"  active      {began.model}@{began.parent}" if began.parent else "  active      nothing",
+    ]
+    if ended:
+        out.append(f"  ended       {ended.at}{f': {ended.reason}' if ended.reason else ''}")
+    if ended and ended.kind == "finished":
+        if ended.comparison:
+            from kt.jobs.retrain import sentence
+
+            out.append(f"  compared    {sentence(ended.comparison)}")
+        if ended.version:
+            out.append(f"  version     {began.model}@{ended.version}")
+        made = ", ".join(f"{key} {value}" for key, value in ended.made_with.items())
+        out.append(f"  made with   {made}, {ended.seconds:g} s")
+    out += ["", *log[-20:]] if log else []
+    return facts(name, run) | {"log": str(path) if log else None}, out

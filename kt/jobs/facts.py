@@ -1,0 +1,34 @@
+"""What the triggers of a job look at, gathered once. Pure: the gathering is in `watch.py`."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is so for a job now.
+
+    last_success: when its last successful training began; "kept" is a success too. last_attempt: its
+    last run's end, however that was. failures: those in a row since the last success.
+    samples: labelled ones that came after the cut-off of the last success.
+    alerts: metrics of quality whose critical alert is firing.
+    ece, baseline_ece: the calibration error now, over `labelled` outcomes, and at deployment.
+    drifted: items of the last `kt drift`.
+    """
+
+    now: datetime
+    last_success: datetime | None = None
+    last_attempt: datetime | None = None
+    failures: int = 0
+    samples: int = 0
+    alerts: tuple[str, ...] = ()
+    ece: float | None = None
+    baseline_ece: float | None = None
+    labelled: int = 0
+    drifted: tuple[str, ...] = ()
+    running: str = ""  # who trains, as they say it
+    held: str = ""  # why a person, or kt, has put a hold on it
+
+    def since(self, when: datetime) -> timedelta:
+        """How long ago that was. A clock that was set back makes it no time at all."""
+        return max(self.now - when, timedelta())

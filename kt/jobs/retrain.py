@@ -1,0 +1,412 @@
+"""kt retrain: is it due, train, compare, gate, register or deploy; each turn written down with its reasons.
+
+lock of the job      kernel lock, so that two daemons, a cron line and a person train once
+run that was cut     written down as interrupted: its process is gone, its lock is free
+facts -> due?        no: nothing but jobs/last_check.json is written
+journal: started     the workspace's lock is held for this write and for those at the end alone
+train, compare       in processes of their own
+gates, register, deploy
+journal: finished    kept, registered or deployed
+"""
+
+import contextlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kt import change, files
+from kt.change import staging
+from kt.config import Job
+from kt.deployments import audit, deploy
+from kt.deployments.events import Canary
+from kt.deployments.history import State
+from kt.deployments.plan import Stamp
+from kt.errors import Invalid, KtError, Refused
+from kt.jobs import book, runs, watch
+from kt.jobs.decide import Due, Pace, decide
+from kt.jobs.runs import LAST_CHECK, Comparison, Failed, Finished, Held, Learnt, Started
+from kt.jobs.training import Failure, Training, digest
+from kt.registry import door, record, register
+from kt.workspace import Workspace
+
+LOGS = "runs"  # in .kt/: what each training told
+KEPT_LOGS = 50
+Tell = Callable[[str, str], None]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A job, and how it is to be run. deploy: whether a better candidate gets traffic. by, reason: who
+    asks, and why."""
+
+    workspace: Workspace
+    name: str
+    job: Job
+    by: str
+    now: Callable[[], datetime]
+    reason: str = ""
+    force: bool = False
+    deploy: bool = False
+
+    @property
+    def model(self) -> str:
+        return self.job.model or self.name
+
+    @property
+    def at(self) -> str:
+        return self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a job. run: its number; ended: the event that ended it. Neither where it was not due."""
+
+    due: Due
+    run: int = 0
+    ended: Finished | Failed | None = None
+    held: str = ""
+
+
+def check(asked: Asked) -> Due:
+    """Whether the job is due. Writes when it was looked at, and nothing else."""
+    with alone(asked) as holder:
+        due = look(asked, holder)
+    remember(asked, due)
+    return due
+
+
+def retrain(asked: Asked, tell: Tell) -> Done:
+    """Run the job if it is due. Raises Invalid for a job that cannot run; a training that fails is an answer."""
+    with alone(asked) as holder:
+        if not holder:
+            sweep(asked)
+        due = look(asked, holder)
+        remember(asked, due)
+        if not due.yes:
+            return Done(due)
+        tell("due", "; ".join(due.reasons.values()))
+        return run(asked, due, tell)
+
+
+def look(asked: Asked, holder: str) -> Due:
+    _, state = book.read(asked.workspace)
+    job = asked.job
+    found = watch.facts(
+        asked.workspace, asked.name, job, state.job(asked.name), holder, asked.now()
+    )
+    pace = Pace(cooldown=job.cooldown, backoff=job.backoff)
+    asks = watch.triggers(asked.workspace, asked.name, job)
+    return decide(found, asks, pace, force=asked.force)
+
+
+@contextlib.contextmanager
+def alone(asked: Asked) -> Iterator[str]:
+    """Hold the job's lock for the block; or who holds it, where it is held."""
+    path = asked.workspace.local / f"retrain-{asked.name}.lock"
+    with files.named("lock", path):
+        path.parent.mkdir(exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if not change.take(descriptor):
+            yield change.said_by(descriptor) or "another command"
+            return
+        with contextlib.suppress(OSError):  # a full disk keeps nobody from holding it
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()}, since {asked.at}".encode(), 0)
+        yield ""
+    finally:
+        os.close(descriptor)
+
+
+def sweep(asked: Asked) -> None:
+    """Write down the end of a run whose process is gone. Under the job's lock."""
+
+    def ended(journal: Any, state: runs.State) -> list[runs.AnyEvent]:
+        cut = state.job(asked.name).open
+        if cut is None:
+            return []
+        why = "its process ended before it could tell how"
+        return [Failed(**common(asked, journal, why), run=cut.number, how="interrupted")]
+
+    _, state = book.read(asked.workspace)
+    if state.job(asked.name).open:
+        book.write(asked.workspace, ended)
+
+
+def run(asked: Asked, due: Due, tell: Tell) -> Done:
+    """From the event that begins it to the one that ends it."""
+    began = time.monotonic()
+    workspace = asked.workspace
+    with staging(workspace) as folder:
+        folder_of_data = folder / "data"
+        folder_of_data.mkdir()
+        sources = watch.sources(workspace, asked.name, asked.job)
+        paths = [path for one in sources for path in one.collect(folder_of_data)]
+        learnt = Learnt(
+            source=", ".join(one.name for one in asked.job.data),
+            sha256=digest(paths),
+            counts=[one.count() for one in sources],
+            until=asked.at,
+        )
+        room_for_log(workspace)
+        number = start(asked, due, learnt)
+        training = Training(
+            workspace,
+            asked.name,
+            asked.job,
+            asked.model,
+            family_of(asked),
+            paths,
+            folder,
+            log_of(workspace, number),
+        )
+        try:
+            tell("training", f"run {number}; {training.log}")
+            found = outcome(asked, training, number, tell)
+            ended: Finished | Failed = found.model_copy(
+                update={"seconds": round(time.monotonic() - began, 1), "made_with": versions()}
+            )
+        except Failure as failure:
+            ended = failed(asked, number, failure.how, str(failure))
+        except KtError as error:
+            ended = failed(asked, number, "failed", str(error))
+        except KeyboardInterrupt:
+            finish(asked, failed(asked, number, "stopped", "it was told to stop"))
+            raise
+    held = finish(asked, ended)
+    return Done(due, number, ended, held)
+
+
+def start(asked: Asked, due: Due, learnt: Learnt) -> int:
+    """The number of the run that begins now."""
+    _, serving = audit.read(asked.workspace)
+    active = serving.serving(asked.model).active
+
+    def started(journal: Any, _: runs.State) -> list[runs.AnyEvent]:
+        return [
+            Started(
+                **common(asked, journal, asked.reason),
+                model=asked.model,
+                reasons=due.reasons,
+                data=learnt,
+                seed=asked.job.seed,
+                parent=active.version if active else "",
+            )
+        ]
+
+    journal, _ = book.write(asked.workspace, started)
+    return journal.seq
+
+
+def outcome(asked: Asked, training: Training, number: int, tell: Tell) -> Finished:
+    """Train, compare with what is active now, and give the candidate what it has earned. Raises Failure."""
+    scores = training.train()
+    _, state = audit.read(asked.workspace)
+    active = state.serving(asked.model).active
+    known = (asked.model, active.version, active.sha256) if active else ()
+    compared = training.compare(known)
+    common_fields = {
+        **common(asked, None),
+        "run": number,
+        "scores": compared["scores"] or scores,
+    }
+    found = compared["comparison"]
+    comparison = Comparison.model_validate(found) if found else None
+    if comparison:
+        tell("compared", sentence(comparison))
+        if not better(comparison, asked.job.margin):
+            why = f"not better by {asked.job.margin:g} beyond chance: {sentence(comparison)}"
+            return Finished(
+                **{**common_fields, "reason": why}, outcome="kept", comparison=comparison
+            )
+    return adopted(asked, training, state, {**common_fields, "comparison": comparison}, tell)
+
+
+def better(comparison: Comparison, margin: float) -> bool:
+    """By the margin or more, and surely by more than nothing."""
+    return comparison.gain >= margin and comparison.low > 0
+
+
+def sentence(found: Comparison) -> str:
+    return (
+        f"{found.metric} {found.candidate:.4f} against {found.active:.4f} of the active version,"
+        f" {found.gain:+.4f} (surely more than {found.low:+.4f}) on {found.units:,} held-out units"
+    )
+
+
+def adopted(
+    asked: Asked, training: Training, state: State, fields: dict[str, Any], tell: Tell
+) -> Finished:
+    """Through the door and the gates into the registry, and where it was asked for into traffic."""
+    workspace = asked.workspace
+    request = register.Request(
+        training.out,
+        model=asked.model,
+        by=asked.by,
+        at=asked.at,
+        reason=f"run {fields['run']} of job {asked.name}",
+    )
+    active = {name: held.active.version for name, held in state.models.items() if held.active}
+    with door.prepared(workspace, request, active, tell) as ready:
+        why_not = refused(asked, state)
+        if asked.deploy and not why_not:
+            done = give_traffic(asked, ready, state, int(fields["run"]))
+            event = done.event or {}
+            said = {"version": done.version, "experiment": str(event.get("experiment", ""))}
+            return Finished(**{**fields, **said}, outcome="deployed")
+        done = deploy.register(workspace, ready, dry_run=False)
+        fields = {**fields, "reason": why_not, "version": done.version}
+        return Finished(**fields, outcome="registered")
+
+
+def refused(asked: Asked, state: State) -> str:
+    """Why a candidate that is better gets no traffic, or nothing."""
+    running = state.serving(asked.model).experiment
+    if not asked.deploy or asked.job.then == "register":
+        return "registered only, as the job says" if asked.deploy else ""
+    return f"experiment {running.name} is running" if running else ""
+
+
+def give_traffic(asked: Asked, ready: register.Prepared, state: State, number: int) -> deploy.Done:
+    """An experiment or a canary; all of it where the model serves nothing yet."""
+    job = asked.job
+    name = f"{asked.name}-{number}"
+    first = state.serving(asked.model).active is None
+    canary = None if first or job.then != "canary" else Canary(steps=job.steps, every=job.every)
+    share = None if first or canary else job.traffic
+    stamp = Stamp(asked.by, asked.at, asked.reason or f"run {number} of job {asked.name}")
+    return deploy.deploy(
+        asked.workspace,
+        ready,
+        stamp,
+        traffic=share,
+        experiment="" if first else name,
+        canary=canary,
+        dry_run=False,
+    )
+
+
+def failed(asked: Asked, number: int, how: Any, why: str) -> Failed:
+    return Failed(**common(asked, None, why), run=number, how=how)
+
+
+def finish(asked: Asked, ended: Finished | Failed) -> str:
+    """Write the end of a run; and a hold where training anew does not help. Returns why there is one."""
+    held: list[str] = []
+
+    def planned(journal: Any, state: runs.State) -> list[runs.AnyEvent]:
+        last = ended.model_copy(update=numbered(journal))
+        after = runs.fold([last], state).job(asked.name)
+        held[:] = [why] if (why := runs.must_hold(after)) else []
+        hold = [Held(**common(asked, journal, why) | {"seq": journal.seq + 2})] if why else []
+        return [last, *hold]
+
+    book.write(asked.workspace, planned)
+    return held[0] if held else ""
+
+
+def common(asked: Asked, journal: Any, reason: str = "") -> dict[str, Any]:
+    """The fields that every event has."""
+    at = {"at": asked.at, "by": asked.by, "job": asked.name, "reason": reason}
+    return {"seq": 1, "prev": "", **at, **(numbered(journal) if journal is not None else {})}
+
+
+def numbered(journal: Any) -> dict[str, Any]:
+    return {"seq": journal.seq + 1, "prev": journal.head}
+
+
+def family_of(asked: Asked) -> str:
+    """What is trained. Raises Invalid where nothing says so."""
+    if asked.job.family or asked.job.command:
+        return asked.job.family
+    _, state = audit.read(asked.workspace)
+    active = state.serving(asked.model).active
+    if active is None:
+        raise Invalid(
+            "nothing says what it trains, and no version is active",
+            where=f"jobs.{asked.name}.family",
+            do="name a family, or a command of your own",
+        )
+    return record.read(asked.workspace, asked.model, active.version).spec.family
+
+
+def log_of(workspace: Workspace, number: int) -> Path:
+    """What a run tells, as it goes. On this machine alone."""
+    return workspace.local / LOGS / f"{number}.log"
+
+
+def room_for_log(workspace: Workspace) -> None:
+    """A folder for logs; those of the oldest runs go."""
+    folder = workspace.local / LOGS
+    with files.named("make", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    old = sorted(
+        (path for path in folder.glob("*.log") if path.stem.isdigit()),
+        key=lambda one: int(one.stem),
+    )
+    for path in old[: 1 - KEPT_LOGS]:
+        files.discard(path)
+
+
+def versions() -> dict[str, str]:
+    """Of what a run's numbers rest on."""
+    import importlib.metadata
+
+    from kt import __version__
+
+    torch = importlib.metadata.version("torch")
+    return {"kt": __version__, "torch": torch, "python": platform.python_version()}
+
+
+def remember(asked: Asked, due: Due) -> None:
+    """That the job was looked at, so that a dead cron shows. A witness: where it cannot be written, so be it."""
+    path = asked.workspace.root / LAST_CHECK
+    try:
+        known = json.loads(files.read(path))
+    except (OSError, KtError, ValueError):
+        known = {}
+    known = known if isinstance(known, dict) else {}
+    known[asked.name] = {
+        "at": asked.at,
+        "due": due.yes,
+        "reasons": due.reasons,
+        "blocked": due.blocked,
+    }
+    with contextlib.suppress(KtError):
+        files.write_whole(path, json.dumps(known, indent=1).encode() + b"\n")
+
+
+def named(workspace: Workspace, name: str) -> tuple[str, Job]:
+    """A job of kt.toml: the one named, or the only one. Raises Invalid."""
+    jobs = workspace.settings.jobs
+    if not jobs:
+        raise Invalid(
+            "there are no jobs", where="kt.toml", do="write one: [jobs.NAME], see: kt config"
+        )
+    if not name and len(jobs) == 1:
+        name = next(iter(jobs))
+    if name not in jobs:
+        raise Invalid(
+            f"there is no job {name[:64]}" if name else "there are several jobs",
+            do=f"name one: {', '.join(jobs)}",
+        )
+    return name, jobs[name]
+
+
+def hold(asked: Asked, *, on: bool) -> None:
+    """Stop triggers from starting a job, or let them again. Raises Refused where it is so already."""
+    kind = Held if on else runs.Released
+
+    def planned(journal: Any, state: runs.State) -> list[runs.AnyEvent]:
+        if bool(state.job(asked.name).held) == on:
+            said = "is on hold already" if on else "is not on hold"
+            raise Refused(f"{asked.name} {said}", do="see: kt jobs")
+        return [kind(**common(asked, journal, asked.reason))]
+
+    book.write(asked.workspace, planned)

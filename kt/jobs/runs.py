@@ -1,0 +1,248 @@
+"""What can happen to a job, as it stands in jobs/history.json, and what that adds up to. Pure.
+
+A run is numbered by the event that began it. One that began and has no end while nobody trains was
+interrupted: the next command writes that down.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
+
+HISTORY = "jobs/history.json"
+LAST_CHECK = "jobs/last_check.json"  # not in git: when each job was looked at, and what was found
+KEPT_AT_MOST = (
+    2  # candidates in a row that an alert called for and that were no better: then a hold
+)
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+
+
+def check_time(at: str) -> str:
+    datetime.fromisoformat(at)
+    return at
+
+
+Time = Annotated[
+    str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"), AfterValidator(check_time)
+]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
+
+
+class Event(Part):
+    seq: int = Field(ge=1)
+    at: Time  # shown, and compared with the clock; never used for order
+    by: str
+    job: Name
+    reason: str = ""
+    prev: str = Field(pattern=r"^([0-9a-f]{64})?$")
+
+
+class Learnt(Part):
+    """What a run learns from. counts: samples of each source; until: the last moment that is counted."""
+
+    source: str
+    sha256: str
+    counts: list[int]
+    until: Time
+
+    @property
+    def samples(self) -> int:
+        return sum(self.counts)
+
+
+class Started(Event):
+    """reasons: why, by trigger. parent: the version that was active."""
+
+    kind: Literal["started"] = "started"
+    model: Name
+    reasons: dict[str, str]
+    data: Learnt
+    seed: int
+    parent: str = ""
+
+
+class Comparison(Part):
+    """Candidate and active version on the same held-out units: what the candidate has more of the metric.
+
+    low: the one-sided 95 % lower bound over units.
+    """
+
+    metric: str
+    candidate: float
+    active: float
+    gain: float
+    low: float
+    units: int
+
+
+class Finished(Event):
+    """outcome: kept (the active version stays), registered, or deployed as `experiment`."""
+
+    kind: Literal["finished"] = "finished"
+    run: int
+    outcome: Literal["kept", "registered", "deployed"]
+    version: str = ""
+    experiment: str = ""
+    comparison: Comparison | None = None
+    scores: dict[str, Any] = Field(default_factory=dict)
+    seconds: float = 0.0
+    made_with: dict[str, str] = Field(default_factory=dict)
+
+
+class Failed(Event):
+    """how: failed, timeout, interrupted or stopped."""
+
+    kind: Literal["failed"] = "failed"
+    run: int
+    how: Literal["failed", "timeout", "interrupted", "stopped"]
+
+
+class Held(Event):
+    """No trigger starts the job until somebody lets it go on."""
+
+    kind: Literal["held"] = "held"
+
+
+class Released(Event):
+    kind: Literal["released"] = "released"
+
+
+AnyEvent = Started | Finished | Failed | Held | Released
+one = TypeAdapter[AnyEvent](Annotated[AnyEvent, Field(discriminator="kind")])
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run and its end, which is missing while it goes on or was interrupted."""
+
+    number: int
+    started: Started
+    ended: Finished | Failed | None = None
+
+    @property
+    def outcome(self) -> str:
+        match self.ended:
+            case None:
+                return "running"
+            case Finished(outcome=outcome):
+                return outcome
+            case Failed(how=how):
+                return how
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a job's events add up to.
+
+    success: the last run that ended well. open: the run that has no end yet. failures: in a row
+    since then. kept: candidates in a row that an alert called for and that were no better.
+    """
+
+    runs: tuple[Run, ...] = ()
+    success: Run | None = None
+    open: Run | None = None
+    failures: int = 0
+    kept: int = 0
+    held: str = ""
+
+    @property
+    def last_attempt(self) -> datetime | None:
+        ended = [run.ended for run in self.runs if run.ended]
+        return time(ended[-1].at) if ended else None
+
+    @property
+    def last_success(self) -> datetime | None:
+        return time(self.success.started.at) if self.success else None
+
+
+EMPTY = Job()
+
+
+class Impossible(Exception):
+    """An event that cannot follow what came before it."""
+
+
+def time(at: str) -> datetime:
+    return datetime.fromisoformat(at)
+
+
+@dataclass(frozen=True)
+class State:
+    jobs: Mapping[str, Job] = field(default_factory=dict)
+
+    def job(self, name: str) -> Job:
+        return self.jobs.get(name, EMPTY)
+
+
+def fold(events: Iterable[AnyEvent], state: State | None = None) -> State:
+    state = state or State()
+    for event in events:
+        after = apply(state.job(event.job), event)
+        state = State({**state.jobs, event.job: after})
+    return state
+
+
+def apply(job: Job, event: AnyEvent) -> Job:
+    """A job after an event. Raises Impossible."""
+    match event:
+        case Started():
+            if job.open:
+                raise Impossible(f"run {job.open.number} has no end")
+            run = Run(event.seq, event)
+            return replace(job, open=run, runs=(*job.runs, run))
+        case Held():
+            return replace(job, held=event.reason or "held")
+        case Released():
+            return replace(job, held="", kept=0, failures=0)
+        case Finished() | Failed():
+            return ended(job, event)
+
+
+def ended(job: Job, event: Finished | Failed) -> Job:
+    if job.open is None or job.open.number != event.run:
+        raise Impossible(f"run {event.run} is not open")
+    run = replace(job.open, ended=event)
+    job = replace(job, runs=(*job.runs[:-1], run), open=None)
+    if isinstance(event, Failed):
+        return replace(job, failures=job.failures + 1)
+    cured = event.outcome != "kept"
+    kept = 0 if cured else job.kept + ("alert" in run.started.reasons)
+    return replace(job, success=run, failures=0, kept=kept)
+
+
+def must_hold(job: Job) -> str:
+    """Why kt puts a hold on a job by itself, or nothing: training again does not cure it."""
+    if job.kept < KEPT_AT_MOST:
+        return ""
+    return (
+        f"{job.kept} retrained candidates in a row were no better while a critical alert was open:"
+        " more of the same does not cure it"
+    )
+
+
+def body(event: AnyEvent) -> dict[str, Any]:
+    """An event as it is appended, in reading order; number and chain are the journal's."""
+    values = event.model_dump(mode="json")
+    first = {key: values.pop(key) for key in ("at", "by", "job", "kind")}
+    return first | {key: value for key, value in values.items() if key not in ("seq", "prev")}
+
+
+def describe(event: Mapping[str, Any]) -> str:
+    """An event in a few words: of the commit that records it."""
+    match event["kind"]:
+        case "started":
+            return f"run {event['seq']} started: {'; '.join(event['reasons'].values())}"
+        case "finished":
+            version = f" {event['version']}" if event["version"] else ""
+            return f"run {event['run']} {event['outcome']}{version}"
+        case "failed":
+            return f"run {event['run']} {event['how']}"
+        case "held":
+            return "on hold"
+        case _:
+            return "released"

@@ -1,0 +1,1 @@
+"""Where a job's labelled samples come from, one file each."""

@@ -1,0 +1,145 @@
+"""The process that trains for a job, and the one that compares: they do what they are told on standard input.
+
+    {"task": "train", ...}      a checkpoint in `out`, learnt from all but the newest units
+    {"task": "compare", ...}    candidate and active version on the newest units, paired
+
+The newest units are those that come last in the data. As data grow their beginning only moves on, so
+that nobody on whom two versions are compared was learnt from by an earlier run of the same job.
+"""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kt.errors import Invalid, KtError
+from kt.registry import load, register
+from kt.workspace import Workspace
+
+ONE_SIDED = 0.9  # the middle 90 % begin at the one-sided 95 % bound
+FEW = 5  # units: fewer are no evidence
+
+
+def main() -> None:
+    order = json.loads(sys.stdin.buffer.read())
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a family prints is not an answer
+    try:
+        done = {"train": train, "compare": compare}[order["task"]](order)
+        said: dict[str, Any] = {"done": done}
+    except KtError as error:
+        said = {"error": str(error), "do": error.do}
+    except MemoryError:
+        said = {"error": "it needs more memory than [jobs] memory allows", "do": ""}
+    json.dump(said, out)
+    out.flush()
+
+
+def train(order: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the scores."""
+    from kt import plugins
+    from kt.models import task
+    from kt.models.family import is_trainable
+    from kt.models.train import Epoch, Options
+    from kt.models.train import train as run
+
+    name = order["family"]
+    family = plugins.load("models", name, Path(order["root"]), (*load.FAMILY, "SIZES"))
+    if not is_trainable(family):
+        raise Invalid(f"{name} cannot be trained", where=f"jobs.{order['job']}.family")
+    if order["size"] and order["size"] not in family.SIZES:
+        raise Invalid(
+            f"{name} has no size {order['size']}",
+            where=f"jobs.{order['job']}.size",
+            do=f"there are: {', '.join(family.SIZES)}",
+        )
+    room = task.of(family)
+    older, _ = apart(room.read([Path(path) for path in order["paths"]]), order["holdout"])
+    parts = room.split(older)
+    try:
+        options = Options.of(family, **order["options"], seed=order["seed"])
+    except TypeError as error:
+        raise Invalid(str(error), where=f"jobs.{order['job']}.options") from error
+
+    def told(epoch: Epoch) -> None:
+        best = "  best" if epoch.best else ""
+        values = f"loss {epoch.loss:.4f}  {family.METRIC} {epoch.metric:.4f}{best}"
+        sys.stderr.write(f"epoch {epoch.number}  {values}\n")
+
+    trained = run(
+        family,
+        name,
+        parts.train,
+        parts.valid,
+        test=parts.test,
+        settings={**(family.SIZES[order["size"]] if order["size"] else {}), **order["settings"]},
+        options=options,
+        out=Path(order["out"]),
+        on_epoch=told,
+    )
+    return trained.summary()
+
+
+def compare(order: Mapping[str, Any]) -> dict[str, Any]:
+    """Each has its family's own reading of the data; what is asked must be the same."""
+    from kt.models import metrics, task
+    from kt.models.evaluate import evaluate
+
+    root = Path(order["root"])
+    candidate, _ = register.opened(Workspace(root), Path(order["candidate"]))
+    active = load.load(root, *order["active"]) if order["active"] else None
+    room = task.of(candidate.family)
+    _, newest = apart(room.read([Path(path) for path in order["paths"]]), order["holdout"])
+    scores = evaluate(candidate.family, candidate.module, candidate.signature, newest)
+    found: dict[str, Any] = {"scores": scores.summary(), "comparison": None}
+    if active is None:
+        return found
+    if active.family.TASK != candidate.family.TASK:
+        return found | {"why": "the active version has learnt another task"}
+    names = room.names(candidate.signature)
+    metric = order["metric"] or ("accuracy" if "accuracy" in names else candidate.family.METRIC)
+    if metric not in names:
+        raise Invalid(
+            f"{metric} is no score of this task",
+            where=f"jobs.{order['job']}.metric",
+            do=f"there are: {', '.join(names)}",
+        )
+    before = room.predict(active.module, active.signature, newest)
+    found_apart = metrics.difference(metric, before, scores.predicted, level=ONE_SIDED)
+    up = metrics.higher_is_better(metric)
+    gain, low = (
+        (found_apart.value, found_apart.low) if up else (-found_apart.value, -found_apart.high)
+    )
+    return found | {
+        "comparison": {
+            "metric": metric,
+            "candidate": metrics.score(metric, scores.predicted),
+            "active": metrics.score(metric, before),
+            "gain": gain,
+            "low": low,
+            "units": len(newest.units),
+        }
+    }
+
+
+def apart(data: Any, share: float) -> tuple[Any, Any]:
+    """All but the newest units, and those. Raises Invalid where there are too few of either."""
+    import numpy as np
+
+    units = len(data.units)
+    newest = np.arange(units) >= units - round(share * units)
+    if newest.sum() < FEW or (~newest).sum() < FEW:
+        raise Invalid(
+            f"{units} units are too few to learn from some and compare on others",
+            where=data.source,
+            do="wait for more data",
+        )
+    return data.take(~newest), data.take(newest)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        main()

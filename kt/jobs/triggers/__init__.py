@@ -1,0 +1,1 @@
+"""What makes a retraining due, one file each."""

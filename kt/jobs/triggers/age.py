@@ -1,0 +1,22 @@
+"""The last successful training is so old, and something new can be learnt."""
+
+from datetime import timedelta
+
+from pydantic import BaseModel, Field
+
+from kt.jobs.facts import Facts
+
+
+class Settings(BaseModel, extra="forbid"):
+    days: float = Field(7.0, gt=0)
+
+
+def due(facts: Facts, settings: Settings) -> str:
+    if not facts.samples:
+        return ""
+    if facts.last_success is None:
+        return "never trained"
+    age = facts.since(facts.last_success)
+    if age < timedelta(days=settings.days):
+        return ""
+    return f"last trained {age / timedelta(days=1):.1f} d ago (limit {settings.days:g} d)"

@@ -1,0 +1,13 @@
+"""A critical alert says that the model answers worse than it may. Errors and slowness are for a rollback."""
+
+from pydantic import BaseModel
+
+from kt.jobs.facts import Facts
+
+
+class Settings(BaseModel, extra="forbid"):
+    pass
+
+
+def due(facts: Facts, settings: Settings) -> str:
+    return f"critical alert: {', '.join(facts.alerts)}" if facts.alerts else ""

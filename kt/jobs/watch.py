@@ -1,0 +1,99 @@
+"""What is so for a job: gathered from the journals, the tables and the job's data. No torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from kt import plugins
+from kt.config import Job, Plugin
+from kt.errors import Invalid
+from kt.jobs import runs
+from kt.jobs.decide import Trigger
+from kt.jobs.facts import Facts
+from kt.workspace import Workspace
+
+HOLDS = ("Settings", "collect", "count", "new")
+SOURCES, TRIGGERS = "jobs.sources", "jobs.triggers"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where samples of a job come from, with its settings."""
+
+    workspace: Workspace
+    module: ModuleType
+    settings: BaseModel
+
+    def collect(self, folder: Path) -> list[Path]:
+        """The files, made in `folder` where they are not there already."""
+        found: list[Path] = self.module.collect(self.workspace, self.settings, folder)
+        return found
+
+    def count(self) -> int:
+        """Samples that there are."""
+        return int(self.module.count(self.workspace, self.settings))
+
+    def new(self, before: int, since: datetime | None) -> int:
+        """Samples that have come since there were `before`, which was then."""
+        return int(self.module.new(self.workspace, self.settings, before, since))
+
+
+def sources(workspace: Workspace, name: str, job: Job) -> Sequence[Source]:
+    """Those of kt.toml. Raises Invalid where there are none, or with settings that they have not."""
+    if not job.data:
+        raise Invalid(
+            "it has no data to learn from",
+            where=f"jobs.{name}",
+            do=f'say where they are: [[jobs.{name}.data]], name = "files", paths = ["answers"]',
+        )
+    found = []
+    for plugin in job.data:
+        module = plugins.load(SOURCES, plugin.name, workspace.root, HOLDS)
+        where = f"jobs.{name}.data {plugin.name}"
+        found.append(Source(workspace, module, settings(module, plugin, where)))
+    return found
+
+
+def triggers(workspace: Workspace, name: str, job: Job) -> Sequence[tuple[str, Trigger, BaseModel]]:
+    """Those of kt.toml, with their settings."""
+    found = []
+    for plugin in job.trigger:
+        module: Any = plugins.load(TRIGGERS, plugin.name, workspace.root, ("Settings", "due"))
+        where = f"jobs.{name}.trigger {plugin.name}"
+        found.append((plugin.name, module, settings(module, plugin, where)))
+    return found
+
+
+def settings(module: Any, plugin: Plugin, where: str) -> BaseModel:
+    try:
+        found: BaseModel = module.Settings.model_validate(plugin.settings)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise Invalid(f"{key}: {first['msg']}", where=f"kt.toml, {where}") from error
+    return found
+
+
+def facts(
+    workspace: Workspace, name: str, job: Job, done: runs.Job, running: str, now: datetime
+) -> Facts:
+    """running: who trains now, as they say it."""
+    learnt = done.success.started.data if done.success else None
+    since = runs.time(learnt.until) if learnt else None
+    return Facts(
+        now=now,
+        last_success=done.last_success,
+        last_attempt=done.last_attempt,
+        failures=done.failures,
+        samples=sum(
+            one.new(learnt.counts[place] if learnt and place < len(learnt.counts) else 0, since)
+            for place, one in enumerate(sources(workspace, name, job))
+        ),
+        running=running,
+        held=done.held,
+    )

@@ -1,0 +1,340 @@
+"""A job from the trigger to the version, with programs of one's own in place of kt train."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import forge
+import pytest
+from conftest import ROOT, spawn
+
+from kt.deployments import audit
+from kt.jobs import book
+
+COPY = """
+    import json, os, shutil
+    shutil.copy({checkpoint!r}, os.environ["KT_OUT"])
+    print("epoch 1")
+    print(json.dumps({{"accuracy": 0.7}}))
+"""
+
+
+def write(place, program, *, then="register", more="", trigger="samples"):
+    """A job `nightly` that runs a program."""
+    (place.root / "train.py").write_text(textwrap.dedent(program))
+    (place.root / "kt.toml").write_text(
+        f"""
+git = "off"
+[jobs.nightly]
+model = "m"
+then = "{then}"
+command = [{json.dumps(sys.executable)}, "train.py"]
+{more}
+[[jobs.nightly.data]]
+name = "files"
+paths = ["answers.csv"]
+[[jobs.nightly.trigger]]
+name = "{trigger}"
+"""
+    )
+
+
+def answers(place, count, students=40):
+    with (place.root / "answers.csv").open("w", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(["student_id", "item", "response"])
+        for number in range(count):
+            student = number * students // count
+            out.writerow([f"s{student}", number % 10, (number // 3 + student) % 2])
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A workspace without git or versions, with answers to learn from."""
+    made = forge.workspace(tmp_path / "w")
+    answers(made, 400)
+    return made
+
+
+@pytest.fixture
+def program(checkpoints):
+    """Writes a checkpoint that others have trained."""
+    return COPY.format(checkpoint=str(checkpoints / "1.pt"))
+
+
+def runs_of(place):
+    _, state = book.read(place)
+    return state.job("nightly").runs
+
+
+def test_the_first_version_is_deployed_whole_and_kept_company_by_its_reasons(kt, place, program):
+    write(place, program, then="experiment")
+    due = kt("retrain", "--check", "--json", at=place)
+    assert due.code == 10
+    assert due.result["reasons"] == {"samples": "400 new labelled samples (limit 100)"}
+    done = kt("retrain", "--deploy", "--json", at=place)
+    assert done.code == 0, done.err
+    assert done.result["ended"]["outcome"] == "deployed"
+    assert done.result["ended"]["version"] == "v1"
+    _, serving = audit.read(place)
+    assert serving.serving("m").active.version == "v1"
+    again = kt("retrain", "--check", "--json", at=place)
+    assert again.code == 0
+    assert list(again.result["blocked"]) == ["cooldown"]
+    shown = kt("runs", "show", "1", at=place).out
+    for wanted in (
+        "400 samples",
+        "m@v1",
+        "epoch 1" if "epoch 1" in shown else "deployed",
+        "seed        0",
+    ):
+        assert wanted in shown
+
+
+def test_a_candidate_that_is_no_better_is_kept_out_and_the_cut_off_moves(kt, place, program):
+    write(place, program, then="experiment")
+    assert kt("retrain", "--deploy", at=place).code == 0
+    answers(place, 520)
+    done = kt("retrain", "--deploy", "--force", "--json", at=place)
+    assert done.code == 0, done.err
+    ended = done.result["ended"]
+    assert ended["outcome"] == "kept"
+    assert ended["comparison"]["gain"] == 0
+    assert "not better by 0.01" in ended["reason"]
+    (*_, last) = runs_of(place)
+    assert last.started.data.samples == 520
+    assert kt("models", "m", "--json", at=place).out.count('"version": "v') == 1
+
+
+def test_without_deploy_it_is_registered_and_the_next_line_is_told(kt, place, program):
+    write(place, program)
+    done = kt("retrain", at=place)
+    assert "registered m@v1" in done.out
+    assert "kt deploy m@v1 --traffic 10" in done.out
+
+
+@pytest.mark.parametrize(
+    ("program", "how", "why"),
+    [
+        ("import sys; sys.exit('no such table: answers')", "failed", "no such table: answers"),
+        ("print('{}')", "failed", "wrote no checkpoint"),
+        (
+            "import os; open(os.environ['KT_OUT'], 'w').write('x'); print('done')",
+            "failed",
+            "no JSON object",
+        ),
+        ("import time; time.sleep(60)", "timeout", "took longer than"),
+        ("import os; os.kill(os.getpid(), 11)", "failed", "Segmentation fault"),
+        (
+            "import os; open(os.environ['KT_OUT'], 'w').write('x'); print('{}')",
+            "failed",
+            "candidate.pt",
+        ),
+    ],
+)
+def test_a_training_that_does_not_come_to_an_end(kt, place, program, how, why):
+    write(place, program, more="time_limit = 0.0005" if how == "timeout" else "")
+    failed = kt("retrain", "--deploy", "--json", at=place)
+    assert failed.code == 5
+    assert why in failed.error["message"]
+    assert failed.error["hint"] == "see: kt runs show 1"
+    (only,) = runs_of(place)
+    assert only.outcome == how
+    assert not (place.root / "registry" / "m").exists()
+    assert not [*(place.local / "staging").glob("*")]
+    after = kt("retrain", "--check", "--json", at=place)
+    assert list(after.result["blocked"]) == ["backoff"]
+    assert after.code == 0
+
+
+def test_a_program_that_is_not_there(kt, place):
+    write(place, "")
+    text = (place.root / "kt.toml").read_text()
+    (place.root / "kt.toml").write_text(
+        text.replace(json.dumps(sys.executable), '"no-such-program"')
+    )
+    assert "no-such-program: No such file" in kt("retrain", at=place).err
+
+
+SLOW = "import time; open('began', 'w').close(); time.sleep(60)"
+
+
+def begun(place):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kt", "retrain"], cwd=place.root, stderr=subprocess.DEVNULL
+    )
+    wait_for(lambda: (place.root / "began").exists())
+    return process
+
+
+def wait_for(happened, seconds=60):
+    until = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_two_at_once_are_one_run(kt, place):
+    write(place, SLOW)
+    first = begun(place)
+    try:
+        second = kt("retrain", "--json", at=place)
+        assert second.code == 0
+        assert f"process {first.pid}" in second.result["blocked"]["running"]
+        assert kt("retrain", "--force", "--json", at=place).result["run"] is None
+    finally:
+        first.send_signal(signal.SIGINT)
+        first.wait(30)
+    (only,) = runs_of(place)
+    assert only.outcome == "stopped"
+
+
+def test_a_kill_leaves_a_run_that_the_next_command_ends_and_no_program_that_goes_on(
+    kt, place, program
+):
+    write(place, SLOW)
+    first = begun(place)
+    child = children(first.pid)
+    first.kill()
+    first.wait()
+    wait_for(lambda: not any(map(alive, child)))
+    write(place, program)
+    done = kt("retrain", "--force", at=place)
+    assert done.code == 0, done.err
+    cut, after = runs_of(place)
+    assert cut.outcome == "interrupted"
+    assert after.outcome == "registered"
+    assert not [*(place.local / "staging").glob("*")]
+
+
+def children(pid):
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(one) for one in listed.read_text().split()]
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_hold_keeps_triggers_away_and_a_person_does_not_need_to_wait_for_it(kt, place, program):
+    write(place, program)
+    assert kt("retrain", "--hold", "--reason", "exams", at=place).code == 0
+    assert kt("retrain", "--hold", at=place).code == 3
+    held = kt("retrain", "--check", "--json", at=place)
+    assert held.code == 0
+    assert held.result["blocked"] == {"held": "exams"}
+    assert "on hold" in kt("jobs", at=place).out
+    assert kt("retrain", "--release", at=place).code == 0
+    assert kt("retrain", "--check", at=place).code == 10
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('data = [{name = "filez", paths = ["a"]}]', "there is no filez in kt/jobs/sources"),
+        ('data = [{name = "files", path = ["a"]}]', "jobs.nightly.data"),
+        ('data = [{name = "files", paths = ["nowhere"]}]', "there are no data here"),
+        ("", "it has no data to learn from"),
+        (
+            'data = [{name = "files", paths = ["answers.csv"]}]\ntrigger = [{name = "age", day = 3}]',
+            "trigger age",
+        ),
+        ('data = [{name = "files", paths = ["answers.csv"]}]\nthen = "promote"', "then"),
+    ],
+)
+def test_a_job_that_cannot_run_says_why(kt, place, line, said):
+    (place.root / "kt.toml").write_text(f'git = "off"\n[jobs.nightly]\nfamily = "irt"\n{line}\n')
+    refused = kt("retrain", "--check", at=place)
+    assert refused.code == 2
+    assert said in refused.err
+    assert not (place.root / "jobs" / "history.json").exists()
+
+
+def test_no_job_and_another_job(kt, place, program):
+    assert "there are no jobs" in kt("retrain", at=place).err
+    write(place, program)
+    assert "there is no job weekly" in kt("retrain", "weekly", at=place).err
+
+
+CRON = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join([str(ROOT)])}
+
+
+def test_in_sh_under_cron(place, program):
+    """No home, no terminal, no output where nothing is due."""
+    write(place, program)
+    kt = f"{sys.executable} -m kt"
+
+    def sh(line):
+        return subprocess.run(
+            ["/bin/sh", "-c", line],
+            cwd=place.root,
+            env=CRON,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    due = sh(f"{kt} retrain --check --quiet; [ $? -eq 10 ] && echo now")
+    assert due.stdout.splitlines()[-1] == "now"
+    ran = sh(f"{kt} retrain --deploy --quiet")
+    assert (ran.returncode, ran.stdout) == (0, "")
+    again = sh(f"{kt} retrain --deploy --quiet")
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    check = sh(f"{kt} retrain --check --quiet")
+    assert (check.returncode, check.stdout, check.stderr) == (0, "", "")
+
+
+def test_the_check_knows_neither_torch_nor_git(place, program):
+    write(place, program)
+    code = (
+        "import sys; from kt.cli.app import main\n"
+        "try: main(['retrain', '--check'])\n"
+        "finally: print(*sorted({'torch', 'git', 'sqlalchemy', 'pandas'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=place.root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 10
+    assert done.stdout.splitlines()[-1] == ""
+
+
+def test_every_look_is_remembered(kt, place, program):
+    write(place, program)
+    kt("retrain", "--check", at=place)
+    seen = json.loads((place.root / "jobs" / "last_check.json").read_text())["nightly"]
+    assert seen["due"] is True
+    assert datetime.fromisoformat(seen["at"]) > datetime.now(UTC) - timedelta(minutes=5)
+
+
+def test_a_journal_that_was_edited_is_refused(kt, place, program):
+    write(place, program)
+    kt("retrain", at=place)
+    path = place.root / "jobs" / "history.json"
+    path.write_text(path.read_text().replace('"counts":[400]', '"counts":[4]'))
+    refused = kt("retrain", "--check", at=place)
+    assert refused.code == 4
+    assert "jobs/history.json" in refused.err
+
+
+@pytest.mark.slow
+def test_kt_trains_for_the_job_itself(place):
+    (place.root / "kt.toml").write_text(
+        'git = "off"\n[jobs.nightly]\nmodel = "m"\nfamily = "irt"\nthen = "register"\n'
+        'data = [{name = "files", paths = ["answers.csv"]}]\n'
+    )
+    done = spawn("retrain", "--deploy", "--json", at=place.root)
+    assert done.code == 0, done.err
+    ended = done.result["ended"]
+    assert ended["outcome"] == "registered"
+    assert ended["scores"]["counts"]["students"] == 8  # a fifth of forty, the newest
+    assert "epoch 1" in (place.local / "runs" / "1.log").read_text()
