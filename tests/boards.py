@@ -26,7 +26,7 @@ from kt.monitors.dashboard.facts import (
 
 NOW = datetime(2026, 11, 26, 6, 0, tzinfo=UTC)
 HOURS = 7 * 24
-DAY = 86_400
+DAY = 1_440  # minutes
 EVIL = "</script><img src=x onerror=alert(1)>{{ 7 * 7 }}\u202e\x1b[2J'\"&"
 
 

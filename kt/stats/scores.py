@@ -51,8 +51,9 @@ class Histogram:
         self.squares += p * p
 
     def merge(self, other: Self) -> None:
-        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
-        self.sums = [a + b for a, b in zip(self.sums, other.sums, strict=True)]
+        if any(other.counts):  # often it is empty, and adding nothing up takes long
+            self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
+            self.sums = [a + b for a, b in zip(self.sums, other.sums, strict=True)]
         self.squares += other.squares
         self.odd += other.odd
 

@@ -89,15 +89,21 @@ def trend(of: Trend, marks: Sequence[Mark], since: str, until: str, form: str) -
     return over_time(layers, since, until, fit, form)
 
 
-def effect(looks: Sequence[Look], marks: Sequence[Mark], since: str, until: str, form: str) -> Spec:
-    """The treatment less the control, with its always-valid interval."""
+def effect(
+    looks: Sequence[Look], marks: Sequence[Mark], since: str, until: str, form: str, times: int
+) -> Spec:
+    """The treatment less the control, with its always-valid interval. times: 100 for points of a percentage."""
     rows = [
-        {"at": ms(one.at), "value": one.estimate, "lower": one.lower, "upper": one.upper}
+        {
+            "at": ms(one.at),
+            "value": one.estimate * times,
+            "lower": one.lower * times,
+            "upper": one.upper * times,
+        }
         for one in looks
-        if one.estimate is not None
     ]
     colour = COLOURS["treatment"]
-    bounds = [bound for one in looks for bound in (one.lower, one.upper) if bound is not None]
+    bounds = [bound for row in rows for bound in (row["lower"], row["upper"])]
     fit = [min([0.0, *bounds]), max([0.0, *bounds])]
     layers = [
         *changes(marks),
@@ -164,7 +170,7 @@ def reliability(of: Sequence[Reliability]) -> Spec:
                         "field": "n",
                         "type": "quantitative",
                         "legend": None,
-                        "scale": {"range": [16, 140]},
+                        "scale": {"range": [30, 150]},
                     },
                 },
             },
@@ -288,7 +294,7 @@ def scale(of: Trend) -> list[float]:
     """The lowest and the highest number to show: all that was measured, and the levels that are near it."""
     seen = [point.value for line in of.lines for point in line.points if point.value is not None]
     low, high = (min(seen), max(seen)) if seen else (0.0, 1.0)
-    if of.metric in FROM_ZERO:
+    if of.metric.startswith(FROM_ZERO):
         low = 0.0
     reach = max(high - low, abs(high) / 20, 1e-9)
     for level in shown_levels(of):
@@ -308,8 +314,11 @@ def shown_levels(of: Trend) -> list[float]:
 
 def levels(of: Trend, fit: Sequence[float]) -> list[Spec]:
     """The level that degrades and the one that alerts, where they are in the picture."""
+    held = [("degraded", of.limit), ("alert", of.alert)]
+    if of.limit == of.alert:
+        held = [("alert", of.alert)]
     found = []
-    for name, level in (("degraded", of.limit), ("alert", of.alert)):
+    for name, level in held:
         if level is None or not fit[0] <= level <= fit[1]:
             continue
         colour = f"var(--{name})"

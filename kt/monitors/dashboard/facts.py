@@ -7,10 +7,10 @@ Shares are fractions, times ISO 8601 in UTC, durations seconds; what is not know
 from dataclasses import dataclass, field
 
 ACTIVE, TREATMENT = "active", "treatment"
-WINDOWS = {  # how far back, and how long a step of it is: seconds
-    "24h": (86_400, 900),
-    "7d": (7 * 86_400, 3_600),
-    "30d": (30 * 86_400, 6 * 3_600),
+WINDOWS = {  # minutes: how far back, between two points of traffic, between two of outcomes and drift
+    "24h": (1_440, 15, 60),
+    "7d": (7 * 1_440, 60, 180),
+    "30d": (30 * 1_440, 360, 720),
 }
 USUAL = "7d"
 
@@ -53,7 +53,7 @@ class Now:
     value: float | None
     n: int
     needed: int
-    window: int | None = None  # seconds
+    window: int | None = None  # minutes
     lower: float | None = None
     upper: float | None = None
 
@@ -66,7 +66,7 @@ class Trend:
     """
 
     metric: str
-    over: int
+    over: int  # minutes
     lines: tuple[Line, ...]
     now: tuple[Now, ...] = ()
     limit: float | None = None
@@ -118,16 +118,19 @@ class Look:
     """The treatment less the control, as an experiment's report saw it at one time."""
 
     at: str
-    estimate: float | None
-    lower: float | None
-    upper: float | None
+    estimate: float
+    lower: float
+    upper: float
     n_control: int
     n_treatment: int
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A running experiment and its report. sentence: what the report says to a person."""
+    """An experiment that runs, or ended of late, and its report.
+
+    ended: how, empty while it runs. sentence and checks: what the report says to a person.
+    """
 
     experiment: str
     control: str
@@ -139,6 +142,8 @@ class Trial:
     sentence: str
     alpha: float
     looks: tuple[Look, ...] = ()
+    checks: tuple[str, ...] = ()
+    ended: str = ""
 
 
 @dataclass(frozen=True, slots=True)

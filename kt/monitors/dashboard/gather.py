@@ -1,51 +1,109 @@
-"""From the workspace to the dashboard's facts: reads the history, the tables and the alerts, and decides nothing."""
+"""From the workspace to the dashboard's facts: the history, the tables, the alerts and what `kt monitor` measures."""
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from kt.deployments import audit
 from kt.deployments.events import describe
 from kt.deployments.history import Serving
+from kt.errors import KtError
+from kt.monitors import check, history
+from kt.monitors.dashboard import series, trials
 from kt.monitors.dashboard.facts import (
     TREATMENT,
     WINDOWS,
+    Alert,
     Dashboard,
     Mark,
     Model,
     Predictor,
+    Trial,
     Variant,
 )
+from kt.monitors.dashboard.recorded import Recorded
+from kt.store import connect, counters
+from kt.store.database import Store
 from kt.workspace import Workspace
 
 
 def gather(
     workspace: Workspace, window: str, now: datetime, predictors: Sequence[Predictor] = ()
 ) -> Dashboard:
-    """Everything on the page, over a window that ends now. predictors: those that run on this machine."""
-    back, _ = WINDOWS[window]
+    """Everything on the page, over a window that ends now. predictors: those that run on this machine.
+
+    Tables that cannot be read are told on the page: what is deployed is known without them.
+    """
     book, state = audit.read(workspace)
-    since = iso(now - timedelta(seconds=back))
-    marks = tuple(
-        Mark(
-            event["seq"], event["at"], event["model"], event["by"], describe(event), event["reason"]
-        )
-        for event in book.events
-        if since <= event["at"] <= iso(now)
-    )
-    models = tuple(
-        Model(name, tuple(variants(serving))) for name, serving in sorted(state.models.items())
-    )
-    return Dashboard(
+    back, *_ = WINDOWS[window]
+    until = int(now.timestamp()) // 60
+    base = Dashboard(
         workspace=workspace.root.name,
         at=iso(now),
-        since=since,
+        since=iso(now - timedelta(minutes=back)),
         health="unknown",
         last=None,
         checked=None,
-        models=models,
+        models=tuple(
+            Model(name, tuple(variants(serving))) for name, serving in sorted(state.models.items())
+        ),
         predictors=tuple(predictors),
-        marks=marks,
+        marks=tuple(
+            Mark(
+                event["seq"],
+                event["at"],
+                event["model"],
+                event["by"],
+                describe(event),
+                event["reason"],
+            )
+            for event in book.events
+            if iso(now - timedelta(minutes=back)) <= event["at"] <= iso(now)
+        ),
     )
+    try:
+        base = replace(base, alerts=tuple(alerts(workspace, base.since, base.at)))
+        store = connect.peek(workspace.root, workspace.settings)
+        if store is None:
+            return base
+        report = check.look(workspace, store, now)
+        found = [
+            Recorded(store, workspace, model, window, report.rows, base.alerts, until)
+            for model in base.models
+        ]
+        models = tuple(
+            replace(
+                each.whole(),
+                trial=about(store, workspace, book.events, each.model.model, base.since, now),
+            )
+            for each in found
+        )
+        newest = max((each.newest for each in found), default=0)
+        judged = max(report.last.values(), default=None)
+        return replace(
+            base,
+            health=check.health(report.rows) if judged else "unknown",
+            last=series.iso(newest) if newest else None,
+            checked=iso(datetime.fromtimestamp(judged, UTC)) if judged else None,
+            models=models,
+            counts=dict(counters.counters(store, until - back, until + 1)),
+        )
+    except KtError as error:
+        told = f"{error}; {error.do}" if error.do else str(error)
+        return replace(base, attention=(*base.attention, told))
+
+
+def about(
+    store: Store,
+    workspace: Workspace,
+    events: Sequence[Mapping[str, Any]],
+    model: str,
+    since: str,
+    now: datetime,
+) -> Trial | None:
+    course = trials.latest(events, model, since)
+    return trials.trial(store, workspace.settings, course, now) if course else None
 
 
 def variants(serving: Serving) -> Iterator[Variant]:
@@ -61,6 +119,7 @@ def variants(serving: Serving) -> Iterator[Variant]:
 
 
 def variant(serving: Serving, name: str, version: str, share: float, since: str) -> Variant:
+    """Without its numbers."""
     return Variant(
         variant=name,
         version=version,
@@ -73,6 +132,28 @@ def variant(serving: Serving, name: str, version: str, share: float, since: str)
         accuracy=None,
         labelled=0,
     )
+
+
+def alerts(workspace: Workspace, since: str, now: str) -> Iterator[Alert]:
+    """Those that are open, then those that ended since, the newest first."""
+    _, known = history.read(workspace)
+    for opened in sorted(known.all.values(), key=lambda one: (one.seq not in known.open, -one.seq)):
+        ended = known.ended.get(opened.seq)
+        if ended and ended.at < since:
+            continue
+        silence = None if ended else known.silence_on(opened, now)
+        yield Alert(
+            model=opened.model,
+            version=opened.version,
+            variant=opened.variant,
+            metric=opened.metric,
+            severity=opened.severity,
+            since=opened.at,
+            until=ended.at if ended else None,
+            value=opened.value,
+            level=opened.level,
+            silenced=silence.until if silence else "",
+        )
 
 
 def iso(at: datetime) -> str:

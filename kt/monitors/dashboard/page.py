@@ -81,14 +81,14 @@ MEASURES = {
         "Drift of scores", "number", "PSI of the scores against the reference.", DRIFT
     ),
 }
-AXES = {"percent": ".3~p", "points": "+.2~p", "number": ".3~g", "ms": "~s", "count": "~s"}
+AXES = {"percent": ".3~p", "points": "+~r", "number": ".3~g", "ms": "~s", "count": "~s"}
 WORDS = {
     "ok": "healthy",
     "no_data": "too little data",
     "unknown": "nothing judged yet",
     "collecting": "still collecting",
-    "candidate_better": "the treatment is better",
-    "candidate_worse": "the treatment is worse",
+    "treatment_better": "the treatment is better",
+    "treatment_worse": "the treatment is worse",
     "no_difference": "no difference that matters",
 }
 COUNTS = {
@@ -149,7 +149,7 @@ class Verdict:
     """How an experiment stands."""
 
     status: str
-    sentence: str
+    sentences: Sequence[str]
     numbers: Sequence[tuple[str, str]]
 
 
@@ -323,8 +323,9 @@ def experiment(of: Dashboard, model: Model, marks: Sequence[Mark], key: str) -> 
         nothing = Empty("None runs. Compare a version with the active one:", [start])
         return Group(f"{key}-experiment", "Experiment", empty=nothing)
     looks = [look for look in trial.looks if of.since <= look.at <= of.at]
-    verdict = Verdict(trial.verdict, trial.sentence, numbers_of(trial))
-    title = f"Experiment {trial.experiment}"
+    checks = [check for check in trial.checks if check not in trial.sentence]
+    verdict = Verdict(trial.verdict, [trial.sentence, *checks], numbers_of(trial))
+    title = f"Experiment {trial.experiment}" + (f", {trial.ended}" if trial.ended else "")
     if not looks:
         nothing = Empty(
             "Nobody has looked at it. Look every minute, by cron or so:", ["kt monitor"]
@@ -358,10 +359,11 @@ def effect(
     unit = "number" if trial.metric == "error" else "points"
     last = looks[-1]
     interval = between(last.lower, last.upper, unit)
-    spec = charts.effect(looks, marks, of.since, of.at, AXES[unit])
+    times = 100 if unit == "points" else 1
+    spec = charts.effect(looks, marks, of.since, of.at, AXES[unit], times)
     return Chart(
         id=key,
-        title="Treatment less control",
+        title=f"Treatment less control{', points' if unit == 'points' else ''}",
         meaning=f"Of {trial.metric}, with an interval that holds at every look"
         f" ({1 - trial.alpha:.0%}): once it leaves zero, the difference is real.",
         course=f"Now {write(last.estimate, unit)}, {interval}.",
@@ -451,9 +453,8 @@ def trend(of: Dashboard, trend: Trend, marks: Sequence[Mark], key: str) -> Chart
 
 
 def span_words(of: Trend) -> str:
-    hours = of.over / 3_600
-    while_ = f"{hours:g} h" if hours >= 1 else f"{of.over // 60} min"
-    return f"Each point is over {while_}."
+    span = f"{of.over / 60:g} h" if of.over >= 60 else f"{of.over} min"
+    return f"Each point is over {span}."
 
 
 def level_words(of: Trend, about: Measure) -> str:

@@ -1,0 +1,73 @@
+"""The experiment that a model's part of the page is about: the one that runs, else the last if it ended of late."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from kt.config import Settings
+from kt.deployments import courses
+from kt.deployments.courses import Course
+from kt.monitors import experiment, told
+from kt.monitors.dashboard.facts import Look, Trial
+from kt.monitors.verdict import Report
+from kt.store import looks
+from kt.store.database import Store
+
+
+def latest(events: Iterable[Mapping[str, Any]], model: str, since: str) -> Course | None:
+    """since: the earliest end that is shown, ISO 8601."""
+    of_model = [one for one in courses.courses(events) if one.model == model]
+    if not of_model:
+        return None
+    last = of_model[-1]
+    return last if last.end is None or str(last.end["at"]) >= since else None
+
+
+def trial(store: Store, settings: Settings, course: Course, now: datetime) -> Trial:
+    report = experiment.report(store, settings, course, now)
+    kept = looks.looks(store, course.name, [phase.seq for phase in course.phases])
+    return Trial(
+        experiment=course.name,
+        control=course.control,
+        treatment=course.treatment,
+        traffic=course.now.share / 100,
+        since=course.begin,
+        metric=settings.experiment.metric,
+        verdict=report.state,
+        sentence=told.state(report),
+        alpha=report.alpha,
+        looks=(*earlier(kept, settings.experiment.metric), *this(report, now)),
+        checks=(told.ratio(report), *(told.guardrail(report, one) for one in report.guardrails)),
+        ended=course.how,
+    )
+
+
+def earlier(kept: Sequence[looks.Look], metric: str) -> list[Look]:
+    return [
+        Look(
+            datetime.fromtimestamp(one.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            one.estimate,
+            one.lower,
+            one.upper,
+            one.n_control,
+            one.n_treatment,
+        )
+        for one in kept
+        if one.metric == metric
+    ]
+
+
+def this(report: Report, now: datetime) -> list[Look]:
+    """What the report itself sees; nothing where there is nothing to compare, or it is over."""
+    if report.effect is None or report.interval is None or report.subject.until < now:
+        return []
+    return [
+        Look(
+            now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            report.effect.difference,
+            report.interval.lower,
+            report.interval.upper,
+            report.control.outcomes,
+            report.treatment.outcomes,
+        )
+    ]
