@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+ACTIVATE = {"deployed", "promoted", "rolled_back"}
+
 
 @dataclass(frozen=True, slots=True)
 class Phase:
@@ -21,12 +23,13 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """end: the event that ended it; None while it runs."""
+    """deployment: the event that made the control active. end: the one that ended it; None while it runs."""
 
     model: str
     name: str
     control: str  # versions
     treatment: str
+    deployment: int
     phases: tuple[Phase, ...]
     canary: bool
     end: Mapping[str, Any] | None = None
@@ -60,16 +63,18 @@ class Course:
 def courses(events: Iterable[Mapping[str, Any]]) -> list[Course]:
     """Every experiment that there was, oldest first. events: of a journal, which has been folded."""
     over: list[Course] = []
-    active: dict[str, str] = {}
+    active: dict[str, tuple[str, int]] = {}
     running: dict[str, Course] = {}
     for event in events:
         model, kind = event["model"], event["kind"]
         if kind == "experiment_started":
+            control, deployment = active[model]
             running[model] = Course(
                 model,
                 event["experiment"],
-                active[model],
+                control,
                 event["version"],
+                deployment,
                 (phase(event),),
                 bool(event.get("canary")),
             )
@@ -78,8 +83,8 @@ def courses(events: Iterable[Mapping[str, Any]]) -> list[Course]:
             running[model] = replace(now, phases=(*now.phases, phase(event)))
         elif model in running:  # whatever else may happen to a model ends its experiment
             over.append(replace(running.pop(model), end=event))
-        if "version" in event and kind != "experiment_started":
-            active[model] = event["version"]
+        if kind in ACTIVATE and event["version"] != active.get(model, ("", 0))[0]:
+            active[model] = event["version"], event["seq"]
     return sorted([*over, *running.values()], key=lambda one: one.phases[0].seq)
 
 

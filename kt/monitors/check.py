@@ -18,9 +18,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from kt import change, files, git
-from kt.deployments import audit
+from kt.deployments import audit, courses
 from kt.deployments.plan import Stamp
-from kt.monitors import alerts, events, history, memory, message, spool, thresholds
+from kt.errors import KtError
+from kt.monitors import aborts, alerts, enforce, events, history, memory, message, spool, thresholds
 from kt.monitors.alerts import Key, Known, Seen, Told, Watch
 from kt.monitors.events import Alerts, AnyEvent, Ended, Opened, Silenced
 from kt.monitors.live import live
@@ -177,13 +178,16 @@ def evaluate(
     due = [
         kind for kind in intervals if is_due(remembered.evaluated.get(kind), at, intervals[kind])
     ]
+    said = [*experiments(workspace, store, now)]
     gathered = gather(workspace, store, now, recordings)
     _, known = history.read(workspace)
     watches, new = judge(gathered, due, remembered.watches, known, at, intervals, stamp(now))
-    said: list[str] = []
+    over = courses.courses(audit.read(workspace)[0].events)
+    new += aborts.untold(over, known, now, stamp(now))
     if new:
-        book, said = history.append(workspace, "monitor", new, summary(new))
+        book, notes = history.append(workspace, "monitor", new, summary(new))
         known = history.fold(book)
+        said += notes
     found = standing(known, remembered.told, now)
     telling = alerts.tell(found, remembered.told, at, settings.repeat * alerts.HOUR)
     messages = message.grouped(telling.items, iso(now))
@@ -196,6 +200,15 @@ def evaluate(
     return Report(
         now, rows(gathered.measured, watches, known, now), due, len(messages), said, last=evaluated
     )
+
+
+def experiments(workspace: Workspace, store: Store, now: datetime) -> Iterator[str]:
+    """What is due for the experiments that run. Where it cannot be done, the watching goes on."""
+    try:
+        for done in enforce.enforce(workspace, store, now):
+            yield from (*done.notes, *done.warnings)
+    except KtError as error:
+        yield f"the experiments are left as they are: {error}"
 
 
 def is_due(last: int | None, now: int, interval: float) -> bool:
@@ -244,7 +257,7 @@ def gone(gathered: Gathered, is_open: Mapping[Key, Opened], stamp: Stamp) -> Ite
     """The ends of alerts on what is not watched any more. One whose data fell silent stays open."""
     unheld = {one.key for one in gathered.measured if not one.judged}
     for key, alert in is_open.items():
-        if gathered.here.get(key[:2]) is None:
+        if gathered.here.get(key[:2]) is None or alert.metric == aborts.METRIC:
             yield ended(alert, "superseded", None, stamp, "it answers nobody any more")
         elif key in unheld:
             yield ended(alert, "superseded", None, stamp, "kt.toml holds it to nothing any more")

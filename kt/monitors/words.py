@@ -2,7 +2,7 @@
 
 from kt.monitors.thresholds import Levels
 
-SHARES = ("error_rate", "labelled")
+SHARES = ("error_rate", "labelled", "guardrail")
 COUNTS = ("recording", "dropped", "refused")
 OUTCOMES = ("accuracy", "auc", "brier", "ece", "mae")
 HOUR, DAY = 60, 1_440  # minutes

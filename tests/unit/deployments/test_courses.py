@@ -26,7 +26,7 @@ def running(place: Workspace) -> Workspace:
 def test_each_change_of_traffic_opens_a_phase(running: Workspace) -> None:
     deploy.ramp(running, "x", 50, forge.STAMP)
     assert of(running, "x") == Course(
-        "m", "x", "v1", "v2", (Phase(2, AT, 10, False), Phase(3, AT, 50, False)), canary=False
+        "m", "x", "v1", "v2", 1, (Phase(2, AT, 10, False), Phase(3, AT, 50, False)), canary=False
     )
 
 
