@@ -11,7 +11,7 @@ SQLAlchemy is imported in functions: a command that finds no tables must not wai
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +57,12 @@ class Store:
         writing = self.engine.execution_options(writing=True)
         with translated(self.where), writing.begin() as connection:
             yield connection
+
+    def shrink(self) -> None:
+        """Write SQLite's log into its file, so that it does not grow. Waits for who reads, up to WAIT."""
+        if self.engine.dialect.name == "sqlite":
+            with translated(self.where), closing(self.engine.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def at(place: Path | str) -> Store:

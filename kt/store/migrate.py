@@ -5,6 +5,7 @@ Alembic is imported only where there is a step to take.
 
 import fcntl
 import os
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from sqlalchemy import func, inspect, select, text
 from kt import files
 from kt.errors import Unavailable
 from kt.store.database import Store, translated
+from kt.store.schema import sources
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -96,6 +98,11 @@ def upgrade(store: Store) -> None:
                 where=store.where,
                 do="install that kt, or name other tables: store.url in kt.toml",
             ) from error
+        if connection.scalar(select(func.count()).select_from(sources)) == 0:
+            named = {"id": secrets.token_hex(8), "own": 1, "minute": 0}
+            connection.execute(
+                sources.insert(), named
+            )  # by this, others that merge it know it again
 
 
 def steps(connection: "Connection") -> "Config":

@@ -47,7 +47,8 @@ def text(name: str) -> Column[str]:
 
 
 def piece() -> tuple[Column[int], ...]:
-    """Where a row of counts lies in time."""
+    """Where a row of counts lies in time. Of a table whose ids are never used again (sqlite_autoincrement):
+    a roll-up deletes the rows that it has read, by id."""
     return (
         Column("id", Number, primary_key=True),
         stream(),
@@ -80,6 +81,7 @@ traffic = Table(
     *map(whole, ("assigned", "served", "failed", "slow_out", "invalid", "fallback")),
     *map(whole, ("over_limit", "over_alert")),
     Index("traffic_by_minute", "stream", "minute"),
+    sqlite_autoincrement=True,
 )
 
 labels = Table(  # outcomes seen, at the minute of their prediction
@@ -92,6 +94,7 @@ labels = Table(  # outcomes seen, at the minute of their prediction
     whole("error_n"),
     *map(real, ("error_mean", "error_m2")),
     Index("labels_by_minute", "stream", "minute"),
+    sqlite_autoincrement=True,
 )
 
 sketches = Table(  # distributions, which only Python can add up
@@ -103,6 +106,7 @@ sketches = Table(  # distributions, which only Python can add up
     Column("sign", SmallInteger, nullable=False),
     Column("data", LargeBinary, nullable=False),
     Index("sketches_by_minute", "stream", "name", "minute"),
+    sqlite_autoincrement=True,
 )
 
 loads = Table(  # requests of each bucket of units
@@ -167,14 +171,12 @@ writers = Table(  # the number of the last batch of each process that writes
     Column("minute", Integer, nullable=False),
 )
 
-sources = (
-    Table(  # this store, and those that were merged into it: how many changes of them are known
-        "sources",
-        metadata,
-        Column("id", Text, primary_key=True),
-        Column("own", SmallInteger, nullable=False),
-        whole("changes"),
-    )
+sources = Table(  # this store and those merged into it: until when the rows of those are known
+    "sources",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("own", SmallInteger, nullable=False),
+    Column("minute", Integer, nullable=False),
 )
 
 states = Table(  # where each metric stands: the alert machine's memory

@@ -27,14 +27,19 @@ class Units(NamedTuple):
 
 def add(connection: Connection, seen: Mapping[int, Iterable[bytes]]) -> None:
     """seen: by stream, the first 8 bytes of each unit's pseudonym. The streams are known already."""
+    keep(connection, {stream: map(number_of, hashes) for stream, hashes in seen.items()})
+
+
+def keep(connection: Connection, seen: Mapping[int, Iterable[int]]) -> None:
+    """The same of hashes as they lie in the table."""
+    statement = insert(connection, schema.units).on_conflict_do_nothing()
     grown = set()
     for stream, hashes in sorted(seen.items()):
         phase = phase_of(connection, stream)
         bound = largest(max(one.level for one in phase))
-        kept = sorted(number for number in map(number_of, hashes) if number <= bound)
-        if kept:
-            statement = insert(connection, schema.units).on_conflict_do_nothing()
-            connection.execute(statement, [{"stream": stream, "hash": one} for one in kept])
+        rows = [{"stream": stream, "hash": one} for one in sorted(hashes) if one <= bound]
+        if rows:
+            connection.execute(statement, rows)
             grown.add(tuple(one.id for one in phase))
     for ids in grown:
         thin(connection, ids)

@@ -64,6 +64,7 @@ def upgrade() -> None:
         sa.Column("error_mean", sa.Float(), nullable=False),
         sa.Column("error_m2", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
+        sqlite_autoincrement=True,
     )
     op.create_index("labels_by_minute", "labels", ["stream", "minute"], unique=False)
     op.create_table(
@@ -136,13 +137,14 @@ def upgrade() -> None:
         sa.Column("sign", sa.SmallInteger(), nullable=False),
         sa.Column("data", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
+        sqlite_autoincrement=True,
     )
     op.create_index("sketches_by_minute", "sketches", ["stream", "name", "minute"], unique=False)
     op.create_table(
         "sources",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("own", sa.SmallInteger(), nullable=False),
-        sa.Column("changes", sa.BigInteger(), nullable=False),
+        sa.Column("minute", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
@@ -183,6 +185,7 @@ def upgrade() -> None:
         sa.Column("over_limit", sa.BigInteger(), nullable=False),
         sa.Column("over_alert", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
+        sqlite_autoincrement=True,
     )
     op.create_index("traffic_by_minute", "traffic", ["stream", "minute"], unique=False)
     op.create_table(
