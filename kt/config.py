@@ -135,8 +135,8 @@ class Monitor(Table):
     )
     mature: float = setting(
         0.0,
-        "how old a prediction must be before its outcome is counted: set it to what outcomes take"
-        " where some come sooner than others",
+        "how old a prediction must be before its outcome is counted (by an experiment: its day): set it"
+        " to what outcomes take where some come sooner than others",
         "hours",
         ge=0,
         le=8_760,

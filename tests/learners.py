@@ -65,7 +65,7 @@ class World:
         traffic: dict[tuple[int, int], Traffic] = defaultdict(Traffic)
         units: dict[int, set[bytes]] = defaultdict(set)
         told: dict[tuple[int, int], Labels] = defaultdict(Labels)
-        right: dict[tuple[int, str, int], Moments] = defaultdict(Moments)
+        right: dict[tuple[int, str, int, int], Moments] = defaultdict(Moments)
         streams = {}
         for _ in range(learners):
             who = str(self.drawn.randrange(1000))
@@ -98,7 +98,7 @@ class World:
                 seen.served += 1
                 seen.over_alert += self.drawn.random() < self.slow[side]
                 was = float(self.drawn.random() < self.right[side] + skill)
-                right[stream.id, buckets.RIGHT, hashed[8] >> 1].add(was)
+                right[stream.id, buckets.RIGHT, hashed[8] >> 1, then // 1440].add(was)
                 told[stream.id, then].n += 1
                 told[stream.id, then].right += int(was)
         self.number += 1

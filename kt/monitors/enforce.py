@@ -8,6 +8,7 @@ in the tables do. Either way once: the event ends the phase in which the guardra
 from datetime import datetime
 from typing import Any
 
+from kt import git
 from kt.deployments import audit, courses, deploy
 from kt.deployments.courses import Course
 from kt.deployments.deploy import Done
@@ -16,8 +17,6 @@ from kt.monitors import evidence, experiment, shares, told, tripped
 from kt.monitors.verdict import Report
 from kt.store.database import Store
 from kt.workspace import Workspace
-
-BY = "kt monitor"
 
 
 def enforce(workspace: Workspace, store: Store | None, now: datetime) -> list[Done]:
@@ -58,7 +57,7 @@ def guard(
     if found is None:
         return None
     why, seen = found
-    stamp = Stamp(BY, iso(now), "a guardrail is broken")
+    stamp = Stamp(git.identity(), iso(now), "a guardrail is broken")
     return deploy.abort(workspace, course.name, course.now.seq, why, stamp, seen, dry_run=dry_run)
 
 
@@ -83,7 +82,7 @@ def reweight(workspace: Workspace, course: Course, found: Report, now: datetime)
     if share is None:
         return None
     reason = f"bandit: the treatment is better with probability {shares.chance(found):.2f}"
-    stamp = Stamp(BY, iso(now), reason)
+    stamp = Stamp(git.identity(), iso(now), reason)
     return deploy.reweight(workspace, course.name, course.now.seq, share, stamp)
 
 

@@ -34,13 +34,18 @@ def streams(store: Store, course: Course) -> dict[tuple[int, str], int]:
     }
 
 
-def stretches(store: Store, course: Course, ids: Ids, metric: str, end: int) -> list[Stretch]:
-    """Of every phase in which both variants answer. end: the minute before which to look."""
+def stretches(
+    store: Store, course: Course, ids: Ids, metric: str, now: datetime, mature: float
+) -> list[Stretch]:
+    """Of every phase in which both variants answer. mature: hours that outcomes may take; those of days
+    that are younger do not count, in either variant: some kinds come sooner than others."""
     from kt.store import buckets, traffic
 
     every, begin = list(ids.values()), minute(datetime.fromisoformat(course.begin))
+    end = minute(now) + 1
     seen = traffic.total(store, every, begin, end, parts=("counts",))
-    outcomes = buckets.buckets(store, every, metric)
+    young = minute(now - timedelta(hours=mature)) // DAY if mature else None
+    outcomes = buckets.buckets(store, every, metric, young)
     slow = spells(store, ids, begin, end)
 
     def side(phase: Phase, variant: str, units: Mapping[int, int]) -> Side:

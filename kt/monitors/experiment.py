@@ -18,9 +18,8 @@ def report(store: Store | None, settings: Settings, course: Course, now: datetim
     if store is None or not course.split:
         return verdict.judge(subject, [], [], settings.experiment, 0.0)
     ids = evidence.streams(store, course)
-    stretches = evidence.stretches(
-        store, course, ids, settings.experiment.metric, evidence.minute(now) + 1
-    )
+    metric, mature = settings.experiment.metric, settings.monitor.mature
+    stretches = evidence.stretches(store, course, ids, metric, now, mature)
     before = evidence.looks(store, course, settings.experiment)
     rate = evidence.outcomes_a_day(store, ids, begin, now)
     return verdict.judge(subject, stretches, before, settings.experiment, rate)

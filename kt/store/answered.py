@@ -23,7 +23,7 @@ from kt.store.buckets import ERROR, OUTCOME, RIGHT
 from kt.store.database import Store
 from kt.store.labels import Labels
 from kt.store.outcomes import NAMES, Counted, Outcome, counter
-from kt.store.rows import insert
+from kt.store.rows import DAY, insert
 
 TOGETHER = 4_000  # outcomes of one transaction
 SKEW = 5  # minutes that the clocks of two machines may differ by
@@ -225,7 +225,7 @@ def add(
 ) -> None:
     """Add outcomes to the counts, or take them off."""
     by_minute: defaultdict[tuple[int, int], Labels] = defaultdict(Labels)
-    by_bucket: defaultdict[tuple[int, str, int], Moments] = defaultdict(Moments)
+    by_bucket: defaultdict[tuple[int, str, int, int], Moments] = defaultdict(Moments)
     for (_, stream, kind, minute, bucket, scored), place, outcome in outcomes:
         one = scored[place]
         was_right = right(one, outcome, within(models.get(stream, "")))
@@ -238,6 +238,6 @@ def add(
             came = outcome == 1 if kind == "probability" else was_right
             (sums.positives if came else sums.negatives).add(one.value)
         for metric, value in ((RIGHT, was_right), (ERROR, off), (OUTCOME, outcome)):
-            by_bucket[stream, metric, bucket].add(value)
+            by_bucket[stream, metric, bucket, minute // DAY].add(value)
     labels.add(connection, by_minute, sign)
     buckets.add(connection, by_bucket, sign)

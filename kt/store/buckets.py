@@ -1,7 +1,8 @@
 """Moments of a metric in each bucket of units: what an experiment compares its variants by.
 
 Units make many predictions, and those of one unit go together; a bucket (0 to 127) gathers units,
-and buckets are independent. Of a stream's whole life: a stream ends where the traffic changes.
+and buckets are independent. Kept by the day of the predictions, so that a reader can leave out those
+that are too young for all their outcomes to be there.
 """
 
 from collections.abc import Collection, Mapping
@@ -21,13 +22,13 @@ METRICS = (RIGHT, ERROR, OUTCOME)
 
 
 def add(
-    connection: Connection, seen: Mapping[tuple[int, str, int], Moments], sign: int = 1
+    connection: Connection, seen: Mapping[tuple[int, str, int, int], Moments], sign: int = 1
 ) -> None:
-    """By stream, metric and bucket. sign: -1 takes off what an earlier outcome has added."""
+    """By stream, metric, bucket and day since the epoch. sign: -1 takes off what an earlier outcome has added."""
     rows = [
-        {"stream": stream, "metric": metric, "bucket": bucket, "sign": sign}
+        {"stream": stream, "metric": metric, "bucket": bucket, "day": day, "sign": sign}
         | {"n": one.n, "mean": one.mean, "m2": one.m2}
-        for (stream, metric, bucket), one in sorted(seen.items(), key=lambda item: item[0])
+        for (stream, metric, bucket, day), one in sorted(seen.items(), key=lambda item: item[0])
         if one.n
     ]
     if rows:
@@ -51,14 +52,18 @@ def merging(connection: Connection) -> Any:
     )
 
 
-def buckets(store: Store, ids: Collection[int], metric: str) -> dict[int, dict[int, Moments]]:
-    """By stream and bucket, of every one of `ids`."""
+def buckets(
+    store: Store, ids: Collection[int], metric: str, before: int | None = None
+) -> dict[int, dict[int, Moments]]:
+    """By stream and bucket, of every one of `ids`. before: the day from which on nothing counts."""
     columns = schema.buckets.c
     asked = (
         select(columns.stream, columns.bucket, columns.sign, columns.n, columns.mean, columns.m2)
         .where(columns.stream.in_(list(ids)), columns.metric == metric)
         .order_by(columns.sign.desc())  # what was corrected comes off the whole
     )
+    if before is not None:
+        asked = asked.where(columns.day < before)
     out: dict[int, dict[int, Moments]] = {stream: {} for stream in ids}
     with store.read() as connection:
         for stream, bucket, sign, *moments in connection.execute(asked):

@@ -119,12 +119,13 @@ loads = Table(  # requests of each bucket of units
     sqlite_with_rowid=False,
 )
 
-buckets = Table(  # moments of a metric in each bucket of units, over a stream's whole life
+buckets = Table(  # moments of a metric in each bucket of units, by the day of the predictions
     "buckets",
     metadata,
     stream(primary_key=True),
     Column("metric", Text, primary_key=True),
     Column("bucket", SmallInteger, primary_key=True, autoincrement=False),
+    Column("day", Integer, primary_key=True, autoincrement=False),
     source(primary_key=True),
     Column("sign", SmallInteger, primary_key=True, autoincrement=False),
     whole("n"),

@@ -59,19 +59,21 @@ def test_buckets_merge_and_take_back(store: Store) -> None:
     with store.write() as connection:
         for bucket, members in values.items():
             for value in members:
-                buckets.add(connection, {(STREAM, "outcome", bucket): Moments(1, value)})
-        buckets.add(connection, {(STREAM, "outcome", 3): Moments(1, 7.0)}, sign=-1)
-        buckets.add(connection, {(STREAM, "outcome", 3): Moments(1, 7.0)})
+                buckets.add(connection, {(STREAM, "outcome", bucket, 7): Moments(1, value)})
+        buckets.add(connection, {(STREAM, "outcome", 3, 7): Moments(1, 7.0)}, sign=-1)
+        buckets.add(connection, {(STREAM, "outcome", 3, 7): Moments(1, 7.0)})
     found = buckets.buckets(store, [STREAM, 8], "outcome")
     assert found[8] == {}
     assert found[STREAM][4] == Moments(1, 0.5)
     assert found[STREAM][3].n == 3
     assert found[STREAM][3].mean == pytest.approx(1e9 + 2)
     assert buckets.buckets(store, [STREAM], "right") == {STREAM: {}}
+    assert buckets.buckets(store, [STREAM], "outcome", before=7) == {STREAM: {}}
+    assert buckets.buckets(store, [STREAM], "outcome", before=8)[STREAM][3].n == 3
 
 
 def test_moments_far_from_zero_keep_their_digits(store: Store) -> None:
     with store.write() as connection:
         for value in (1e9, 1e9 + 1, 1e9 + 5):
-            buckets.add(connection, {(STREAM, "outcome", 3): Moments(1, value)})
+            buckets.add(connection, {(STREAM, "outcome", 3, 7): Moments(1, value)})
     assert buckets.buckets(store, [STREAM], "outcome")[STREAM][3].m2 == pytest.approx(14.0)

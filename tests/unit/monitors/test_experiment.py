@@ -117,6 +117,17 @@ def test_lost_units_make_it_invalid(running: Workspace) -> None:
     assert "something loses some" in told.against(found)
 
 
+def test_days_that_are_too_young_for_all_outcomes_do_not_count(running: Workspace) -> None:
+    (running.root / "kt.toml").write_text('git = "off"\n[monitor]\nmature = 10.0\n')
+    place = Workspace(running.root)
+    world = World(place)
+    world.meet(BEGIN + timedelta(hours=2), 100)
+    world.meet(BEGIN + timedelta(days=1, hours=2), 200)
+    for hours, counted in ((24, 0), (25, 500), (48, 500), (49, 1500)):
+        found = report(place, BEGIN + timedelta(hours=hours))
+        assert found.control.outcomes + found.treatment.outcomes == counted
+
+
 def test_a_look_is_kept_and_narrows_the_next(running: Workspace) -> None:
     world = World(running, right=(0.8, 0.84))
     now = days(running, 1, world)
@@ -139,7 +150,7 @@ def test_a_guardrail_ends_it_once_from_the_rows_alone(running: Workspace) -> Non
     (done,) = enforce.enforce(running, world.store, now)
     assert done.event is not None
     assert done.event["aborted"].startswith("errors: ")
-    assert done.event["by"] == "kt monitor"
+    assert done.event["reason"] == "a guardrail is broken"
     assert done.event["evidence"]["guardrails"][0]["broken"] is True
     assert enforce.enforce(running, world.store, now) == []
     _, state = audit.read(running)

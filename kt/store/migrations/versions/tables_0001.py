@@ -25,12 +25,13 @@ def upgrade() -> None:
         sa.Column("stream", sa.BigInteger(), nullable=False),
         sa.Column("metric", sa.Text(), nullable=False),
         sa.Column("bucket", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("day", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("source", sa.Text(), server_default="", nullable=False),
         sa.Column("sign", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.Column("n", sa.BigInteger(), nullable=False),
         sa.Column("mean", sa.Float(), nullable=False),
         sa.Column("m2", sa.Float(), nullable=False),
-        sa.PrimaryKeyConstraint("stream", "metric", "bucket", "source", "sign"),
+        sa.PrimaryKeyConstraint("stream", "metric", "bucket", "day", "source", "sign"),
         sqlite_with_rowid=False,
     )
     op.create_table(
