@@ -21,6 +21,7 @@ from kt.errors import KtError
 from kt.jobs.runs import LAST_CHECK
 from kt.predictor import presence
 from kt.registry import confine, onnx, record, remote, signing
+from kt.store import connect
 from kt.workspace import ROOMS, Workspace
 
 Health = Literal["ok", "warning", "problem"]
@@ -69,6 +70,7 @@ def examine(workspace: Workspace | None, now: datetime) -> list[Finding]:
         predictors,
     ):
         out += guarded(check, workspace)
+    out += guarded(lambda where: tables(where, now), workspace, "tables")
     return [*out, *guarded(lambda where: times(where, now), workspace, "clock")]
 
 
@@ -324,6 +326,32 @@ def predictors(workspace: Workspace) -> Found:
         addresses = ", ".join(sorted({one.address for one in running}))
         what = f"{len(running)} workers on {addresses}" if running else "none is running"
         yield Finding("predictor", "ok", what)
+
+
+def tables(workspace: Workspace, now: datetime) -> Found:
+    """Whether what is observed can be kept, and is kept small. Tables of an older kt are brought along."""
+    settings = workspace.settings
+    if not settings.store.url:
+        yield Finding("tables", "ok", "off in kt.toml: nothing is recorded")
+        return
+    store = connect.peek(workspace.root, settings)
+    if store is None:
+        yield Finding("tables", "ok", "none yet: the first recorded answer makes them")
+        return
+    from kt.store.health import health
+
+    minute = int(now.timestamp()) // 60
+    found = health(store, minute)
+    size = "" if found.size is None else f", {found.size / 1e6:.1f} MB"
+    last = "never" if found.written is None else f"{max(0, minute - found.written)} minutes ago"
+    what = f"{store.where}{size}, last written {last}"
+    if found.unrolled:
+        old = f"; minutes of {found.unrolled // (24 * 60)} days ago are no hours yet"
+        yield Finding(
+            "tables", "warning", what + old, "run: kt monitor, from cron or beside kt serve"
+        )
+    else:
+        yield Finding("tables", "ok", what)
 
 
 def times(workspace: Workspace, now: datetime) -> Found:

@@ -31,6 +31,7 @@ AWAY = (
 WAYS_OUT = (  # what the database says, and what to do about it
     ("locked", "another process holds them; see which: lsof on the file"),
     ("full", "make room on the disk"),
+    ("disk I/O", "make room on the disk, if it is full; else see what the system's log says of it"),
     ("unable to open", "is the file there, and may this user write it and its folder?"),
     ("readonly", "let the user who runs kt write the file and its folder"),
     ("no such table", "kt makes them when it next writes"),
@@ -85,7 +86,11 @@ def sqlite(path: Path) -> Store:
             isolation_level=None,  # transactions are begun below
             check_same_thread=False,
         )
-        opened.execute("PRAGMA synchronous = NORMAL")
+        try:
+            opened.execute("PRAGMA synchronous = NORMAL")
+        except sqlite3.Error:
+            opened.close()
+            raise
         return opened
 
     engine = create_engine("sqlite://", creator=connected, poolclass=NullPool)

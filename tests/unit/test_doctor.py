@@ -15,6 +15,10 @@ from kt.models.recurrence import Tier
 from kt.predictor import quarantine
 from kt.predictor.engine import Key
 from kt.registry import record
+from kt.store import connect
+from kt.store.batch import Batch, Traffic
+from kt.store.rollup import roll_up
+from kt.store.traffic import append
 from kt.workspace import Workspace
 
 
@@ -226,3 +230,38 @@ def test_it_says_how_memory_networks_train_and_what_makes_it_faster(
     found = of(None, "training")
     assert (found.health, found.what) == ("ok", "by torch alone")
     assert "kt[fast]" in found.do
+
+
+def test_the_tables_are_looked_at_and_never_made(workspace: Workspace) -> None:
+    assert of(workspace, "tables").what.startswith("none yet")
+    assert not (workspace.root / "kt.db").exists()
+    now = int(clock.now().timestamp()) // 60
+    store = connect.open(workspace.root, workspace.settings)
+    for number, minute in enumerate((now - 2, now - 4 * 24 * 60)):
+        batch = Batch(traffic={(1, minute): Traffic(assigned=1)})
+        append(store, "a", number, batch, now - 2)
+    assert of(workspace, "tables").health == "warning"
+    assert "last written 2 minutes ago; minutes of 4 days ago" in of(workspace, "tables").what
+    roll_up(store, clock.now())
+    assert of(workspace, "tables").health == "ok"
+
+
+def test_damaged_tables_are_a_problem_with_a_way_out(workspace: Workspace) -> None:
+    (workspace.root / "kt.db").write_bytes(b"no tables" * 1000)
+    assert of(workspace, "tables").health == "problem"
+    assert "move it away" in of(workspace, "tables").do
+
+
+def test_tables_may_be_switched_off(workspace: Workspace) -> None:
+    (workspace.root / "kt.toml").write_text('[store]\nurl = ""\n')
+    assert "off in kt.toml" in of(Workspace(workspace.root), "tables").what
+
+
+def test_gc_verify_and_mending_leave_the_tables_alone(workspace: Workspace, kt: Kt) -> None:
+    connect.open(workspace.root, workspace.settings)
+    before = (workspace.root / "kt.db").read_bytes()
+    for command in (["gc", "--yes"], ["verify", "--fix"], ["doctor", "--fix"]):
+        kt(*command, at=workspace)
+    assert (workspace.root / "kt.db").read_bytes() == before
+    assert kt("verify", at=workspace).code == 0
+    assert git(workspace.root, "status", "--porcelain") == ""
