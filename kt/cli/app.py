@@ -13,6 +13,7 @@ import typer
 
 from kt import __version__
 from kt.cli import (
+    calibrate,
     dashboard,
     demo,
     deployments,
@@ -88,6 +89,7 @@ VERBS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("simulate", simulate.simulate),
     ("train", models.train),
     ("evaluate", models.evaluate),
+    ("calibrate", calibrate.calibrate),
     ("items", items.items),
     ("drift", items.drift),
     ("gaming", gaming.gaming),

@@ -19,6 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from kt.stats import calibration
+from kt.stats.calibration import Bin
 
 LEAST = (
     1_000  # answers to fit and judge on; a perfect model's error on fewer is as large as most mends
@@ -26,6 +27,7 @@ LEAST = (
 MANY = 5_000  # from here on the data say what curve it is
 FITTED = 0.7  # the share of the units that it is fitted on
 JUDGED_BINS = 10
+Method = Literal["auto", "platt", "isotonic", "temperature"]
 
 COLDEST, HOTTEST = 0.05, 20.0  # bounds of a temperature: where all are right there is no best
 SURE = 1e-6  # probabilities nearer to 0 and 1 have this one's logit
@@ -105,15 +107,20 @@ def pair(p: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
 # Fitting.
 
 
-def temperature(log_p: np.ndarray, labels: np.ndarray) -> Temperature:
-    """The T with the least mean -log softmax(log_p / T). log_p: (n, K) logits or log probabilities."""
+def temperature(
+    log_p: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
+) -> Temperature:
+    """The T with the least mean -log softmax(log_p / T). log_p: (n, K) logits or log probabilities.
+
+    weights: (n,) how often each counts, here and below.
+    """
     chosen = log_p[np.arange(len(labels)), labels]
 
     def nll(log_t: float) -> float:
         z = log_p / math.exp(log_t)
         most = z.max(1)
         total = most + np.log(np.exp(z - most[:, None]).sum(1))
-        return float((total - chosen / math.exp(log_t)).mean())
+        return float(np.average(total - chosen / math.exp(log_t), weights=weights))
 
     found = math.exp(least(nll, math.log(COLDEST), math.log(HOTTEST)))
     return Temperature(temperature=min(max(found, COLDEST), HOTTEST))
@@ -136,10 +143,13 @@ def least(f: Callable[[float], float], low: float, high: float, steps: int = 50)
     return (low + high) / 2
 
 
-def platt(scores: np.ndarray, labels: np.ndarray) -> Platt | None:
+def platt(
+    scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
+) -> Platt | None:
     """By Newton's steps on the smoothed targets of Platt (Lin, Lin and Weng 2007); None of one class."""
-    positive = int(labels.sum())
-    negative = len(labels) - positive
+    weight = np.ones(len(labels)) if weights is None else weights
+    positive = float(weight @ (labels == 1))
+    negative = float(weight.sum()) - positive
     if not positive or not negative:
         return None
     target = np.where(labels == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))
@@ -147,15 +157,15 @@ def platt(scores: np.ndarray, labels: np.ndarray) -> Platt | None:
 
     def loss(w: np.ndarray) -> float:
         f = w @ x
-        return float((target * f + np.logaddexp(0, -f)).sum())
+        return float(weight @ (target * f + np.logaddexp(0, -f)))
 
     w = np.array([0.0, math.log((negative + 1) / (positive + 1))])
     for _ in range(100):
         p = Platt(a=w[0], b=w[1]).of(scores)
-        gradient = x @ (target - p)
-        if np.abs(gradient).max() < 1e-8 * len(scores):
+        gradient = x @ (weight * (target - p))
+        if np.abs(gradient).max() < 1e-8 * weight.sum():
             break
-        hessian = (x * (p * (1 - p))) @ x.T + 1e-9 * np.eye(2)
+        hessian = (x * (weight * p * (1 - p))) @ x.T + 1e-9 * np.eye(2)
         step, size = np.linalg.solve(hessian, gradient), 1.0
         before = loss(w)
         while loss(w - size * step) > before and size > 1e-10:
@@ -164,13 +174,14 @@ def platt(scores: np.ndarray, labels: np.ndarray) -> Platt | None:
     return Platt(a=float(w[0]), b=float(w[1]))
 
 
-def isotonic(scores: np.ndarray, labels: np.ndarray) -> Isotonic:
+def isotonic(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> Isotonic:
     """The never falling line nearest to the labels, by pooling adjacent violators."""
     at, group = np.unique(scores, return_inverse=True)
-    total = np.bincount(group, labels).tolist()
-    count = np.bincount(group).tolist()
+    weight = np.ones(len(labels)) if weights is None else weights
+    total = np.bincount(group, weight * labels).tolist()
+    count = np.bincount(group, weight).tolist()
     blocks: list[
-        tuple[float, int, float, float]
+        tuple[float, float, float, float]
     ] = []  # labels' sum, how many, lowest and highest score
     for block in zip(total, count, at.tolist(), at.tolist(), strict=True):
         blocks.append(block)
@@ -211,23 +222,42 @@ class Tried:
         }
 
 
-def attempt(
-    probabilities: np.ndarray, labels: np.ndarray, units: Sequence[str], unit: np.ndarray
-) -> Tried | None:
-    """The calibrator for a model's (n, K) probabilities of held-out answers, fitted and judged.
+@dataclass(frozen=True)
+class Outcomes:
+    """n held-out answers: what was said of them, (n, K) probabilities, and what came true, (n,).
 
-    unit: (n,) whose answer each is, a place in `units`; a unit is on one side as a whole. None where
-    there are too few answers, or all they say is one category.
+    weights: (n,) how many answers each stands for; one without.
     """
-    n = len(labels)
-    ours = drawn(units)[unit]
-    if n < LEAST or ours.all() or not ours.any():
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray | None = None
+
+    @property
+    def count(self) -> int:
+        return len(self.labels) if self.weights is None else round(float(self.weights.sum()))
+
+    def take(self, places: np.ndarray) -> "Outcomes":
+        weights = None if self.weights is None else self.weights[places]
+        return Outcomes(self.probabilities[places], self.labels[places], weights)
+
+    def through(self, calibrator: "Calibrator | None") -> "Outcomes":
+        return Outcomes(calibrated(self.probabilities, calibrator), self.labels, self.weights)
+
+
+def attempt(known: Outcomes, ours: np.ndarray, method: Method = "auto") -> Tried | None:
+    """The calibrator for what was said, fitted on `ours` (n, a mask) and judged on the others.
+
+    None where there are too few answers, or all they say is one category.
+    """
+    if known.count < LEAST or ours.all() or not ours.any():
         return None
-    found = fit(probabilities[ours], labels[ours], many=n >= MANY)
+    fitted, judged = known.take(ours), known.take(~ours)
+    found = fit(fitted, method, many=known.count >= MANY)
     if found is None:
         return None
-    p, y = probabilities[~ours], labels[~ours]
-    return Tried(found, int(ours.sum()), len(y), quality(p, y), quality(found.apply(p), y))
+    after = quality(judged.through(found))
+    return Tried(found, fitted.count, judged.count, quality(judged), after)
 
 
 def drawn(units: Sequence[str]) -> np.ndarray:
@@ -238,41 +268,41 @@ def drawn(units: Sequence[str]) -> np.ndarray:
     return chosen
 
 
-def fit(
-    probabilities: np.ndarray, labels: np.ndarray, *, many: bool
-) -> Temperature | Platt | Isotonic | None:
-    """Temperature for more than two categories; of two Platt, or isotonic where there are many answers."""
-    if probabilities.shape[1] > 2:
-        return temperature(np.log(np.maximum(probabilities, 1e-12)), labels)
-    score = probabilities[:, 1]
-    if not many:
-        return platt(logit(score), labels)
-    found = isotonic(score, labels)
+def fit(known: Outcomes, method: Method, *, many: bool) -> Temperature | Platt | Isotonic | None:
+    """By itself temperature for more than two categories; of two Platt, or isotonic where there are many."""
+    p, labels, weights = known.probabilities, known.labels, known.weights
+    assert p.shape[1] == 2 or method in ("auto", "temperature")
+    if method == "temperature" or p.shape[1] > 2:
+        return temperature(np.log(np.maximum(p, 1e-12)), labels, weights)
+    score = p[:, 1]
+    if method == "platt" or (method == "auto" and not many):
+        return platt(logit(score), labels, weights)
+    found = isotonic(score, labels, weights)
     # n answers that were all right do not say that the next one is
-    bound = 1 / (len(labels) + 2)
+    bound = 1 / (known.count + 2)
     return found.model_copy(
         update={"values": tuple(np.clip(found.values, bound, 1 - bound).tolist())}
     )
 
 
-def quality(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """ece, mce: of the second of two categories, else of the predicted one; adaptive_ece: over bins of
-    equal mass; classwise_ece: the mean over all categories, of more than two; brier: of the second of
-    two categories, else the sum over all, 0 to 2."""
-    K = probabilities.shape[1]
+def quality(known: Outcomes) -> dict[str, float]:
+    """ece, mce: of the second of two categories, else of the predicted one; brier: of the second of
+    two categories, else the sum over all, 0 to 2. Of answers that count one each also adaptive_ece, over
+    bins of equal mass, and of more than two categories classwise_ece, the mean over all."""
+    p, labels, weights = known.probabilities, known.labels, known.weights
+    K = p.shape[1]
     given = np.arange(K) == labels[:, None]
-    confidence, right = confidence_of(probabilities, labels)
-    wide = errors(confidence, right)
-    found = {
-        "ece": wide.ece,
-        "mce": wide.mce,
-        "adaptive_ece": calibration.errors(
-            calibration.equal_mass(confidence.tolist(), right.tolist(), JUDGED_BINS)
-        ).ece,
-        "brier": float(((probabilities - given) ** 2).sum(1).mean()) / (2 if K == 2 else 1),
-    }
-    if K > 2:
-        each = [errors(probabilities[:, k], given[:, k]).ece for k in range(K)]
+    confidence, came_true = confidence_of(p, labels)
+    wide = errors(confidence, came_true, weights)
+    found = {"ece": wide.ece, "mce": wide.mce}
+    if weights is None:
+        found["adaptive_ece"] = calibration.errors(
+            calibration.equal_mass(confidence.tolist(), came_true.tolist(), JUDGED_BINS)
+        ).ece
+    squared = ((p - given) ** 2).sum(1)
+    found["brier"] = float(np.average(squared, weights=weights)) / (2 if K == 2 else 1)
+    if K > 2 and weights is None:
+        each = [errors(p[:, k], given[:, k]).ece for k in range(K)]
         found["classwise_ece"] = math.fsum(each) / K
     return found
 
@@ -284,6 +314,58 @@ def confidence_of(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.nda
     return probabilities.max(1), probabilities.argmax(1) == labels
 
 
-def errors(confidence: np.ndarray, right: np.ndarray) -> calibration.Errors:
-    bins = calibration.equal_width(confidence.tolist(), right.tolist(), JUDGED_BINS)
-    return calibration.errors(bins)
+def errors(
+    confidence: np.ndarray, right: np.ndarray, weights: np.ndarray | None = None
+) -> calibration.Errors:
+    edges = np.arange(1, JUDGED_BINS) / JUDGED_BINS
+    place = np.searchsorted(edges, confidence, "right")
+    weight = np.ones(len(place)) if weights is None else weights
+    n, said, came = (
+        np.bincount(place, weight * values, JUDGED_BINS).tolist()
+        for values in (np.ones(len(place)), confidence, right)
+    )
+    return calibration.errors(
+        Bin(round(count), total, round(hits))
+        for count, total, hits in zip(n, said, came, strict=True)
+    )
+
+
+# One after the other.
+
+
+def composed(
+    inner: Calibrator | None, outer: Temperature | Platt | Isotonic
+) -> Temperature | Platt | Isotonic | None:
+    """One calibrator in place of two: what `outer` makes of what `inner` gives. None where there is none.
+
+    Between the knots of an isotonic one it is a straight line, whichever of the two had them.
+    """
+    if inner is None:
+        return outer
+    if inner.method == outer.method == "temperature":
+        both = inner.temperature * outer.temperature
+        return Temperature(temperature=min(max(both, COLDEST), HOTTEST))
+    first, then = _of_two(inner), _of_two(outer)
+    if isinstance(first, Isotonic):
+        levels = np.array(first.values)
+        values = then.apply(pair(levels, levels.dtype))[:, 1]
+        return None if (np.diff(values) < 0).any() else _isotonic(np.array(first.scores), values)
+    if isinstance(then, Platt):
+        return Platt(a=-then.a * first.a, b=then.b - then.a * first.b)
+    if first.a >= 0:  # upside down, or says one thing: no score has a place of its own
+        return None
+    knots = -(logit(np.array(then.scores)) + first.b) / first.a
+    return _isotonic(0.5 + 0.5 * np.tanh(knots / 2), np.array(then.values))
+
+
+def _of_two(calibrator: Temperature | Platt | Isotonic) -> Platt | Isotonic:
+    """A temperature of two categories is a slope."""
+    if calibrator.method == "temperature":
+        return Platt(a=-1 / calibrator.temperature, b=0.0)
+    return calibrator
+
+
+def _isotonic(scores: np.ndarray, values: np.ndarray) -> Isotonic:
+    """Of scores that never fall; of equal ones the last."""
+    last = np.append(np.diff(scores) > 0, True)
+    return Isotonic(scores=tuple(scores[last].tolist()), values=tuple(values[last].tolist()))

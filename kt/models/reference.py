@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from kt.models import calibrate
+from kt.models.calibrate import Outcomes
 from kt.models.metrics import Categorical, Predicted
 from kt.stats.latency import Sketch
 from kt.stats.scores import BINS, EDGES, Histogram
@@ -21,35 +22,40 @@ def of(source: str, room: Any, form: Any, signature: Any, data: Any, predicted: 
     """The reference of predictions of `data`; None where they are no probabilities. room: the task."""
     if not isinstance(predicted, Categorical) or not len(predicted.outcomes):
         return None
-    requests: list[Any] = []
-    if hasattr(room, "requests") and hasattr(form, "features"):
-        requests = room.requests(data, signature, REQUESTS)
-    features = sketches(form.features(request, signature) for request in requests)
-    return summary(source, predicted.probabilities, predicted.outcomes, features)
+    known = Outcomes(predicted.probabilities, predicted.outcomes)
+    return summary(source, known, features(room, form, signature, data))
 
 
-def summary(
-    source: str, probabilities: np.ndarray, outcomes: np.ndarray, features: dict[str, Sketch]
-) -> dict[str, Any]:
-    """probabilities: (n, K); outcomes: (n,), what came true."""
-    confidence, came_true = calibrate.confidence_of(probabilities, outcomes)
-    said = confidence >= 0.5 if probabilities.shape[1] == 2 else np.ones(len(outcomes), bool)
+def features(room: Any, form: Any, signature: Any, data: Any) -> dict[str, str]:
+    """Of some of the requests that the data are, a sketch of each."""
+    if not hasattr(room, "requests") or not hasattr(form, "features"):
+        return {}
+    requests = room.requests(data, signature, REQUESTS)
+    found = sketches(form.features(request, signature) for request in requests)
+    return {name: text(held.dump()) for name, held in found.items()}
+
+
+def summary(source: str, known: Outcomes, features: dict[str, str]) -> dict[str, Any]:
+    """features: as they are kept."""
+    confidence, came_true = calibrate.confidence_of(known.probabilities, known.labels)
+    said = confidence >= 0.5 if known.probabilities.shape[1] == 2 else np.True_
     return {
         "source": source,
-        "n": len(outcomes),
-        "accuracy": float((said == came_true).mean()),
-        "ece": calibrate.errors(confidence, came_true).ece,
-        "scores": text(histogram(confidence).dump()),
-        "features": {name: text(sketch.dump()) for name, sketch in features.items()},
+        "n": known.count,
+        "accuracy": float(np.average(said == came_true, weights=known.weights)),
+        "ece": calibrate.errors(confidence, came_true, known.weights).ece,
+        "scores": text(histogram(confidence, known.weights).dump()),
+        "features": features,
     }
 
 
-def histogram(values: np.ndarray) -> Histogram:
-    """(n,) values in [0, 1], as if they had been added one by one."""
+def histogram(values: np.ndarray, weights: np.ndarray | None = None) -> Histogram:
+    """(n,) values in [0, 1], as if they had been added one by one, each so many times."""
     place = np.searchsorted(EDGES, values, "right")
-    counts = np.bincount(place, minlength=BINS)
-    sums = np.bincount(place, values, BINS)
-    return Histogram(counts.tolist(), sums.tolist(), float(values @ values))
+    weight = np.ones(len(values)) if weights is None else weights
+    counts = np.bincount(place, weight, BINS).round().astype(int)
+    sums = np.bincount(place, weight * values, BINS)
+    return Histogram(counts.tolist(), sums.tolist(), float(weight @ values**2))
 
 
 def sketches(found: Iterable[dict[str, float]]) -> dict[str, Sketch]:

@@ -415,7 +415,8 @@ class _Run:
         if not takes_one or not isinstance(predicted, metrics.Categorical):
             return self.signature, None
         tried = calibrate.attempt(
-            predicted.probabilities, predicted.outcomes, predicted.units, predicted.unit
+            calibrate.Outcomes(predicted.probabilities, predicted.outcomes),
+            calibrate.drawn(predicted.units)[predicted.unit],
         )
         if tried is None:
             return self.signature, None

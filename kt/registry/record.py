@@ -91,12 +91,13 @@ Blob = Annotated[str, Field(max_length=1 << 16)]  # base64
 class Reference(Part):
     """What a version said on held-out data and how good that was: what live traffic is compared with.
 
-    source: "evaluation", the set in kt.toml; "test", what training kept; "outcomes", of live traffic.
+    source: "evaluation", the set in kt.toml; "test", what training kept; of kt calibrate "data" that it was
+    given or "outcomes" of live traffic.
     n: predictions. accuracy and ece (10 bins): of the positive of two categories, of the likeliest of more.
     scores: a Histogram, as dumped; features: a Sketch of each, of some of the requests.
     """
 
-    source: Literal["evaluation", "test", "outcomes"]
+    source: Literal["evaluation", "test", "data", "outcomes"]
     n: Annotated[int, Field(ge=1)]
     accuracy: float
     ece: float

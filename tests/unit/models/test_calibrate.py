@@ -3,7 +3,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from kt.models import calibrate
-from kt.models.calibrate import Calibrator, Isotonic, Platt, Temperature, attempt
+from kt.models.calibrate import Calibrator, Isotonic, Outcomes, Platt, Temperature, composed
 
 ANY = TypeAdapter(Calibrator)
 
@@ -82,6 +82,10 @@ def overconfident(n, K=2, sharpness=3.0, seed=0):
     return wrong / wrong.sum(1, keepdims=True), labels, names, np.arange(n)
 
 
+def attempt(p, labels, units, unit):
+    return calibrate.attempt(Outcomes(p, labels), calibrate.drawn(units)[unit])
+
+
 @pytest.mark.parametrize(
     ("n", "K", "method"),
     [(1_500, 2, "platt"), (5_000, 2, "isotonic"), (1_500, 4, "temperature")],
@@ -128,3 +132,54 @@ def test_isotonic_is_never_quite_sure():
     values = attempt(p, labels, *who).calibrator.values
     assert 0 < min(values) < max(values) < 1
     assert min(values) == pytest.approx(1 / (4_200 + 2), rel=0.5)
+
+
+def binned(p, labels):
+    """The same answers as the tables keep them: by bins of the score and what came true."""
+    place = np.minimum((p[:, 1] * 100).astype(int), 99) * 2 + labels
+    rows = np.unique(place)
+    score = np.array([p[place == row, 1].mean() for row in rows])
+    weights = np.array([float((place == row).sum()) for row in rows])
+    return Outcomes(np.stack([1 - score, score], 1), rows % 2, weights)
+
+
+@pytest.mark.parametrize("method", ["platt", "isotonic", "temperature"])
+def test_sums_over_bins_fit_what_the_answers_fit(method):
+    p, labels, *_ = overconfident(4_000)
+    whole, sums = Outcomes(p, labels), binned(p, labels)
+    assert sums.count == 4_000
+    fitted = [calibrate.fit(each, method, many=True) for each in (whole, sums)]
+    given = np.linspace(0.05, 0.95, 19)
+    pairs = np.stack([1 - given, given], 1)
+    one, other = (each.apply(pairs)[:, 1] for each in fitted)
+    np.testing.assert_allclose(one, other, atol=0.05)
+    for name in ("ece", "brier"):
+        wanted = calibrate.quality(whole)[name]
+        assert calibrate.quality(sums)[name] == pytest.approx(wanted, abs=0.003)
+
+
+ONES = {
+    "temperature": Temperature(temperature=2.5),
+    "platt": Platt(a=-0.5, b=0.3),
+    "isotonic": Isotonic(scores=(0.2, 0.4, 0.7), values=(0.1, 0.3, 0.9)),
+}
+
+
+@pytest.mark.parametrize("inner", ONES)
+@pytest.mark.parametrize("outer", ONES)
+def test_two_calibrators_are_one(inner, outer):
+    first, then = ONES[inner], ONES[outer]
+    both = composed(first, then)
+    at = np.linspace(0.01, 0.99, 99)
+    if both.method == "isotonic":
+        at = np.array(both.scores)  # between its knots it is a straight line
+    p = np.stack([1 - at, at], 1)
+    np.testing.assert_allclose(both.apply(p), then.apply(first.apply(p)), atol=1e-9)
+    assert composed(None, then) == then
+
+
+def test_a_calibrator_that_turns_scores_upside_down_is_no_part_of_another():
+    upside_down = Platt(a=0.5, b=0.0)
+    assert composed(upside_down, ONES["isotonic"]) is None
+    assert composed(ONES["isotonic"], upside_down) is None
+    assert composed(upside_down, upside_down) == Platt(a=-0.25, b=0.0)

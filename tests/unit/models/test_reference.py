@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kt.models import answers, marginal, reference, tracing
+from kt.models.calibrate import Outcomes
 from kt.models.data import Data
 from kt.models.evaluate import evaluate
 from kt.models.train import Options, train
@@ -28,7 +29,7 @@ def data(count: int = 60, seed: int = 0) -> Data:
 def test_two_categories_by_hand() -> None:
     p = np.array([[0.9, 0.1], [0.4, 0.6], [0.35, 0.65], [0.2, 0.8]])
     found = Reference.model_validate(
-        reference.summary("test", p, np.array([0, 1, 0, 1]), features={})
+        reference.summary("test", Outcomes(p, np.array([0, 1, 0, 1])), {})
     )
     assert (found.n, found.accuracy) == (4, 0.75)
     assert found.ece == pytest.approx(
@@ -45,7 +46,7 @@ def test_two_categories_by_hand() -> None:
 
 def test_of_more_categories_the_likeliest() -> None:
     p = np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])
-    found = reference.summary("test", p, np.array([0, 1]), features={})
+    found = reference.summary("test", Outcomes(p, np.array([0, 1])), {})
     assert found["accuracy"] == 0.5
     assert Reference.model_validate(found).histogram().counts[80] == 1
 
