@@ -93,7 +93,7 @@ def outcomes(workspace: "Workspace", loaded: "Loaded", known: "VersionRecord") -
     from kt.registry import recalibrate
     from kt.store import connect
 
-    store = connect.open(workspace.root, workspace.settings)
+    store = connect.peek(workspace.root, workspace.settings)
     mature = round(60 * workspace.settings.monitor.mature)
     end = int(clock.now().timestamp()) // 60 - mature
     return recalibrate.of_outcomes(store, loaded, known, end)

@@ -81,8 +81,8 @@ def of_data(loaded: Loaded, paths: Sequence[Path]) -> Evidence:
     return Evidence(known, older, "data", data.source, features)
 
 
-def of_outcomes(store: Store, loaded: Loaded, known: VersionRecord, end: int) -> Evidence:
-    """What came true of the version's live answers before minute `end`.
+def of_outcomes(store: Store | None, loaded: Loaded, known: VersionRecord, end: int) -> Evidence:
+    """What came true of the version's live answers before minute `end`. store: None where there are no tables.
 
     Raises Invalid for more than two categories, Refused where there are too few outcomes.
     """
@@ -92,18 +92,7 @@ def of_outcomes(store: Store, loaded: Loaded, known: VersionRecord, end: int) ->
             f"{what} has {categories(loaded)} categories, of which the tables keep one probability",
             do="give held-out answers: --data FILE",
         )
-    ids = [
-        one.id
-        for one in streams(store, known.model)
-        if one.version == known.version and one.kind == "probability"
-    ]
-    rows = sorted(
-        (
-            (minute, seen)
-            for _, minute, _, seen in labels.series(store, ids, end - LOOKED_BACK, end, ("bins",))
-        ),
-        key=lambda row: row[0],
-    )
+    rows = recorded(store, known, end) if store else []
     counts = np.array([sum(n for *_, n in bins(seen)) for _, seen in rows])
     if counts.sum() < LEAST:
         raise Refused(
@@ -130,6 +119,17 @@ def of_outcomes(store: Store, loaded: Loaded, known: VersionRecord, end: int) ->
         f"outcomes of predictions from {first} to {last}",
         known.reference.features if known.reference else {},
     )
+
+
+def recorded(store: Store, known: VersionRecord, end: int) -> list[tuple[int, Labels]]:
+    """Outcomes by the minute of their predictions or the hour, oldest first."""
+    ids = [
+        one.id
+        for one in streams(store, known.model)
+        if one.version == known.version and one.kind == "probability"
+    ]
+    found = labels.series(store, ids, end - LOOKED_BACK, end, ("bins",))
+    return sorted(((minute, seen) for _, minute, _, seen in found), key=lambda row: row[0])
 
 
 def day(minute: int) -> str:
