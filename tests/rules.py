@@ -14,7 +14,9 @@ from kt.monitors.alerts import Seen
 from kt.monitors.thresholds import DEFAULTS
 from kt.stats import drift as drifts
 from kt.stats import effect, ratio, stratified
+from kt.stats.effect import Effect
 from kt.stats.sequential import N_STAR
+from kt.stats.stratified import Buckets
 
 
 def decide(a: dict[str, Any], b: dict[str, Any], alpha: float = 0.05) -> str:
@@ -22,17 +24,22 @@ def decide(a: dict[str, Any], b: dict[str, Any], alpha: float = 0.05) -> str:
     binary = a["kind"] == "binary"
     phases = list(zip(a["phases"], b["phases"], strict=True))
     if "buckets" in a:
-        found = effect.of_units(
-            [(buckets_of(left), buckets_of(right)) for left, right in phases],
-            binary=binary,
-            alpha=alpha,
-        )
+        units = [(buckets_of(left), buckets_of(right)) for left, right in phases]
+        found = of_units(units, binary=binary, alpha=alpha)
     else:
         arms = [(moments_of_sums(left), moments_of_sums(right)) for left, right in phases]
         whole = [stratified.merged(pair[side] for pair in arms) for side in (0, 1)]
         difference = stratified.independent(arms)
         found = effect.judge(difference, whole[0], whole[1], binary, alpha, N_STAR)
     return {"control": "a", "treatment": "b", None: "continue"}[found.higher]
+
+
+def of_units(
+    phases: Sequence[tuple[Buckets, Buckets]], *, binary: bool, alpha: float = 0.05
+) -> Effect:
+    """Of (control, treatment) in phases of constant traffic, by buckets of units."""
+    a, b = (stratified.merged(m for pair in phases for m in pair[side].values()) for side in (0, 1))
+    return effect.judge(stratified.clustered(phases), a, b, binary, alpha, N_STAR)
 
 
 def alert(state: dict[str, Any] | None, seen: dict[str, Any]) -> dict[str, Any]:

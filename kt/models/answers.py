@@ -53,6 +53,7 @@ __all__ = [
 ]
 
 DECIDES = frozenset({"items", "skills"})
+CLIENTS = frozenset({"asked"})  # how many items at once is the client's affair
 
 SHORTEST = 3  # events of a window worth training on
 FORGET = 0.01  # share of items shown as unknown, so that its row learns what is typical

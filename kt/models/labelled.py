@@ -54,6 +54,7 @@ __all__ = [
 ]
 
 DECIDES = frozenset({"tokens", "labels"})
+CLIENTS = frozenset[str]()
 COLUMNS = ("unit", "label", "tokens")
 FORM = "a CSV with the columns unit,label,tokens, the tokens apart by spaces"
 

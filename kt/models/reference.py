@@ -27,12 +27,12 @@ def of(source: str, room: Any, form: Any, signature: Any, data: Any, predicted: 
 
 
 def features(room: Any, form: Any, signature: Any, data: Any) -> dict[str, str]:
-    """Of some of the requests that the data are, a sketch of each."""
+    """Of some of the requests that the data are, a sketch of each that the data decide."""
     if not hasattr(room, "requests") or not hasattr(form, "features"):
         return {}
     requests = room.requests(data, signature, REQUESTS)
     found = sketches(form.features(request, signature) for request in requests)
-    return {name: text(held.dump()) for name, held in found.items()}
+    return {name: text(held.dump()) for name, held in found.items() if name not in room.CLIENTS}
 
 
 def summary(source: str, known: Outcomes, features: dict[str, str]) -> dict[str, Any]:

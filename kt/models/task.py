@@ -82,7 +82,8 @@ class Task(Protocol):
         sees_ahead(model, signature, rng) -> str         what forward is shown and must not be, as a clause
         learns_otherwise(family, model, signature, rng) -> str
                                                          how loss or forward differ from what is served
-        requests(data, signature, most) -> list          what a client would ask to be told the same, some of them
+        requests(data, signature, most) -> list          what a client would ask to be told the same, some of them;
+                                                         with CLIENTS, the features of these that no data decide
     """
 
     DECIDES: frozenset[str]

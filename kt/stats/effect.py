@@ -4,14 +4,13 @@ Normal theory needs a few of everything: under these floors nothing is said, how
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from kt.stats import sequential, stratified
+from kt.stats import sequential
 from kt.stats.moments import Moments
-from kt.stats.sequential import N_STAR, Evidence
-from kt.stats.stratified import Buckets, Difference
+from kt.stats.sequential import Evidence
+from kt.stats.stratified import Difference
 
 LEAST = 100  # observations in an arm
 EVENTS = 5  # of either kind in an arm, where they are of two kinds
@@ -31,25 +30,13 @@ class Effect:
     higher: Literal["control", "treatment"] | None
 
 
-def of_units(
-    phases: Sequence[tuple[Buckets, Buckets]],
-    *,
-    binary: bool,
-    alpha: float = 0.05,
-    n_star: float = N_STAR,
-) -> Effect:
-    """Of (control, treatment) in phases of constant traffic, by buckets of units.
-
-    binary: whether every observation is 0 or 1.
-    """
-    arms = [stratified.merged(m for pair in phases for m in pair[side].values()) for side in (0, 1)]
-    return judge(stratified.clustered(phases), arms[0], arms[1], binary, alpha, n_star)
-
-
 def judge(
     found: Difference | None, a: Moments, b: Moments, binary: bool, alpha: float, n_star: float
 ) -> Effect:
-    """a, b: all of the control and of the treatment."""
+    """Of the difference of means (kt.stats.stratified). a, b: all of the control and of the treatment.
+
+    binary: whether every observation is 0 or 1.
+    """
     evidence = None
     if found is not None:
         evidence = sequential.difference(found.difference, found.error, found.n, alpha, n_star)

@@ -77,5 +77,5 @@ def test_training_leaves_one_and_it_is_that_of_the_evaluation(tmp_path) -> None:
     again = reference.of("test", answers, tracing, trained.signature, test, predicted)
     assert brought == Reference.model_validate(again)
     assert brought.n == 60 * 7
-    assert set(brought.features) == {"answers", "asked", "unknown", "right"}
+    assert set(brought.features) == {"answers", "unknown", "right"}  # asked: as clients like
     assert brought.sketch("answers").count == 420

@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterator
 
 import pytest
+from rules import of_units
 
 from kt.stats import drift, effect, guardrail, ratio, sequential, stratified
 from kt.stats.adwin import Adwin
@@ -47,8 +48,7 @@ def winners(phases: list[tuple[int, float, float, float]], units: int = 0) -> li
     found = []
     for run in range(RUNS):
         verdicts = (
-            effect.of_units(seen, binary=True).higher
-            for seen in looks(random.Random(run), phases, units)
+            of_units(seen, binary=True).higher for seen in looks(random.Random(run), phases, units)
         )
         found.append(next((verdict for verdict in verdicts if verdict), None))
     return found
