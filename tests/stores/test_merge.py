@@ -46,7 +46,7 @@ def write(store: Store, number: int, minute: int = START) -> None:
     batch.counts[minute, "late"] += 1
     append(store, f"writer of {store.where}", number, batch, minute)
     with store.write() as connection:
-        buckets.add(connection, {(ONE.id, "right", number % 128): Moments(1, 1.0)})
+        buckets.add(connection, {(ONE.id, "right", number % 128, 7): Moments(1, 1.0)})
 
 
 def counted(store: Store) -> tuple[int, int, int, int, int, int]:

@@ -224,7 +224,7 @@ def test_what_nobody_asks_for_is_forgotten(store: Store) -> None:
         "at": 60 * START,
     }
     with store.write() as connection:
-        buckets.add(connection, {(ONE.id, "right", 3): Moments(1, 1.0)})
+        buckets.add(connection, {(ONE.id, "right", 3, 7): Moments(1, 1.0)})
         connection.execute(insert(schema.answered).values(seen))
 
     def kept() -> list[int]:
