@@ -2,10 +2,10 @@
 
     python bench/incremental.py [--serve] [--rounds 30]
 
-An event is advance and ask: the answer taken in, one item asked. Beside it, all by the same model in the
-same turns: the loop over the answers as other libraries write it (for gpcm), `forward`, which says what
+An event is advance and ask: the answer taken in, one item asked, by torch and by loops that Numba compiled
+(`[predictor] compiled`). Beside it, all by the same weights in the same turns: the loop over the answers as other libraries write it (for gpcm), `forward`, which says what
 every event would get, and `serve`, which is what a request without a state costs. Each figure is the
-quartile of CPU times taken in turns, so that ratios are firm where times are not.
+least of CPU times taken in turns, so that ratios are firm where times are not.
 
 --serve asks kt serve over 16 connections that stay open: students who each answer one item a request,
 beginning at so many answers, with the cache of states and without, in turns.
@@ -17,9 +17,12 @@ import os
 import sys
 import tempfile
 import time
+import timeit
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import orjson
@@ -30,83 +33,104 @@ from torch import Tensor
 
 from kt import files
 from kt.deployments import manifest
-from kt.models import gpcm, irt, sakt
+from kt.models import gpcm, irt, recurrence, sakt
 from kt.registry.record import Spec, weights
 
 HERE = Path(__file__).parent
 ITEMS = 1_000
 WINDOW = 400  # so that 200 answers leave it room
+LENGTHS = ((50, WINDOW), (200, WINDOW), (200, 200))  # answers, window
 FAMILIES = {"gpcm": gpcm, "sakt": sakt, "irt": irt}
 BARS = {"gpcm": {50: 30.0, 200: 100.0}, "sakt": {50: 4.0, 200: 10.0}}
 
 
-def made(family: ModuleType, window: int) -> torch.nn.Module:
+def made(family: ModuleType, window: int) -> Any:
     torch.manual_seed(0)
     config = family.Config(items=ITEMS, window=window, **family.SIZES.get("medium", {}))
-    module: torch.nn.Module = family.Model(config).eval().requires_grad_(False)
+    module = family.Model(config).eval().requires_grad_(False)
+    for parameter in module.parameters():  # some begin at nothing
+        parameter.add_(torch.randn_like(parameter) * 0.05)
     return module
 
 
-def loop(model: gpcm.Model, items: Tensor, responses: Tensor, asked: Tensor) -> Tensor:
+def loop(
+    model: gpcm.Model, items: Tensor, responses: Tensor, lengths: Tensor, asked: Tensor
+) -> Tensor:
     """The recurrence as pyKT's DKVMN has it, one event after the other in separate operations."""
-    w, e, a = model._write(items, responses)
+    w, e, a = model._write(items * model.config.categories + responses)
     M = model.memory.expand(len(items), -1, -1)
     for t in range(items.shape[1]):
         column, erase, add = w[:, t].unsqueeze(-1), e[:, t].unsqueeze(1), a[:, t].unsqueeze(1)
         M = M * (1 - column * erase) + column * add
-    probabilities: Tensor = model.ask({"memory": M}, asked)["probabilities"]
+    standing = model.head.begin(items, responses, lengths)
+    probabilities: Tensor = model.ask({"memory": M, **standing}, asked)["probabilities"]
     return probabilities
 
 
+TURN = 5e-3  # seconds
+
+
 def in_turns(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The lower quartile of each one's CPU time, in µs."""
-    for call in calls.values():
-        for _ in range(5):
-            call()
+    """The least CPU time of each one's turns, in µs a call. All have turns of one length, the short ones many calls in it.
+
+    The least and not the mean: what else runs here only ever adds.
+    """
+    count = {}
+    for name, call in calls.items():
+        took = min(timeit.repeat(call, timer=time.process_time, number=1, repeat=5))
+        count[name] = max(1, round(TURN / took))
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            began = time.process_time()
-            for _ in range(10):
-                call()
-            found[name].append((time.process_time() - began) / 10)
-    return {name: 1e6 * float(np.quantile(times, 0.25)) for name, times in found.items()}
+            took = timeit.timeit(call, timer=time.process_time, number=count[name])
+            found[name].append(took / count[name])
+    return {name: 1e6 * min(times) for name, times in found.items()}
 
 
 def steps(rounds: int) -> None:
     torch.set_num_threads(1)
     rows: list[dict[str, object]] = []
+    recurrence.tier()
     with torch.inference_mode():
-        for (name, family), length in itertools.product(FAMILIES.items(), (50, 200)):
-            model = made(family, WINDOW)
-            items = torch.randint(2, ITEMS + 2, (1, length))
-            responses = torch.randint(0, 2, (1, length))
-            lengths, asked = torch.tensor([length]), items[:, :1]
-            state = model.begin(items[:, :-1], responses[:, :-1], lengths - 1)
+        for (name, family), (length, window) in itertools.product(FAMILIES.items(), LENGTHS):
+            with torch.inference_mode(False):
+                model, plain = made(family, window), made(family, window)
+            if compiled := hasattr(plain, "steps"):
+                plain.steps.tables = ()
+            items = torch.randint(2, ITEMS + 2, (1, length + 1))
+            responses = torch.randint(0, 2, (1, length + 1))
+            before = items[:, :-1], responses[:, :-1], torch.tensor([length])
+            state, asked = plain.begin(*before), items[:, :1]
 
-            def event(model=model, state=state, items=items, responses=responses, asked=asked):
-                return model.ask(model.advance(state, items[:, -1], responses[:, -1]), asked)
+            def event(by, state=state, answer=(items[:, -1], responses[:, -1]), asked=asked):
+                return by.ask(by.advance(state, *answer), asked)
 
-            whole = items, responses, lengths
-            gap = event()["probabilities"] - model.serve(*whole, asked)["probabilities"]
+            last = slice(1, None) if length == window else slice(None)
+            whole = items[:, last], responses[:, last]
+            whole = *whole, torch.tensor([whole[0].shape[1]])
+            gap = event(model)["probabilities"] - model.serve(*whole, asked)["probabilities"]
             calls: dict[str, Callable[[], object]] = {
-                "event": event,
-                "serve": lambda model=model, whole=whole, asked=asked: model.serve(*whole, asked),
-                "forward": lambda model=model, whole=whole: model(*whole),
+                "torch": partial(event, plain),
+                "serve": partial(plain.serve, *whole, asked),
+                "forward": partial(plain, *whole),
             }
+            if compiled:
+                calls["compiled"] = partial(event, model)
             if family is gpcm:
-                calls["loop"] = lambda model=model, whole=whole, asked=asked: loop(
-                    model, *whole[:2], asked
-                )
+                calls["loop"] = partial(loop, plain, *whole, asked)
             took = in_turns(calls, rounds)
+            fastest = took.get("compiled", took["torch"])
+            against = took.get("loop", took["forward"])
             rows.append(
-                {"family": name, "answers": length}
-                | {f"{one} µs": took.get(one, "") for one in ("event", "serve", "forward", "loop")}
+                {"family": name, "answers": length, "window": window}
                 | {
-                    f"{one} / event": took[one] / took["event"] if one in took else ""
-                    for one in ("serve", "forward", "loop")
+                    f"{one} µs": took.get(one, "")
+                    for one in ("torch", "compiled", "serve", "forward", "loop")
                 }
                 | {
+                    "full / torch": against / took["torch"],
+                    "full / compiled": against / fastest if compiled else "",
+                    "serve / torch": took["serve"] / took["torch"],
                     "asked for": BARS.get(name, {}).get(length, ""),
                     "state kB": sum(one.nbytes for one in state.values()) / 1000,
                     "largest gap": f"{gap.abs().max().item():.0e}",

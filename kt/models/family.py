@@ -144,7 +144,7 @@ class Incremental(Protocol):
 
     A state stands for the last `window` answers, as if there had been none before them, and takes no
     more room however many there were. It is never written to: any number of requests may go on from it.
-    None of the three looks at what is in a tensor to decide what to do.
+    None of the three looks at what is in a tensor to decide what to do; a state of a full window may hold more.
 
     PAYS: answers from which a step costs less than serve does, as measured.
     """

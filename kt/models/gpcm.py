@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kt.models import partial_credit, tracing
+from kt.models.compiled import Compiled
 from kt.models.family import State
 from kt.models.partial_credit import Answers, Head, items, loss, prepare, served
 from kt.models.recurrence import recur, tier
-from kt.models.sliding import erased, written
-from kt.models.tables import tabled
-from kt.models.tracing import RESERVED
+from kt.models.sliding import ALL_BUT, Kept, Write, kept, slid, written
+from kt.models.tables import Table, tabled
+from kt.models.tracing import PADDING, RESERVED
 
 FORM = tracing
 TASK = "kt.models.answers"
@@ -79,7 +80,7 @@ class Item(NamedTuple):
 class Model(nn.Module):
     """B students, T answers or events, M items asked, K categories, N slots, D d_value."""
 
-    PAYS = 32
+    PAYS = 16
     HEAD: type[Head] = Head
 
     def __init__(self, config: Config) -> None:
@@ -96,6 +97,12 @@ class Model(nn.Module):
         self.add = nn.Linear(D, D)
         self.summary = nn.Linear(D + config.d_key, config.hidden)
         self.head = self.HEAD(config, config.hidden, config.d_key)
+        rows = config.items + RESERVED
+        self.writes = Table(self, self._write, rows * config.categories)
+        self.items = Table(self, self._item, rows)
+        plain = type(self) is Model and config.item_parameters == "static"
+        tables = (self.items, self.writes, self.head.standing.tells) if plain else ()
+        self.steps = Compiled(self, "kt.models.gpcm_steps", tables)
 
     def forward(self, items: Tensor, responses: Tensor, lengths: Tensor) -> Tensor:
         """Logits (B, T, K) of every event, each from the events before it. lengths: (B,)."""
@@ -110,62 +117,67 @@ class Model(nn.Module):
         at s is kept by the product of what every later answer keeps. With the answers turned around,
         newest first, this is one cumulative product and no loop.
         """
-        M = self._after(*self._writes(items, responses, lengths))
-        return self.ask({"memory": M, **self.head.begin(items, responses, lengths)}, asked)
+        M = self._after(self._written_by(items, responses, lengths))
+        return self._ask({"memory": M, **self.head.begin(items, responses, lengths)}, asked)
 
     def begin(self, items: Tensor, responses: Tensor, lengths: Tensor) -> State:
-        """memory and kept (B, N, D), the logarithm of what all answers left of M_0; what the head keeps.
+        """memory (B, N, D), of a full window share and strides (sliding.Kept), and what the head keeps.
 
         In double precision: what is added and taken out again over thousands of answers must cancel.
         """
-        w, e, a = self._writes(items, responses, lengths)
-        kept = (-erased(w, e)).log1p().sum(1, dtype=torch.float64)
+        by = self._written_by(items, responses, lengths)
         told = self.head.begin(items, responses, lengths)
-        return {"memory": self._after(w, e, a).double(), "kept": kept, **told}
+        state = {"memory": self._after(by).double(), **told}
+        if items.shape[1] == self.config.window:
+            state |= kept(by)._asdict()
+        return state
 
     def advance(self, state: State, items: Tensor, responses: Tensor) -> State:
         """Of a full window the oldest answer is taken out of the memory, as far as later ones kept it."""
-        memory, kept, answers = state["memory"], state["kept"], state["answers"]
-        K = self.config.categories
+        if (steps := self.steps(items.device)) and steps.takes(state):
+            return steps.advance(state, items, responses)
+        answer = torch.add(responses, items, alpha=self.config.categories)
+        told = self.head.take(state, answer)
+        answers, enters = state["answers"], Write(*self.writes(answer))
         if answers.shape[1] == self.config.window:
-            w, e, a = self._write(answers[:, 0] // K, answers[:, 0] % K)
-            w = w * (answers[:, :1] >= K)  # padding wrote nothing
-            share = erased(w, e).double()
-            kept = kept - (-share).log1p()
-            first = written(self.memory.double(), share, w, a) - self.memory
-            memory = memory - kept.exp() * first
-        w, e, a = self._write(items, responses)
-        share = erased(w, e).double()
-        return {
-            "memory": written(memory, share, w, a),
-            "kept": kept + (-share).log1p(),
-            **self.head.advance(state, items, responses),
-        }
+            leaves = Write(*self.writes(answers[:, 0]))
+            left = Kept(state["share"], state["strides"])
+            memory, left = slid(state["memory"], left, self.memory, leaves, enters)
+            return {"memory": memory, **left._asdict(), **told}
+        after = {"memory": written(state["memory"], enters), **told}
+        if told["answers"].shape[1] == self.config.window:
+            after |= kept(Write(*self.writes(told["answers"])))._asdict()
+        return after
 
     def ask(self, state: State, asked: Tensor) -> dict[str, Tensor]:
         """As serve, from the memory of a state."""
-        item = self._item(asked)
+        steps = self.steps(asked.device)
+        return steps.ask(state, asked) if steps else self._ask(state, asked)
+
+    def _ask(self, state: State, asked: Tensor) -> dict[str, Tensor]:
+        item = Item(*self.items(asked))
         read = item.weights @ state["memory"].to(item.weights.dtype)
         return served(self._told(read, item, self.head.ask(state)))
 
-    def _writes(
-        self, items: Tensor, responses: Tensor, lengths: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """w (B, T, N), 0 for padding, e and a (B, T, D) of answers."""
-        w, e, a = self._write(items, responses)
+    def _written_by(self, items: Tensor, responses: Tensor, lengths: Tensor) -> Write:
+        """What answers (B, T) write; w is 0 for padding."""
+        w, e, a = self.writes(items * self.config.categories + responses)
         place = torch.arange(items.shape[1], device=items.device)
-        return w * (place < lengths.unsqueeze(1)).unsqueeze(-1), e, a
+        return Write(w * (place < lengths.unsqueeze(1)).unsqueeze(-1), e, a)
 
-    def _write(self, items: Tensor, responses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self._weights(self.key(items)), *self._written(items, responses)
+    def _write(self, answers: Tensor) -> Write:
+        items, responses = answers // self.config.categories, answers % self.config.categories
+        w = self._weights(self.key(items)) * (items != PADDING).unsqueeze(-1)
+        e, a = self._written(items, responses)
+        return Write(w, e.clamp(max=ALL_BUT), a)
 
-    def _after(self, w: Tensor, e: Tensor, a: Tensor) -> Tensor:
-        """The memory (B, N, D) after all that is written."""
+    def _after(self, by: Write) -> Tensor:
+        """The memory (B, N, D) after all answers (B, T)."""
         # (B, N or D, T + 1): a step in front that writes nothing, so that one product serves M_0 too
-        w, e, a = (F.pad(x.flip(1).transpose(1, 2), (1, 0)) for x in (w, e, a))
-        kept = (1 - w.unsqueeze(2) * e.unsqueeze(1)).cumprod(-1)  # (B, N, D, T + 1)
+        w, e, a = (F.pad(x.flip(1).transpose(1, 2), (1, 0)) for x in by)
+        left = (1 - w.unsqueeze(2) * e.unsqueeze(1)).cumprod(-1)  # (B, N, D, T + 1)
         w, a = w[..., 1:].unsqueeze(2), a[..., 1:].unsqueeze(1)
-        return self.memory * kept[..., -1] + (kept[..., :-1] * w * a).sum(-1)
+        return self.memory * left[..., -1] + (left[..., :-1] * w * a).sum(-1)
 
     def events(self, items: Tensor, responses: Tensor) -> dict[str, Tensor]:
         """The head's outputs at every event (B, T, ...). Padding on the right is written after all reads."""

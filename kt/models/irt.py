@@ -26,7 +26,7 @@ from kt.models import tracing
 from kt.models.family import Batch, State
 from kt.models.items import tables
 from kt.models.sliding import enter, newest_last
-from kt.models.tables import tabled
+from kt.models.tables import Table, tabled
 from kt.models.tracing import RESERVED
 
 FORM = tracing
@@ -58,7 +58,7 @@ class Config(BaseModel):
 class Model(nn.Module):
     """B students, T answers or events, M items asked, K categories, G points of the grid."""
 
-    PAYS = 50
+    PAYS = 16
     theta: Tensor
     log_prior: Tensor
 
@@ -73,6 +73,8 @@ class Model(nn.Module):
         theta = grid()
         self.register_buffer("theta", theta.float(), persistent=False)  # (G,)
         self.register_buffer("log_prior", log_prior(theta).float(), persistent=False)  # (G,)
+        self.tells = Table(self, self._tells, rows * config.categories)
+        self.items = Table(self, self._item, rows)
 
     def forward(self, items: Tensor, responses: Tensor, lengths: Tensor) -> Tensor:
         """Logits (B, T, K) of every event, each from the events before it."""
@@ -87,60 +89,71 @@ class Model(nn.Module):
         return self.ask(self.begin(items, responses, lengths), asked)
 
     def begin(self, items: Tensor, responses: Tensor, lengths: Tensor) -> State:
-        """seen (B, G): the log probability of all answers at every ability; the answers (B, T).
+        """seen (B, G): the log probability of the ability and all answers; the answers (B, T).
 
         In double precision: what is added and taken out again over thousands of answers must cancel.
         """
+        answers = items * self.config.categories + responses
         place = torch.arange(items.shape[1], device=items.device)
-        seen = self._of(self._log_p(items), responses)  # (B, T, G)
-        seen = seen.masked_fill((place >= lengths.unsqueeze(1)).unsqueeze(-1), 0)
-        answers = newest_last(items * self.config.categories + responses, lengths)
-        return {"seen": seen.sum(1, dtype=torch.float64), "answers": answers}
+        (told,) = self.tells(answers)  # (B, T, G)
+        told = told.masked_fill((place >= lengths.unsqueeze(1)).unsqueeze(-1), 0)
+        seen = told.sum(1, dtype=torch.float64) + self.log_prior
+        return {"seen": seen, "answers": newest_last(answers, lengths)}
 
     def advance(self, state: State, items: Tensor, responses: Tensor) -> State:
+        return self.take(state, torch.add(responses, items, alpha=self.config.categories))
+
+    def take(self, state: State, answer: Tensor) -> State:
         """The newest answer's log probability is added, that of the one that leaves the window taken out."""
-        seen, answers, K = state["seen"], state["answers"], self.config.categories
+        seen, answers = state["seen"], state["answers"]
+        (told,) = self.tells(answer)
+        seen = seen + told
         if answers.shape[1] == self.config.window:
-            oldest = answers[:, :1]
-            left = self._of(self._log_p(oldest // K), oldest % K).squeeze(1)
-            seen = seen - left * (oldest >= K)  # padding told nothing
-        new = self._of(self._log_p(items.unsqueeze(1)), responses.unsqueeze(1)).squeeze(1)
-        return {
-            "seen": seen + new,
-            "answers": enter(answers, items * K + responses, self.config.window),
-        }
+            oldest = answers[:, 0]
+            (left,) = self.tells(oldest)
+            known = oldest >= self.config.categories  # padding told nothing
+            seen = seen - left * known.unsqueeze(1)
+        return {"seen": seen, "answers": enter(answers, answer, self.config.window)}
 
     def ask(self, state: State, asked: Tensor) -> dict[str, Tensor]:
         """As serve, from the posterior of a state."""
         w = self.posterior(state)
         ability, spread = self.moments(w)
-        log_p = self._log_p(asked)  # (B, M, G, K)
+        p, discrimination, steps = self.items(asked)
+        p = p.view(*asked.shape, NODES, -1)
         return {
-            "probabilities": (w[:, None, :, None] * log_p.exp()).sum(2),
+            "probabilities": (w[:, None, None] @ p).squeeze(2),
             "ability": ability.unsqueeze(1).expand(asked.shape),
             "ability_error": spread.unsqueeze(1).expand(asked.shape),
-            "discrimination": self.log_discrimination(asked).exp().squeeze(-1),
-            "steps": self.steps(asked),
+            "discrimination": discrimination.squeeze(-1),
+            "steps": steps,
         }
 
     def posterior(self, state: State) -> Tensor:
         """w (B, G)."""
-        return (state["seen"].to(self.theta.dtype) + self.log_prior).softmax(-1)
+        return state["seen"].softmax(-1).to(self.theta.dtype)
 
     def posteriors(self, items: Tensor, responses: Tensor) -> Tensor:
         """w (B, T, G) at every event, each from the answers before it."""
         K = self.config.categories
-        (seen,) = tabled(
-            lambda answer: (self._of(self._log_p(answer // K), answer % K),),
-            items * K + responses,
-            (self.config.items + RESERVED) * K,
-        )  # (B, T, G)
+        rows = self.config.items + RESERVED
+        (seen,) = tabled(self._tells, items * K + responses, rows * K)  # (B, T, G)
         return (earlier(seen) + self.log_prior).softmax(-1)
 
     def moments(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (...) of the ability where w (..., G) says how likely each is."""
         mean = w @ self.theta
         return mean, (w * (self.theta - mean.unsqueeze(-1)) ** 2).sum(-1).sqrt()
+
+    def _tells(self, answers: Tensor) -> tuple[Tensor]:
+        """(..., G): the log probability of answers (...) at every ability."""
+        K = self.config.categories
+        return (self._of(self._log_p(answers // K), answers % K),)
+
+    def _item(self, items: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """P(k | θ, item) (..., G K), α (..., 1), β (..., K - 1)."""
+        alpha = self.log_discrimination(items).exp()
+        return self._log_p(items).exp().flatten(-2), alpha, self.steps(items)
 
     def _log_p(self, items: Tensor) -> Tensor:
         """(..., G, K): log P(k | θ, item) at every point of the grid."""

@@ -143,11 +143,11 @@ class Head(nn.Module):
             return {"answers": newest_last(items * self.config.categories + responses, lengths)}
         return self.standing.begin(items, responses, lengths)
 
-    def advance(self, state: State, items: Tensor, responses: Tensor) -> State:
+    def take(self, state: State, answer: Tensor) -> State:
+        """The state after one more answer, items K + responses (B,)."""
         if self.config.item_parameters == "network":
-            answer = items * self.config.categories + responses
             return {"answers": enter(state["answers"], answer, self.config.window)}
-        return self.standing.advance(state, items, responses)
+        return self.standing.take(state, answer)
 
     def ask(self, state: State) -> Tensor:
         """Of a standing θ after all answers: (B, 1, S)."""

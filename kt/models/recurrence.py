@@ -56,6 +56,11 @@ def tier() -> Tier:
     return Tier("torch", Recurrence, why)
 
 
+def compiles() -> bool:
+    """Whether Numba is loaded here, and what it compiles is right. Loads nothing."""
+    return tier.cache_info().currsize > 0 and tier().form is not Recurrence
+
+
 def difference(form: Any) -> float:
     """How far a form's values and gradients are from those in torch, on a small draw; see TOLERANCE."""
     rng = torch.Generator().manual_seed(0)

@@ -21,8 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kt.models import tracing
+from kt.models.compiled import Compiled
 from kt.models.family import State
 from kt.models.sliding import newest_last
+from kt.models.tables import Table
 from kt.models.tracing import RESERVED
 
 FORM = tracing
@@ -76,6 +78,11 @@ class Model(nn.Module):
         self.head = nn.Linear(D, K - 1)
         nn.init.normal_(self.interaction.weight, std=0.1)
         nn.init.normal_(self.item.weight, std=0.1)
+        self.attended = Table(self, self._attended, rows * K)
+        self.queries = Table(self, self._query, rows)
+        self.biases = Table(self, self._biases, config.window + 1)
+        tables = (self.queries, self.attended, self.biases) if type(self) is Model else ()
+        self.steps = Compiled(self, "kt.models.sakt_steps", tables)
 
     def forward(self, items: Tensor, responses: Tensor, lengths: Tensor) -> Tensor:
         """Logits of every event, each from the events before it. All arguments (B, T), lengths (B,).
@@ -95,37 +102,66 @@ class Model(nn.Module):
         self, items: Tensor, responses: Tensor, lengths: Tensor, asked: Tensor
     ) -> dict[str, Tensor]:
         """Probabilities (B, M, K) of the items asked, each from the whole history and from no other."""
-        return self.ask(self.begin(items, responses, lengths), asked)
+        return self._ask(self.begin(items, responses, lengths), asked)
 
     def begin(self, items: Tensor, responses: Tensor, lengths: Tensor) -> State:
         """attended: keys and values (B, T + 1, 2 D) of the answers, the newest last, then of the start
         token; lengths (B,): how many of them are answers."""
         answers = newest_last(items * self.config.categories + responses, lengths)
-        x = torch.cat([self.interaction(answers), self.start.expand(items.shape[0], -1, -1)], 1)
-        return {"attended": self.key_value(x), "lengths": lengths}
+        (seen,) = self.attended(answers)
+        start = self.key_value(self.start).expand(items.shape[0], -1, -1)
+        return {"attended": torch.cat([seen, start], 1), "lengths": lengths}
 
     def advance(self, state: State, items: Tensor, responses: Tensor) -> State:
         """Positions are distances, so that the oldest answer of a full window is left out and all else stays."""
-        x = self.interaction(items * self.config.categories + responses)  # (B, D)
+        if steps := self.steps(items.device):
+            return steps.advance(state, items, responses)
+        (new,) = self.attended(
+            torch.add(responses, items, alpha=self.config.categories)
+        )  # (B, 2 D)
         before, start = state["attended"][:, :-1], state["attended"][:, -1:]
         first = max(0, before.shape[1] + 1 - self.config.window)
         return {
-            "attended": torch.cat([before[:, first:], self.key_value(x).unsqueeze(1), start], 1),
+            "attended": torch.cat([before[:, first:], new.unsqueeze(1), start], 1),
             "lengths": (state["lengths"] + 1).clamp(max=self.config.window),
         }
 
     def ask(self, state: State, asked: Tensor) -> dict[str, Tensor]:
         """As serve, from what a state attends to."""
-        keys, values = state["attended"].chunk(2, -1)
-        lengths = state["lengths"].unsqueeze(1)
-        place = torch.arange(keys.shape[1] - 1, 0, -1, device=asked.device).expand(
-            lengths.shape[0], -1
-        )
-        padding = F.pad(place > lengths, (0, 1))
-        ago = torch.cat([place, lengths + 1], 1)  # (B, T + 1): 1 for the last answer
-        bias = self._bias(ago).masked_fill_(padding, -math.inf).transpose(0, 1)  # (B, H, T + 1)
-        logits = self._answer(asked, self._heads(keys), self._heads(values), bias.unsqueeze(2))
+        steps = self.steps(asked.device)
+        return steps.ask(state, asked) if steps else self._ask(state, asked)
+
+    def _ask(self, state: State, asked: Tensor) -> dict[str, Tensor]:
+        attended = state["attended"]
+        B, T, _ = attended.shape
+        keys, values = (
+            attended.view(B, T, 2, self.config.heads, -1).permute(2, 0, 3, 1, 4).unbind()
+        )  # (B, H, T, D / H)
+        (bias,) = self.biases(state["lengths"])
+        # not [..., -T:], which torch.export would take for one T
+        last = torch.arange(self.config.window + 1 - T, self.config.window + 1, device=bias.device)
+        bias = bias.view(B, self.config.heads, 1, -1).index_select(-1, last)
+        e, query = self.queries(asked)
+        logits = self._attend(e, query, keys, values, bias)
         return {"probabilities": logits.softmax(-1)}
+
+    def _attended(self, answers: Tensor) -> tuple[Tensor]:
+        """Keys and values (..., 2 D) of answers (...)."""
+        return (self.key_value(self.interaction(answers)),)
+
+    def _query(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        e = self.item(items)
+        return e, self.query(e)
+
+    def _biases(self, lengths: Tensor) -> tuple[Tensor]:
+        """(..., H (window + 1)): for what a full window attends to, of which the last (...,) are answers."""
+        window = self.config.window
+        place = torch.arange(window, 0, -1, device=lengths.device)
+        lengths = lengths.unsqueeze(-1)
+        ago = torch.cat([place.expand(*lengths.shape[:-1], -1), lengths + 1], -1)
+        padding = F.pad(place > lengths, (0, 1))
+        bias = self._bias(ago).masked_fill(padding, -math.inf)  # (H, ..., window + 1)
+        return (bias.movedim(0, -2).flatten(-2),)
 
     def _history(self, items: Tensor, responses: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, H, T + 1, D / H) of the start token and the answers."""
@@ -136,9 +172,14 @@ class Model(nn.Module):
 
     def _answer(self, items: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
         """Logits (B, M, K) of items (B, M) that attend to the keys as the bias allows."""
+        return self._attend(*self._query(items), keys, values, bias)
+
+    def _attend(
+        self, e: Tensor, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor
+    ) -> Tensor:
+        """The same of items e that ask query, (B, M, D) each."""
         dropout = self.config.dropout if self.training else 0.0
-        e = self.item(items)  # (B, M, D)
-        h = F.scaled_dot_product_attention(self._heads(self.query(e)), keys, values, bias, dropout)
+        h = F.scaled_dot_product_attention(self._heads(query), keys, values, bias, dropout)
         h = self.mix(h.transpose(1, 2).flatten(2))  # (B, M, D)
         h = self.norm_attention(e + self._dropped(h))
         f = self.narrow(self._dropped(F.relu(self.widen(h), inplace=True)))

@@ -45,7 +45,7 @@ class Engine(Protocol):
 class Incremental(Engine, Protocol):
     """An engine of a model that keeps states: what models.family.Incremental has, by arrays.
 
-    The first axis of a state is the row. Where states differ in a second axis, that is one of events with
+    The first axis of a state is the row. States of the same names can be one batch: where they differ in a second axis, that is one of events with
     the newest last, and zeros in front of it say nothing.
     """
 
@@ -69,7 +69,7 @@ def prepare(root: Path, settings: Predictor) -> None:
     if needs_torch(root, settings.engine):
         from kt.predictor.engines import torch
 
-        torch.prepare(settings.threads)
+        torch.prepare(settings)
     else:
         from kt.predictor.engines import onnx
 
@@ -112,4 +112,4 @@ def load(root: Path, key: Key, settings: Predictor) -> Engine:
                 raise
             how = logging.WARNING if isinstance(error, Corrupt) else logging.INFO
             log.log(how, "kt: torch runs %s %s: %s", key.model, key.version, error)
-    return torch.load(root, *key, settings.threads)
+    return torch.load(root, *key, settings)

@@ -97,11 +97,11 @@ class Remembering(Noted):
     def resume(self, arrays: Arrays, units: Sequence[str | None]) -> dict[str, np.ndarray]:
         """What `run` gives, within 1e-5. units: whom each row is about."""
         rows = [self._row(arrays, place, unit) for place, unit in enumerate(units)]
-        groups: dict[int, list[Row]] = {}
+        groups: dict[tuple[int, tuple[str, ...]], list[Row]] = {}
         for row in rows:
-            groups.setdefault(row.how, []).append(row)
+            groups.setdefault((row.how, tuple(row.state or ())), []).append(row)
         with self.note:
-            told = [self._told(how, group, arrays) for how, group in groups.items()]
+            told = [self._told(how, group, arrays) for (how, _), group in groups.items()]
         return in_order(told, [row.place for group in groups.values() for row in group])
 
     def _row(self, arrays: Arrays, place: int, unit: str | None) -> Row:

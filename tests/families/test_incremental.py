@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from kt import plugins
-from kt.models import tracing
+from kt.models import gpcm, sakt, tracing
 from kt.models.family import is_incremental
+from kt.models.recurrence import tier
 from kt.registry import load
 
 ITEMS = 6
@@ -19,9 +20,18 @@ INCREMENTAL = [
 ]
 
 
-@pytest.fixture(params=INCREMENTAL)
-def name(request):
-    return request.param
+COMPILED = ["gpcm", "sakt"]
+
+
+@pytest.fixture(params=[*INCREMENTAL, *(f"{name}, compiled" for name in COMPILED)])
+def name(request, monkeypatch):
+    """Every family with its steps in torch, and those that have them with compiled ones."""
+    name, _, way = request.param.partition(", ")
+    if way:
+        pytest.importorskip("numba")
+        tier()
+    monkeypatch.setattr("kt.models.compiled.compiles", lambda: bool(way))
+    return name
 
 
 @pytest.fixture(params=[2, 4], ids=["binary", "polytomous"])
@@ -36,6 +46,27 @@ def model(name, request):
         for parameter in module.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
     return module.eval()
+
+
+@pytest.mark.parametrize("family", [gpcm, sakt])
+def test_compiled_steps_that_say_something_else_are_not_taken(family, monkeypatch):
+    pytest.importorskip("numba")
+    tier()
+    steps = pytest.importorskip(f"{family.__name__}_steps").Steps
+    right = steps.ask
+    monkeypatch.setattr(
+        steps, "ask", lambda *given: {name: x + 1e-3 for name, x in right(*given).items()}
+    )
+    module = family.Model(family.Config(items=ITEMS, window=WINDOW)).eval()
+    here = torch.device("cpu")
+    with torch.inference_mode(), pytest.warns(RuntimeWarning, match="off by 0.001"):
+        assert module.steps(here) is None
+    monkeypatch.undo()
+    with torch.inference_mode():
+        assert module.steps(here) is None  # it was looked at once
+        module.requires_grad_(False)
+        next(module.parameters()).add_(0)
+        assert isinstance(module.steps(here), steps)
 
 
 def answers(model, *shape, seed=0):
@@ -126,9 +157,10 @@ def test_a_state_is_left_as_it_was(model):
 
 def test_a_state_does_not_grow_beyond_the_window(model):
     items, responses = answers(model, 4 * WINDOW)
+    sizes = set()
     with torch.inference_mode():
         state = model.begin(items[None, :WINDOW], responses[None, :WINDOW], torch.tensor([WINDOW]))
-        size = sum(values.nbytes for values in state.values())
         for t in range(WINDOW, 4 * WINDOW):
             state = model.advance(state, items[t : t + 1], responses[t : t + 1])
-    assert sum(values.nbytes for values in state.values()) == size
+            sizes.add(sum(values.nbytes for values in state.values()))
+    assert len(sizes) == 1

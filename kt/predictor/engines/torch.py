@@ -1,5 +1,6 @@
 """Runs a version as the torch module that its family builds. The one file of serving that imports torch."""
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,21 +9,29 @@ from typing import Any
 
 import numpy as np
 
+from kt.config import Predictor
 from kt.models.family import Arrays, is_incremental
 from kt.registry import load as versions
 
+log = logging.getLogger("kt")
 
-def prepare(threads: int) -> None:
-    """Import torch with this many threads for one model call."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # read when torch is imported
+
+def prepare(settings: Predictor) -> None:
+    """Import torch with so many threads for one model call, and Numba where that is wanted."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads))  # read when torch is imported
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(settings.threads)
+    if settings.compiled:
+        from kt.models.recurrence import tier
+
+        if why := tier().why:
+            log.warning("kt: steps are not compiled: %s", why)
 
 
-def load(root: Path, model: str, version: str, sha256: str, threads: int) -> versions.Loaded:
+def load(root: Path, model: str, version: str, sha256: str, settings: Predictor) -> versions.Loaded:
     """Weights as a module in eval mode. Raises KtError."""
-    prepare(threads)
+    prepare(settings)
     found = versions.load(root, model, version, sha256)
     if hasattr(found.form, "HISTORY") and is_incremental(type(found.module)):
         return Incremental(found.spec, found.family, found.form, found.signature, found.module)

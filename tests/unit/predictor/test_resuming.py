@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from falcon import testing
 from predictors import Made, make
 
@@ -68,6 +69,20 @@ def test_what_is_remembered_changes_no_answer(made: Made, version: str) -> None:
     )
 
 
+def test_steps_are_compiled_where_kt_toml_says_so(made: Made) -> None:
+    pytest.importorskip("numba")
+    face = Face(made, "compiled = true\n")
+    whole = history(140)
+    answers = [face.ask(answers=whole[:n]) for n in range(120, 140)]
+    (ready,) = face.host.current.ready.values()
+    assert isinstance(ready.engine, Remembering)
+    module: Any = ready.engine.engine
+    with torch.inference_mode():
+        assert module.module.steps(torch.device("cpu"))
+    plain = Face(made, "state_cache_mb = 0\n").ask(answers=whole[:139])
+    assert numbers(answers[-1]) == pytest.approx(numbers(plain), abs=1e-5)
+
+
 def test_a_state_handed_in_stands_for_the_history(made: Made) -> None:
     face = Face(made)
     whole = history(170)  # more than the window
@@ -90,7 +105,7 @@ def test_a_state_holds_after_a_promotion_and_in_an_experiment(made: Made) -> Non
     answer = face.ask(answers=[], state=state)
     assert answer.json["version"] == "v3"
     assert "fallback" not in answer.json
-    assert numbers(answer) == numbers(face.ask(answers=history(40)))
+    assert numbers(answer) == pytest.approx(numbers(face.ask(answers=history(40))), abs=1e-6)
     longest = face.ask(answers=history(150), state=True)  # of the version that uses more
     again = face.ask(answers=[], state=longest.json["state"]).json["state"]
     assert again == longest.json["state"]
@@ -102,7 +117,9 @@ def test_a_state_goes_through_the_other_protocol_that_has_bodies(made: Made) -> 
     body = json.dumps({"dataframe_records": [record]})
     told = face.client.simulate_post("/invocations", body=body, headers=HEADERS).json
     state = told["served_by"][0]["state"]
-    assert numbers(face.ask(answers=[], state=state)) == numbers(face.ask(answers=history(20)))
+    assert numbers(face.ask(answers=[], state=state)) == pytest.approx(
+        numbers(face.ask(answers=history(20))), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("state", ["", "x" * 1000, "AAAA", 7, None, {}, "\u00fc"])
@@ -124,4 +141,4 @@ def test_a_promotion_uses_no_state_of_the_version_before(made: Made) -> None:
     answer = face.ask(answers=whole)
     assert answer.json["version"] == "v2"
     alone = Face(made, "state_cache_mb = 0\n")
-    assert numbers(answer) == numbers(alone.ask(answers=whole))
+    assert numbers(answer) == pytest.approx(numbers(alone.ask(answers=whole)), abs=1e-6)
