@@ -1,6 +1,7 @@
 """The only reader of the wall clock. Everywhere else time is an argument."""
 
 import re
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,3 +18,8 @@ def booted() -> float:
     except OSError:
         return 0.0
     return float(found[1]) if found else 0.0
+
+
+def second() -> int:
+    """The present, in whole seconds since the epoch."""
+    return int(time.time())

@@ -209,6 +209,9 @@ class Predictor(Table):
     poll: float = setting(
         0.25, "how often a worker looks for a new manifest", "seconds", gt=0, le=60
     )
+    flush: float = setting(
+        10.0, "how often a worker writes down what it has answered", "seconds", ge=0.1, le=60
+    )
     keep_previous: float = setting(
         24.0,
         "how long the previous active version stays loaded, so that a rollback needs no load",

@@ -32,6 +32,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from kt.errors import Invalid
+from kt.stats.scored import Scored, binary
 
 class Signature(BaseModel):
     largest: float
@@ -60,6 +61,12 @@ def answer(outputs: Any, requests: Any, signature: Any) -> list[list[dict[str, A
 
 def tensors(predictions: Any) -> dict[str, np.ndarray]:
     return {"probabilities": np.array([each["p"] for each in predictions])}
+
+def scored(prediction: Any, signature: Any) -> Scored:
+    return binary(prediction["p"][1])
+
+def features(request: Any, signature: Any) -> dict[str, float]:
+    return {"x": sum(request.x)}
 
 def narrower(old: Any, new: Any) -> str:
     return "" if new.largest >= old.largest else "it knows less"

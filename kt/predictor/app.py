@@ -105,8 +105,8 @@ def summary(host: Host) -> dict[str, Any]:
 
 
 def health(host: Host) -> dict[str, Any]:
-    """What this process serves. fallbacks: since it started, of this process alone; shadows: of this
-    process and of those that ended before it."""
+    """What this process serves. fallbacks and recording: since it started, of this process alone;
+    shadows: of this process and of those that ended before it."""
     manifest = host.current.manifest
     return summary(host) | {
         "since": host.state.since,
@@ -133,4 +133,5 @@ def health(host: Host) -> dict[str, Any]:
             for (model, experiment, version, reason), count in sorted(host.fallbacks.items())
         ],
         "shadows": [report.summary() for report in host.reports],
+        "recording": host.recording.card(),
     }

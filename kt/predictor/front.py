@@ -26,6 +26,7 @@ from kt import http
 from kt.config import Predictor
 from kt.predictor import faults, quarantine
 from kt.predictor.app import make_host, routes
+from kt.predictor.brake import Brake
 from kt.predictor.lanes import BATCH, Lanes
 from kt.predictor.later import LATER, Deferred, bodies
 
@@ -50,11 +51,16 @@ class Front:
     """A worker: Granian's RSGI interface in front of the WSGI callable."""
 
     def __init__(
-        self, root: Path, settings: Predictor, address: str, calls: quarantine.Calls
+        self,
+        root: Path,
+        settings: Predictor,
+        address: str,
+        calls: quarantine.Calls,
+        brake: Brake,
     ) -> None:
         self.settings = settings
         self.host = make_host(root, address)
-        self.host.calls = calls
+        self.host.calls, self.host.brake = calls, brake
         # what the command line chose stands over kt.toml
         self.host.settings = self.host.settings.model_copy(update={"predictor": settings})
         self.lanes: Lanes[Waiting] = Lanes(self.answer_all, give_up)

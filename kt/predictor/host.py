@@ -8,7 +8,8 @@ warmed beside what serves, then one assignment swaps all of it or, where anythin
 A predictor never goes back in `seq`: a rollback has a higher one, so a lower one is a git checkout
 and not kt's doing. What is served is remembered in .kt/live.json, so that a restart keeps to it.
 Whatever is not followed is reported: in `state`, in the log once, and on the card of this process
-(presence.py). A version that has ended too many workers is not loaded (quarantine.py).
+(presence.py). A version that has ended too many workers is not loaded (quarantine.py), and a treatment
+that does harm gets no traffic (brake.py).
 """
 
 import atexit
@@ -38,16 +39,22 @@ from kt.deployments import manifest as manifests
 from kt.deployments.manifest import MANIFEST, REPLACED, Manifest, Route, Trial, Version
 from kt.errors import Corrupt, Invalid, KtError
 from kt.models import family
+from kt.predictor import brake, quarantine, record
 from kt.predictor import engine as engines
-from kt.predictor import quarantine
 from kt.predictor.aside import Aside
+from kt.predictor.brake import Brake
 from kt.predictor.engine import Engine, Incremental, Key
 from kt.predictor.presence import LIVE, Place, Presence
 from kt.predictor.quarantine import Calls, Noted
+from kt.predictor.record import Recorder
 from kt.predictor.shadow import Answering, Shadow
 from kt.predictor.states import Remembering, States
 from kt.predictor.tally import Report, merged, reports
+from kt.predictor.writer import Recording, Writer
 from kt.registry import signing
+from kt.stats.scored import NOTHING as UNSCORED
+from kt.stats.scored import Kind
+from kt.store.batch import Stream
 from kt.workspace import Workspace
 
 log = logging.getLogger("kt")
@@ -62,22 +69,26 @@ WARM = 4  # requests in the batch that warms a version
 
 @dataclass(frozen=True)
 class Ready:
-    """A version that serves. aside: where it runs as a treatment, under a time limit."""
+    """A version that serves. aside: where it runs as a treatment, under a time limit. kind: of what it
+    predicts, as its form scores it."""
 
     version: str
     engine: Engine
     aside: Aside
+    kind: Kind
 
 
 @dataclass(frozen=True)
 class Loaded:
     """What serves, and all that it names in memory. follows: the manifest as kt wrote it, with the
-    versions that are in quarantine. why: the reason for what is left out. shadows: by model."""
+    versions that are in quarantine and the treatments that are out. why: the reason for what is left
+    out. streams: by model, as record.streams. shadows: by model."""
 
     manifest: Manifest
     ready: Mapping[Key, Ready]
     follows: Manifest
     why: str = ""
+    streams: Mapping[str, Mapping[str, Stream]] = field(default_factory=dict)
     shadows: Mapping[str, Shadow] = field(default_factory=dict)
 
     def of(self, model: str, version: Version) -> Ready:
@@ -105,6 +116,9 @@ class Host:
     settings: Settings
     address: str = ""
     calls: Calls = field(default_factory=Calls)
+    brake: Brake = field(default_factory=Brake)
+    recorder: Recorder = field(default_factory=Recorder)
+    writer: Writer | None = None
     current: Loaded = NOTHING
     fallbacks: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
     answering: Answering = field(default_factory=Answering)
@@ -115,6 +129,7 @@ class Host:
     _stop: threading.Event = field(default_factory=threading.Event)
     _place: Place | None = None
     _told: float = 0.0  # when the card was written, on the monotonic clock
+    _card: Recording = field(default_factory=Recording)  # what it says of recording
 
     # What serves
 
@@ -124,10 +139,18 @@ class Host:
         self._follows = True
         with suppress(OSError):  # told of by _post
             self._place = Place(self.root / LOCAL)
+        self._record()
         self.open()
         self._post()
         threading.Thread(target=self._follow, name="kt-follow", daemon=True).start()
         atexit.register(self.close)
+
+    def _record(self) -> None:
+        """Count what is answered from now on, unless kt.toml says otherwise."""
+        if self.settings.store.url:
+            self.recorder = Recorder(on=True)
+            self.writer = Writer(self.root, self.settings, self.recorder)
+            self.writer.start()
 
     def open(self) -> None:
         """Load what there is to serve: what was served last, or what has been deployed since."""
@@ -140,8 +163,10 @@ class Host:
             self._try(live)
 
     def close(self) -> None:
-        """Stop following; the card is removed."""
+        """Stop following; what was counted is written, and the card is removed."""
         self._stop.set()
+        if self.writer:
+            self.writer.close()
         if self._place:
             self._post()
             self._place.leave()
@@ -159,9 +184,13 @@ class Host:
             os.nice(NICE)
         while not self._stop.wait(self.settings.predictor.poll):
             try:
+                self.brake.look()
+                self.brake.write(self.root / LOCAL)
                 self.look()
                 self._forget()
-                if time.monotonic() - self._told > TELL and self.reports:
+                if self.recording != self._card or (
+                    time.monotonic() - self._told > TELL and self.reports
+                ):
                     self._post()
             except Exception:  # the thread must outlive whatever a manifest or a family does
                 log.exception("kt: looking for a new manifest failed")
@@ -169,8 +198,11 @@ class Host:
     def look(self) -> None:
         """Follow active.json where it has changed, or where it could not be followed before."""
         local = self.root / LOCAL
-        watched = self.root / MANIFEST, local / quarantine.FILE, local / REPLACED
-        seen = tuple(map(identity, watched))
+        watched = (
+            self.root / MANIFEST,
+            *(local / name for name in (quarantine.FILE, brake.FILE, REPLACED)),
+        )
+        seen = (*map(identity, watched), self.brake.trips)
         at, wait = self._retry
         if seen == self._seen and not (wait and time.monotonic() >= at):
             return
@@ -193,8 +225,11 @@ class Host:
             self._retry = (time.monotonic() + wait, wait)
 
     def _spared(self, found: Manifest) -> tuple[Manifest, str]:
-        """A manifest without what is in quarantine, and why."""
-        return quarantine.without(found, quarantine.read(self.root / LOCAL))
+        """A manifest without what is in quarantine and what does harm, and why."""
+        local = self.root / LOCAL
+        spared, held = quarantine.without(found, quarantine.read(local))
+        spared, out = brake.without(spared, brake.read(local).added(self.brake.trips))
+        return spared, "; ".join(filter(None, (held, out)))
 
     def _try(self, found: Manifest) -> bool:
         """Serve `found`, all of it that is in no quarantine, or nothing. What served before goes on
@@ -204,12 +239,13 @@ class Host:
         try:
             what, why = self._spared(found)
             after = Loaded(what, self._load_all(what, before), found, why)
-            after = replace(after, shadows=self._shadows(after, before))
+            after = replace(after, streams=streams(after), shadows=self._shadows(after, before))
         except Exception as error:  # noqa: BLE001  # a family is foreign code: whatever it raises, the old version serves
             self._report(f"seq {found.seq} cannot be served: {str(error) or type(error).__name__}")
             return False
         if self._follows:
             self._remember(found)  # first: whoever was answered by it is so after a restart too
+        self.brake.follow([pair for each in after.streams.values() for pair in record.pairs(each)])
         self.current = after
         log.info("serving seq %d: %s", found.seq, describe(what))
         if self._follows:
@@ -264,12 +300,12 @@ class Host:
         note = self.calls.note(key)
         with note:
             engine = engines.load(self.root, key, self.settings.predictor)
-            warm(engine, key)
+            kind = warm(engine, key)
         give_back()
         parts = engine.form, engine.signature, note
         if isinstance(engine, Incremental) and self.states.most:
-            return Ready(key.version, Remembering(engine, *parts, key, self.states), Aside())
-        return Ready(key.version, Noted(engine, *parts), Aside())
+            return Ready(key.version, Remembering(engine, *parts, key, self.states), Aside(), kind)
+        return Ready(key.version, Noted(engine, *parts), Aside(), kind)
 
     @cached_property
     def states(self) -> States:
@@ -300,6 +336,10 @@ class Host:
 
     # What others are told
 
+    @property
+    def recording(self) -> Recording:
+        return self.writer.recording if self.writer else Recording()
+
     def _report(self, reason: str) -> None:
         """Degraded for this reason, or well again where there is none: one line in the log a change."""
         if reason == self.state.reason:
@@ -312,6 +352,7 @@ class Host:
     def _post(self) -> None:
         try:
             self._place = self._place or Place(self.root / LOCAL)
+            self._card = self.recording
             self._place.tell(self.presence())
             self._told = time.monotonic()
         except OSError as error:
@@ -333,6 +374,7 @@ class Host:
             reason=state.reason,
             since=state.since,
             shadows=[one.card() for one in self.reports],
+            recording=self._card.card(),
         )
 
     def _replaced(self) -> Collection[str]:
@@ -445,14 +487,29 @@ def key(model: str, version: Version) -> Key:
     return Key(model, version.version, version.sha256)
 
 
-def warm(engine: Engine, key: Key) -> None:
-    """One batch through everything that a request passes. Raises Invalid where the answer is not one."""
+def warm(engine: Engine, key: Key) -> Kind:
+    """One batch through everything that a request passes. The kind of its predictions. Raises Invalid
+    where the answer is not one."""
     requests = engine.form.example(engine.signature, np.random.default_rng(0), WARM)
     for batch in (requests[-1:], requests):
         outputs = engine.run(engine.form.collate(batch, engine.signature))
         if wrong := family.problem(outputs, engine.form.PROBABILITIES):
             raise Invalid(f"{key.model} {key.version} answers what is no answer: {wrong}")
-        engine.form.answer(outputs, batch, engine.signature)
+        answers = engine.form.answer(outputs, batch, engine.signature)
+    kinds = {one.kind for answer in answers for one in record.scored(engine, answer)}
+    return kinds.pop() if len(kinds) == 1 else UNSCORED.kind
+
+
+def streams(loaded: Loaded) -> dict[str, dict[str, Stream]]:
+    """Who answers, by model."""
+    return {
+        model: record.streams(
+            model,
+            route,
+            {key.version: ready.kind for key, ready in loaded.ready.items() if key.model == model},
+        )
+        for model, route in loaded.manifest.models.items()
+    }
 
 
 def give_back() -> None:

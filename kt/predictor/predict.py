@@ -14,38 +14,46 @@ Requests that wait together are answered as one batch: where a model's cost is t
 operations rather than their size (a loop over fifty answers), eight cost little more than one.
 """
 
-import os
 import random
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kt import http
 from kt.config import Settings
 from kt.deployments.manifest import Route, Treatment, Trial, fraction, treatment_for
 from kt.errors import Invalid, Unavailable
+from kt.predictor.aside import Overrun
 from kt.predictor.decision import decide
 from kt.predictor.engine import Engine
 from kt.predictor.host import Host, Loaded
+from kt.predictor.record import ALERT, CONTROL, PLAIN, REFUSED, Seen
 from kt.predictor.run import Predictions, explain, run, validated
 from kt.predictor.shadow import Shadow
+from kt.stats.scored import Scored
+from kt.store.batch import Stream
 
 Answer = dict[str, Any]  # as POST /predict gives it
+
+FAILED = ("failed", "invalid")
 
 
 @dataclass(frozen=True)
 class Asked:
     """A request, validated, and who is to answer it. It keeps what was loaded when it came.
 
-    treatment: None where the control, or nobody but the active version, answers.
+    treatment: None where the control, or nobody but the active version, answers. unit: None where it
+    names none, and is assigned by chance.
     """
 
     loaded: Loaded
     model: str
     request: Any  # of the control's form
     fields: dict[str, Any]
+    unit: str | None
     treatment: Treatment | None
-    at_random: bool  # it names no unit
+    stream: Stream
 
     @property
     def route(self) -> Route:
@@ -77,26 +85,72 @@ def ask(host: Host, fields: Any, name: str | None = None) -> Asked:
     route = loaded.manifest.models[model]
     control = loaded.of(model, route.active).engine
     request = validated(control, fields)
-    unit = getattr(request, control.form.UNIT, None)
-    treatment = assign(route.split, unit, random.random) if route.split else None
-    return Asked(loaded, model, request, fields, treatment, unit is None)
+    named = getattr(request, control.form.UNIT, None)
+    unit = None if named is None else str(named)
+    streams = loaded.streams[model]
+    treatment, stream = None, streams[PLAIN]
+    if trial := route.split:
+        treatment = assign(trial, unit, random.random)
+        stream = streams[treatment.version if treatment else CONTROL]
+        if treatment and host.brake.holds(stream):
+            treatment, stream = None, streams[PLAIN]
+    return Asked(loaded, model, request, fields, unit, treatment, stream)
+
+
+class Outcome(NamedTuple):
+    """What came of a request.
+
+    said: its predictions, or why there are none; version, engine: whose. took: milliseconds of the
+    version that was to answer; failure: of that version, as in Seen. why: the control answered in its
+    place, in words.
+    """
+
+    said: Predictions | Exception
+    version: str
+    engine: Engine
+    took: float
+    failure: str = ""
+    why: str = ""
 
 
 def answers(host: Host, asked: Sequence[Asked]) -> list[Answer | Exception]:
     """The answers to requests that came together: those for one version run as one batch."""
     found: list[Answer | Exception] = [{}] * len(asked)
     with host.answering:
-        for (_, treated), places in grouped(asked).items():
+        for places in grouped(asked):
             batch = [asked[place] for place in places]
-            outcomes = treat(host, batch) if treated else control(batch)
-            for place, outcome in zip(places, outcomes, strict=True):
-                found[place] = (
-                    outcome
-                    if isinstance(outcome, Exception)
-                    else told(host, asked[place], *outcome)
-                )
+            for place, said in zip(places, together(host, batch), strict=True):
+                found[place] = said
     copy(asked, found)
     return found
+
+
+def together(host: Host, batch: Sequence[Asked]) -> list[Answer | Exception]:
+    """The answers to requests of one stream. They are counted before anything runs, and what came of
+    them after it."""
+    recorder, stream, treated = host.recorder, batch[0].stream, batch[0].treatment is not None
+    entry = recorder.begin(stream, [one.unit for one in batch])
+    outcomes = treat(host, batch) if treated else control(batch)
+    host.brake.count(stream, *harm(outcomes, treated))
+    found: list[Answer | Exception] = []
+    seen: list[Seen] = []
+    for place, (asked, outcome) in enumerate(zip(batch, outcomes, strict=True)):
+        scored: Sequence[Scored] = ()
+        if isinstance(outcome.said, Exception):
+            found.append(outcome.said)
+        else:
+            scored = recorder.scored(outcome.engine, outcome.said)
+            found.append(told(host, asked, outcome, recorder.identity(entry, place, scored)))
+        features = recorder.features(entry, asked.control, asked.request)
+        seen.append(noted(outcome, scored, features))
+    recorder.end(entry, seen)
+    return found
+
+
+def noted(outcome: Outcome, scored: Sequence[Scored], features: Mapping[str, float]) -> Seen:
+    """scored: of what is sent, which may be the control's."""
+    own = () if outcome.failure else scored
+    return Seen(outcome.took, outcome.failure, bool(outcome.why), own, features)
 
 
 def copy(asked: Sequence[Asked], found: Sequence[Answer | Exception]) -> None:
@@ -110,33 +164,32 @@ def copy(asked: Sequence[Asked], found: Sequence[Answer | Exception]) -> None:
         shadow.offer(answered)
 
 
-def grouped(asked: Sequence[Asked]) -> dict[tuple[int, Treatment | None], list[int]]:
-    """The places of the requests that one engine answers."""
-    groups: dict[tuple[int, Treatment | None], list[int]] = {}
+def grouped(asked: Sequence[Asked]) -> Iterator[list[int]]:
+    """The places of the requests of each stream, as it was when they came: one engine answers them."""
+    groups: dict[int, list[int]] = {}
     for place, one in enumerate(asked):
-        groups.setdefault((id(one.control), one.treatment), []).append(place)
-    return groups
+        groups.setdefault(id(one.stream), []).append(place)
+    return iter(groups.values())
 
 
-def told(host: Host, asked: Asked, version: str, predictions: Predictions, why: str) -> Answer:
-    """An answer as it is sent. why: why the control answered for the treatment, or nothing."""
+def told(host: Host, asked: Asked, outcome: Outcome, identity: str) -> Answer:
+    """An answer as it is sent."""
+    assert not isinstance(outcome.said, Exception)
+    stream = asked.stream
     said: Answer = {
         "model": asked.model,
-        "version": version,
-        "variant": None,
-        "experiment": None,
+        "version": outcome.version,
+        "variant": (CONTROL if outcome.why else stream.variant) or None,
+        "experiment": stream.experiment or None,
     }
-    if trial := asked.route.split:
-        said["variant"] = "control" if why or not asked.treatment else "treatment"
-        said["experiment"] = trial.name
-        if asked.at_random:
-            said["assigned"] = "random"
-    if why:
-        said |= {"fallback": True, "reason": why}
-    said["prediction_id"] = os.urandom(16).hex()
+    if stream.experiment and asked.unit is None:
+        said["assigned"] = "random"
+    if outcome.why:
+        said |= {"fallback": True, "reason": outcome.why}
+    said["prediction_id"] = identity
     if hasattr(asked.control.form, "HISTORY") and asked.request.state:
         said["state"] = asked.control.form.state(asked.request, longest(asked))
-    said["predictions"] = decided(predictions, host.settings, asked.model)
+    said["predictions"] = decided(outcome.said, host.settings, asked.model)
     return said
 
 
@@ -182,56 +235,71 @@ def assign(trial: Trial, unit: Any, draw: Callable[[], float]) -> Treatment | No
     return treatment_for(trial, draw() if unit is None else fraction(trial.name, str(unit)))
 
 
-Outcome = tuple[str, Predictions, str] | Exception  # version, predictions, why it fell back
-
-
 def control(batch: Sequence[Asked]) -> list[Outcome]:
     """What the active version says to requests that are all for it."""
     first = batch[0]
-    version = first.route.active.version
+    began = time.perf_counter()
     ran = run(first.control, [one.request for one in batch])
-    return [one if isinstance(one, Exception) else (version, one, "") for one in ran]
+    took = 1000 * (time.perf_counter() - began)
+    version = first.route.active.version
+    return [Outcome(one, version, first.control, took, fault(one)) for one in ran]
+
+
+def harm(outcomes: Sequence[Outcome], treated: bool) -> tuple[int, int, bool]:
+    """What requests that ran together say of their version: how many they are, how many of them failed,
+    and whether they took too long. What the control fails at too is not held against a treatment."""
+    requests = sum(one.failure != REFUSED for one in outcomes)
+    failed = sum(one.failure in FAILED and bool(one.why) is treated for one in outcomes)
+    return requests, failed, any(one.failure == "slow" or one.took > ALERT for one in outcomes)
+
+
+def fault(said: Predictions | Exception) -> str:
+    """How the active version failed; REFUSED where the request is at fault."""
+    if not isinstance(said, Exception):
+        return ""
+    return REFUSED if isinstance(said, Invalid) else explain(said)[0]
 
 
 def treat(host: Host, batch: Sequence[Asked]) -> list[Outcome]:
-    """What one treatment says, and where it fails what the control does.
-
-    What the control refuses too is the request's fault, and not counted against the treatment.
-    """
+    """What one treatment says, and where it fails what the control does."""
     first = batch[0]
     assert first.treatment is not None
     version, ready = first.treatment.version, first.loaded.of(first.model, first.treatment)
     own = ready.engine.form is not first.control.form
+    timeout = host.settings.predictor.timeout
 
     def work() -> list[Predictions | Exception]:
         requests = [validated(ready.engine, one.fields) if own else one.request for one in batch]
         return run(ready.engine, requests)
 
+    began = time.perf_counter()
     try:
-        ran: list[Predictions | Exception] = ready.aside.call(work, host.settings.predictor.timeout)
+        ran: list[Predictions | Exception] = ready.aside.call(work, timeout)
     except Exception as error:  # noqa: BLE001  # a treatment may raise anything; the control answers
         ran = [error] * len(batch)
+    took = 1000 * (time.perf_counter() - began)
+    if isinstance(ran[0], Overrun):  # one that is refused at once would have taken as long
+        took = max(took, 1000 * timeout)
+    outcomes = [Outcome(one, version, ready.engine, took) for one in ran]
     failed = [place for place, one in enumerate(ran) if isinstance(one, Exception)]
-    outcomes: list[Outcome] = [
-        one if isinstance(one, Exception) else (version, one, "") for one in ran
-    ]
-    for place, instead in zip(
-        failed, control([batch[place] for place in failed]) if failed else [], strict=True
-    ):
-        outcomes[place] = fallen_back(host, batch[place], outcomes[place], instead)
+    instead = control([batch[place] for place in failed]) if failed else []
+    for place, other in zip(failed, instead, strict=True):
+        outcomes[place] = fallen_back(host, batch[place], outcomes[place], other)
     return outcomes
 
 
-def fallen_back(host: Host, asked: Asked, error: Outcome, instead: Outcome) -> Outcome:
-    """The control's answer, marked and counted; its own error where it has none."""
-    assert isinstance(error, Exception)
-    assert asked.treatment is not None
-    assert asked.route.experiment is not None
-    if isinstance(instead, Exception):
-        return instead
-    kind, why = explain(error)
-    host.fell_back(asked.model, asked.route.experiment.name, asked.treatment.version, kind)
-    return instead[0], instead[1], f"{asked.treatment.version} {why}"
+def fallen_back(host: Host, asked: Asked, outcome: Outcome, instead: Outcome) -> Outcome:
+    """The control's answer, marked and counted; its own error where it has none.
+
+    What the control refuses too is the request's fault, and not counted against the treatment.
+    """
+    assert isinstance(outcome.said, Exception)
+    kind, why = explain(outcome.said)
+    if isinstance(instead.said, Exception):
+        failure = REFUSED if instead.failure == REFUSED else kind
+        return instead._replace(took=outcome.took, failure=failure)
+    host.fell_back(asked.model, asked.stream.experiment, outcome.version, kind)
+    return instead._replace(took=outcome.took, failure=kind, why=f"{outcome.version} {why}")
 
 
 def decided(

@@ -39,6 +39,7 @@ class Presence:
     shadows: list[dict[str, Any]] = field(
         default_factory=list
     )  # what they were found to say: tally.py
+    recording: dict[str, Any] = field(default_factory=dict)  # of what is answered: writer.py
 
 
 class Place:

@@ -28,8 +28,9 @@ from granian.server.mp import MPServer
 from kt import clock
 from kt.config import Predictor
 from kt.errors import KtError, Refused, Unavailable
-from kt.predictor import engine, keys, quarantine
+from kt.predictor import brake, engine, keys, quarantine
 from kt.predictor.address import bracketed, is_loopback
+from kt.predictor.brake import Brake
 from kt.workspace import Workspace
 
 log = logging.getLogger("kt")
@@ -50,7 +51,8 @@ def serve(workspace: Workspace, settings: Predictor, said: Callable[[str, int], 
     Raises Unavailable where the address cannot be listened on.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("_granian").setLevel(logging.WARNING)
+    for name in ("_granian", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     multiprocessing.set_start_method("fork", force=True)
     allow_connections()
     port = claim(settings.host, settings.port)
@@ -83,10 +85,10 @@ def serve(workspace: Workspace, settings: Predictor, said: Callable[[str, int], 
     server.on_startup(listening)
     server.watch_over(workspace.local, settings.workers)
 
-    def front(calls: quarantine.Calls) -> Any:
+    def front(calls: quarantine.Calls, brake: Brake) -> Any:
         from kt.predictor.front import Front
 
-        return Front(workspace.root, settings, address, calls)
+        return Front(workspace.root, settings, address, calls, brake)
 
     server.serve(target_loader=front, wrap_loader=False)
 
@@ -152,11 +154,12 @@ class Group(Listening):
         """Write down in .kt what workers ran when they died."""
         self.local = local
         self.calls = [quarantine.Calls() for _ in range(workers)]
+        self.counts = brake.Shared(workers)
         self.starved = quarantine.out_of_memory()
 
     def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> Any:  # type: ignore[override]  # as MPServer's
         self.calls[idx].forget()
-        front = functools.partial(callback_loader, self.calls[idx])
+        front = functools.partial(callback_loader, self.calls[idx], Brake(self.counts, idx))
         return super()._spawn_worker(idx, target, front)
 
     def _respawn_workers(self, workers: list[int], *args: Any, **options: Any) -> None:

@@ -8,7 +8,8 @@ Masson, Rim and Lee 2019, "DDSketch". Milliseconds, and whatever numbers a model
 import math
 import struct
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -48,6 +49,24 @@ class Sketch:
         side = self.above if x > 0 else self.below
         key = math.ceil(math.log(abs(x)) * PER_LOG)
         side[key] = side.get(key, 0) + 1
+
+    def extend(self, values: Sequence[float]) -> None:
+        """Add all of them: many cost a third of what they cost one by one."""
+        if not all(map(math.isfinite, values)):
+            for x in values:
+                self.add(x)
+            return
+        self.count += len(values)
+        self.total += sum(values)
+        self.largest = max(self.largest, max(values, default=-math.inf))
+        for side, part in (
+            (self.above, [x for x in values if x >= TINY]),
+            (self.below, [-x for x in values if x <= -TINY]),
+        ):
+            self.zeros -= len(part)
+            for key, n in Counter(math.ceil(math.log(x) * PER_LOG) for x in part).items():
+                side[key] = side.get(key, 0) + n
+        self.zeros += len(values)
 
     def merge(self, other: Self) -> None:
         self.count += other.count
