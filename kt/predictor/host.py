@@ -52,7 +52,6 @@ from kt.predictor.states import Remembering, States
 from kt.predictor.tally import Report, merged, reports
 from kt.predictor.writer import Recording, Writer
 from kt.registry import signing
-from kt.stats.scored import NOTHING as UNSCORED
 from kt.stats.scored import Kind
 from kt.store.batch import Stream
 from kt.workspace import Workspace
@@ -496,8 +495,7 @@ def warm(engine: Engine, key: Key) -> Kind:
         if wrong := family.problem(outputs, engine.form.PROBABILITIES):
             raise Invalid(f"{key.model} {key.version} answers what is no answer: {wrong}")
         answers = engine.form.answer(outputs, batch, engine.signature)
-    kinds = {one.kind for answer in answers for one in record.scored(engine, answer)}
-    return kinds.pop() if len(kinds) == 1 else UNSCORED.kind
+    return record.kind(engine, [prediction for answer in answers for prediction in answer])
 
 
 def streams(loaded: Loaded) -> dict[str, dict[str, Stream]]:

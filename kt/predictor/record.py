@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
-from math import isfinite
 from typing import Any, NamedTuple, TypeVar
 
 from kt import clock
@@ -26,7 +25,7 @@ from kt.predictor.engine import Engine
 from kt.stats.latency import Sketch
 from kt.stats.scored import NOTHING, Kind, Scored
 from kt.store.batch import Batch, Load, Stream, Traffic
-from kt.store.ids import Ids
+from kt.store.ids import MOST, Ids
 from kt.store.pseudonym import BUCKETS, Pseudonyms, bucket, unit_hash
 from kt.store.secret import Secret
 
@@ -46,14 +45,14 @@ REFUSED = "refused"  # by the control too: the request is at fault
 class Entry(NamedTuple):
     """Requests that one version is asked together.
 
-    buckets: of their units, 0 to 127. hashes: of those that name one, where they are counted.
-    watched: whether their features are taken.
+    buckets: of their units, 0 to 127. named: the pseudonyms of those that name one. watched: whether
+    their features are taken.
     """
 
     stream: Stream
     minute: int
     buckets: Sequence[int]
-    hashes: Sequence[bytes]
+    named: Sequence[bytes]
     watched: bool
 
 
@@ -96,31 +95,41 @@ class Recorder:
         second = clock.second()
         if not self.on:
             return Entry(stream, second // 60, [0] * len(units), (), False)
-        named = self._named(units)
-        entry = Entry(
-            stream,
-            second // 60,
-            [random.getrandbits(7) if one is None else bucket(one) for one in named],  # no secret
-            [unit_hash(one) for one in named if one is not None] if stream.experiment else (),
-            self._watches(stream, second, len(units)),
-        )
+        pseudonyms = self._pseudonyms
+        buckets, named = [], []
+        for unit in units:
+            if unit is None or pseudonyms is None:
+                buckets.append(random.getrandbits(7))  # no secret
+            else:
+                one = pseudonyms.of(unit)
+                named.append(one)
+                buckets.append(bucket(one))
+        watched = self._watches(stream, second, len(units))
+        entry = Entry(stream, second // 60, buckets, named, watched)
         self._begun.append(entry)
         return entry
 
     def scored(self, engine: Engine, predictions: Sequence[Mapping[str, Any]]) -> Sequence[Scored]:
-        """Of each prediction, as the form of whoever made it says."""
+        """Of the first MOST predictions, as the form of whoever made them says: as many as an id tells of."""
+        form, signature = engine.form, engine.signature
+        if not self.on or not hasattr(form, "scored"):
+            return [NOTHING] * len(predictions)
         try:
-            return scored(engine, predictions) if self.on else ()
+            return [form.scored(one, signature) for one in predictions[:MOST]]
         except Exception as error:  # noqa: BLE001  # a form is foreign code, and no answer fails with this
-            self._complain(f"{engine.form.__name__}.scored", error)
+            self._complain(f"{form.__name__}.scored", error)
             return [NOTHING] * len(predictions)
 
     def features(self, entry: Entry, engine: Engine, request: Any) -> Mapping[str, float]:
         """Of a request, as the form of the active version says: the same for every variant."""
+        form = engine.form
+        if not entry.watched or not hasattr(form, "features"):
+            return {}
         try:
-            return features(engine, request) if entry.watched else {}
+            found = form.features(request, engine.signature)
+            return dict(islice(found.items(), FEATURES))
         except Exception as error:  # noqa: BLE001  # as above
-            self._complain(f"{engine.form.__name__}.features", error)
+            self._complain(f"{form.__name__}.features", error)
             return {}
 
     def identity(self, entry: Entry, place: int, scored: Sequence[Scored]) -> str:
@@ -130,7 +139,12 @@ class Recorder:
         kind = scored[0].kind if scored else NOTHING.kind
         if len(scored) > 1 and any(one.kind != kind for one in scored):
             kind = NOTHING.kind
-        return self._ids.make(entry.stream.id, kind, entry.minute, entry.buckets[place], scored)
+        about = entry.stream.id, kind, entry.minute, entry.buckets[place]
+        try:
+            return self._ids.make(*about, scored)
+        except (ValueError, OverflowError) as error:  # a form scores with what is no number
+            self._complain(f"an answer of {entry.stream.version}", error)
+            return os.urandom(16).hex()
 
     def end(self, entry: Entry, seen: Sequence[Seen]) -> None:
         """seen: what came of each request of the entry, in order."""
@@ -168,7 +182,7 @@ class Recorder:
                 self._load(entry.stream).begun(entry.buckets)
                 units = self._batch.units.setdefault(entry.stream.id, set())
                 if len(units) < UNITS:
-                    units.update(entry.hashes)
+                    units.update(map(unit_hash, entry.named))
         for entry, seen in drained(self._ended):
             together.setdefault((entry.stream, entry.minute), []).extend(seen)
             if entry.stream.experiment:
@@ -181,12 +195,6 @@ class Recorder:
         if what not in self._complained:
             self._complained.add(what)
             log.warning("kt: %s fails, so it is not recorded: %r", what, error)
-
-    def _named(self, units: Sequence[str | None]) -> Sequence[bytes | None]:
-        pseudonyms = self._pseudonyms
-        if pseudonyms is None:
-            return [None] * len(units)
-        return [None if unit is None else pseudonyms.of(unit) for unit in units]
 
     def _watches(self, stream: Stream, second: int, requests: int) -> bool:
         last, so_far = self._watched.get(stream.id, (0, 0))
@@ -206,8 +214,11 @@ class Recorder:
         return found
 
     def _load(self, stream: Stream) -> "Loads":
-        self._batch.streams[stream.id] = stream
-        return self._loads.setdefault(stream.id, Loads())
+        found = self._loads.get(stream.id)
+        if found is None:
+            self._batch.streams[stream.id] = stream
+            found = self._loads[stream.id] = Loads()
+        return found
 
 
 class Loads:
@@ -271,26 +282,21 @@ def add(traffic: Traffic, kind: str, seen: Sequence[Seen]) -> None:
 FAILURES = {"failed": "failed", "invalid": "invalid", "slow": "slow_out"}  # in Traffic
 
 
-# What forms say
-
-
-def scored(engine: Engine, predictions: Sequence[Mapping[str, Any]]) -> list[Scored]:
-    form, signature = engine.form, engine.signature
-    if not hasattr(form, "scored"):
-        return [NOTHING] * len(predictions)
-    found = [form.scored(one, signature) for one in predictions]
-    return [one if isfinite(one.value) else NOTHING for one in found]
-
-
-def features(engine: Engine, request: Any) -> Mapping[str, float]:
-    form = engine.form
-    if not hasattr(form, "features"):
-        return {}
-    found: Mapping[str, float] = form.features(request, engine.signature)
-    return found if len(found) <= FEATURES else dict(islice(found.items(), FEATURES))
-
-
 # Who answers
+
+
+def kind(engine: Engine, predictions: Sequence[Mapping[str, Any]]) -> Kind:
+    """What a version predicts, where all of it is of one kind."""
+    if not hasattr(engine.form, "scored"):
+        return NOTHING.kind
+    try:
+        kinds: set[Kind] = {engine.form.scored(one, engine.signature).kind for one in predictions}
+    except Exception as error:  # noqa: BLE001  # a form is foreign code, and its version can serve all the same
+        log.warning(
+            "kt: %s.scored fails, so no scores are recorded: %r", engine.form.__name__, error
+        )
+        return NOTHING.kind
+    return kinds.pop() if len(kinds) == 1 else NOTHING.kind
 
 
 def streams(model: str, route: Route, kinds: Mapping[str, Kind]) -> dict[str, Stream]:

@@ -25,7 +25,7 @@ NOTHING = Scored("none")
 
 def binary(p: float) -> Scored:
     """p: the probability of the positive."""
-    return Scored("probability", p, int(p >= 0.5))
+    return Scored("probability", p, 1 if p >= 0.5 else 0)
 
 
 def likeliest(category: int, p: float) -> Scored:

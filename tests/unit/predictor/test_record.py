@@ -145,10 +145,8 @@ def test_what_is_not_finite_spoils_no_sum(recorder: Recorder) -> None:
     found = traffic(record(recorder, Seen(1.0, scored=[binary(0.5)], features=odd)))
     assert found.features["x"].odd == 1
     assert found.features["y"].total == 1.0
-    engine: Any = SimpleNamespace(
-        form=SimpleNamespace(scored=lambda *_: binary(float("inf"))), signature=None
-    )
-    assert recorder.scored(engine, [{}]) == [NOTHING]
+    entry = recorder.begin(PLAIN, ["s-1"])
+    assert int(recorder.identity(entry, 0, [binary(float("nan"))]), 16)
 
 
 def test_an_id_says_what_was_recorded(recorder: Recorder) -> None:
