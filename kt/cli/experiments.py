@@ -136,6 +136,10 @@ def shown(name: str) -> None:
         from kt.cli import status
 
         lines += ["", *status.beside(shadow)]
+        lines += [
+            f"{'' if n else 'worst':<11} {one['difference']:.3g} apart in {one['prediction_id']}"
+            for n, one in enumerate(shadow["worst_cases"])
+        ]
     if course.split:
         lines += ["", table(course, report), "", *details(course, report)]
     output.emit(result, lines)

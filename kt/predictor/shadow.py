@@ -162,7 +162,10 @@ class Shadow:
             )
         except Exception:  # noqa: BLE001  # a form is foreign code
             return Tally(failed=1)
-        return replace(found, compared=1, worst_id=name if found.worst else "", took={place: 1})
+        cases = ((found.worst, name),) if found.worst else ()
+        return replace(
+            found, compared=1, worst_id=name if cases else "", cases=cases, took={place: 1}
+        )
 
 
 def text(fields: dict[str, Any], answer: dict[str, Any]) -> bytes:

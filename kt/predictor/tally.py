@@ -3,11 +3,12 @@
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+CASES = 5  # that are kept
 WIDTH = math.log(1.1)  # of a bucket of times: each is a tenth longer than the one before
 
 
@@ -15,7 +16,7 @@ WIDTH = math.log(1.1)  # of a bucket of times: each is a tenth longer than the o
 class Tally:
     """compared: answers. predictions: what stands in them; agreed: those on which both agree.
     numbers: how many were compared; difference: the sum of their absolute differences; worst: the
-    largest of those, in the answer of that prediction_id.
+    largest of those, in the answer of that prediction_id; cases: answers with the largest, and their ids.
     failed, invalid (not finite, or no probabilities), slow, dropped (never run): copies.
     took: copies that came back, by the bucket of how long they took.
     """
@@ -27,6 +28,7 @@ class Tally:
     difference: float = 0.0
     worst: float = 0.0
     worst_id: str = ""
+    cases: Sequence[tuple[float, str]] = ()
     failed: int = 0
     invalid: int = 0
     slow: int = 0
@@ -38,10 +40,11 @@ class Tally:
         sums = {
             name: getattr(self, name) + getattr(other, name)
             for name in NAMES
-            if name not in ("worst", "worst_id", "took")
+            if name not in ("worst", "worst_id", "cases", "took")
         }
         took = dict(Counter(self.took) + Counter(other.took))
-        return Tally(**sums, worst=worse.worst, worst_id=worse.worst_id, took=took)
+        cases = tuple(sorted([*self.cases, *other.cases], key=lambda case: -case[0])[:CASES])
+        return Tally(**sums, worst=worse.worst, worst_id=worse.worst_id, cases=cases, took=took)
 
 
 NAMES = [one.name for one in dataclasses.fields(Tally)]
@@ -92,6 +95,9 @@ class Report:
             "mean_difference": tally.difference / tally.numbers if tally.numbers else None,
             "worst_difference": tally.worst if tally.numbers else None,
             "worst_prediction_id": tally.worst_id or None,
+            "worst_cases": [
+                {"prediction_id": name, "difference": apart} for apart, name in tally.cases
+            ],
             "failed": tally.failed,
             "invalid": tally.invalid,
             "slow": tally.slow,

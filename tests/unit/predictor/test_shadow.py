@@ -234,6 +234,8 @@ def test_tallies_add_up_and_come_back_from_a_card() -> None:
     two = Tally(compared=1, worst=0.3, worst_id="b", took={bucket(0.001): 1, bucket(0.5): 1})
     both = one + two
     assert (both.compared, both.worst, both.worst_id, both.dropped) == (3, 0.3, "b", 1)
+    many = [Tally(worst=n / 10, worst_id=str(n), cases=((n / 10, str(n)),)) for n in range(1, 9)]
+    assert [name for _, name in sum(many, Tally()).cases] == ["8", "7", "6", "5", "4"]
     assert percentile(both.took, 0.75) == pytest.approx(0.001, rel=0.11)
     assert percentile(both.took, 0.95) == pytest.approx(0.5, rel=0.11)
     assert percentile({}, 0.95) is None
