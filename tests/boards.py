@@ -98,7 +98,7 @@ def busy(chance: random.Random, model: str = "sakt", reason: str = "") -> Dashbo
     looks = tuple(
         Look(iso(ago), 0.025, 0.025 - spread, 0.025 + spread, 9 * (60 - ago), 60 - ago)
         for ago in range(56, 0, -2)
-        for spread in (0.3 / math.sqrt(6 * (60 - ago)),)
+        for spread in (0.5 / math.sqrt(6 * (60 - ago)),)
     )
     return Dashboard(
         workspace="tutor",

@@ -135,9 +135,16 @@ def variant(serving: Serving, name: str, version: str, share: float, since: str)
 
 
 def alerts(workspace: Workspace, since: str, now: str) -> Iterator[Alert]:
-    """Those that are open, then those that ended since, the newest first."""
+    """Those that are open, the worst first; then those that ended since, the newest first."""
     _, known = history.read(workspace)
-    for opened in sorted(known.all.values(), key=lambda one: (one.seq not in known.open, -one.seq)):
+    for opened in sorted(
+        known.all.values(),
+        key=lambda one: (
+            one.seq not in known.open,
+            one.seq in known.open and one.severity != "critical",
+            -one.seq,
+        ),
+    ):
         ended = known.ended.get(opened.seq)
         if ended and ended.at < since:
             continue

@@ -42,7 +42,7 @@ RENEW = 60  # seconds until a served page asks again
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """How a metric is written. axis: its form in d3's words; unit: percent, ms, number or count."""
+    """How a metric is written. unit: percent, ms, number or count. group: the part of the page it is in."""
 
     title: str
     unit: str
@@ -51,7 +51,7 @@ class Measure:
     below: bool = False  # it is bad when it falls
 
 
-TRAFFIC, QUALITY, DRIFT = "Traffic", "Quality", "Drift"
+TRAFFIC, QUALITY, DRIFT, WATCHING = "Traffic", "Quality", "Drift", "Watching"
 MEASURES = {
     "requests": Measure("Requests", "count", "Requests an hour.", TRAFFIC),
     "error_rate": Measure(
@@ -77,11 +77,16 @@ MEASURES = {
     "labelled": Measure(
         "Outcomes", "percent", "Predictions whose outcome is known.", QUALITY, below=True
     ),
+    "recording": Measure("Minutes without recording", "count", "", WATCHING),
+    "dropped": Measure("Numbers lost", "count", "", WATCHING),
+    "refused": Measure("Outcomes refused", "count", "", WATCHING),
     "drift": Measure(
         "Drift of scores", "number", "PSI of the scores against the reference.", DRIFT
     ),
 }
-AXES = {"percent": ".3~p", "points": "+~r", "number": ".3~g", "ms": "~s", "count": "~s"}
+OUTCOMES = {"right": "accuracy", "error": "the error", "outcome": "the outcome"}  # of an experiment
+AXES = {  # by unit, in the words of d3
+    "percent": ".3~p", "points": "+~r", "number": ".3~g", "ms": "~s", "count": "~s"}
 WORDS = {
     "ok": "healthy",
     "no_data": "too little data",
@@ -364,7 +369,7 @@ def effect(
     return Chart(
         id=key,
         title=f"Treatment less control{', points' if unit == 'points' else ''}",
-        meaning=f"Of {trial.metric}, with an interval that holds at every look"
+        meaning=f"Of {OUTCOMES[trial.metric]}, with an interval that holds at every look"
         f" ({1 - trial.alpha:.0%}): once it leaves zero, the difference is real.",
         course=f"Now {write(last.estimate, unit)}, {interval}.",
         now=[Number(TREATMENT, write(last.estimate, unit), interval, "ok")],

@@ -11,6 +11,7 @@ import boards
 import pytest
 
 from kt.monitors.dashboard import charts, page
+from kt.monitors.dashboard.facts import Alert
 
 pytest.importorskip("vl_convert", reason="the charts need it: pip install 'kt[dashboard]'")
 
@@ -117,6 +118,12 @@ def test_a_model_without_numbers_says_what_each_part_waits_for() -> None:
         "kt deploy FILE --model sakt --traffic 10 --ab-test NAME",
     ):
         assert f"<code>{said}</code>" in text
+
+
+def test_an_alert_on_the_watching_itself_names_no_model() -> None:
+    alert = Alert("", "", "", "recording", "critical", boards.iso(1), None, 7.0, 5.0)
+    text = page.one_file(replace(boards.NOTHING, alerts=(alert,)), "7d")
+    assert "<b>Minutes without recording</b>: 7, alert level 5</p>" in text
 
 
 def test_a_line_of_one_point_is_a_dot_and_a_hole_is_no_bridge() -> None:
