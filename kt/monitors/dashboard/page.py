@@ -86,7 +86,12 @@ MEASURES = {
 }
 OUTCOMES = {"right": "accuracy", "error": "the error", "outcome": "the outcome"}  # of an experiment
 AXES = {  # by unit, in the words of d3
-    "percent": ".3~p", "points": "+~r", "number": ".3~g", "ms": "~s", "count": "~s"}
+    "percent": ".3~p",
+    "points": "+~r",
+    "number": ".3~g",
+    "ms": "~s",
+    "count": "~s",
+}
 WORDS = {
     "ok": "healthy",
     "no_data": "too little data",
