@@ -93,7 +93,7 @@ def moments_merge(given: Case) -> Case:
 
 
 def latency_quantiles(given: Case) -> Case:
-    """Of the parts merged: every third value is a part."""
+    """Of the parts merged: every third value is a part. Durations below zero there are none."""
     n, normal = given["n"], NormalDist()
     values = [
         round(math.exp(given["mu"] + given["sigma"] * normal.inv_cdf((i + 0.5) / n)), 3)
@@ -103,7 +103,7 @@ def latency_quantiles(given: Case) -> Case:
     for part in range(3):
         held = Sketch()
         for value in values[part::3]:
-            held.add(value)
+            held.add(value if value >= 0 else math.nan)
         whole.merge(Sketch.load(held.dump()))
     found = [whole.quantile(q) for q in given["quantiles"]]
     return {"quantiles": found, "exact": found, "count": whole.count, "sum": whole.total}
@@ -194,7 +194,7 @@ def stratified_difference(given: Case) -> Case:
 def buckets_of(given: Case) -> dict[int, Moments]:
     """Of answers that were right or wrong."""
     return {
-        place: Moments(n, total / n, total * (1 - total / n))
+        place: Moments(n, total / n, max(total * (1 - total / n), 0.0))
         for place, (n, total) in enumerate(given["buckets"])
         if n
     }
@@ -211,8 +211,8 @@ def multinomial_evalue(given: Case) -> Case:
 
 
 def srm_chi2(given: Case) -> Case:
-    p = ratio.chi_square(given["counts"], given["shares"])
-    return {"p_value": p, "flag": p < ratio.ONCE}
+    p, flag = ratio.chi_square(given["counts"], given["shares"])
+    return {"p_value": p, "flag": flag}
 
 
 def sample_size(given: Case) -> Case:
@@ -359,7 +359,9 @@ def js_distance(given: Case) -> Case:
 
 
 def page_hinkley(given: Case) -> Case:
-    watch = PageHinkley(given["threshold"], given["min_instances"], given["delta"], given["alpha"])
+    watch = PageHinkley(
+        given["threshold"], given["min_instances"], given["delta"], given["alpha"], given["mode"]
+    )
     found = [place for place, value in enumerate(given["stream"]) if watch.add(float(value))]
     return {"first_detection": found[0] if found else None, "detections": found}
 

@@ -5,19 +5,22 @@ Of means per minute, not of single answers: its threshold is in units of the val
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(slots=True)
 class PageHinkley:
     """It begins anew after each detection.
 
-    least: values before any; delta: a change of the mean that is none; fade: of the old, each value.
+    least: values before any; delta: a change of the mean that is none; fade: of the old, each value;
+    mode: which way it is to be found.
     """
 
     threshold: float = 50.0
     least: int = 30
     delta: float = 0.005
     fade: float = 0.9999
+    mode: Literal["up", "down", "both"] = "both"
 
     n: int = 0
     mean: float = 0.0
@@ -35,8 +38,9 @@ class PageHinkley:
         self.down = self.fade * self.down + off + self.delta
         self.lowest = min(self.lowest, self.up)
         self.highest = max(self.highest, self.down)
-        moved = max(self.up - self.lowest, self.highest - self.down) > self.threshold
-        if self.n < self.least or not moved:
+        risen = self.mode != "down" and self.up - self.lowest > self.threshold
+        fallen = self.mode != "up" and self.highest - self.down > self.threshold
+        if self.n < self.least or not (risen or fallen):
             return False
         self.n, self.mean, self.up, self.down = 0, 0.0, 0.0, 0.0
         self.lowest, self.highest = math.inf, -1.0

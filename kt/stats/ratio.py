@@ -32,18 +32,17 @@ def mismatch(counts: Sequence[int], shares: Sequence[float]) -> bool:
     return log_e(counts, shares) >= math.log(LOOKED)
 
 
-def chi_square(counts: Sequence[int], shares: Sequence[float]) -> float:
-    """The p-value of looking once; 0 where units are in an arm without a share."""
-    if _where_none_should_be(counts, shares):
-        return 0.0
-    n, whole = sum(counts), sum(shares)
-    planned = [
-        (seen, n * share / whole) for seen, share in zip(counts, shares, strict=True) if share
-    ]
-    if not n or len(planned) < 2:
-        return 1.0
-    x = math.fsum((seen - expected) ** 2 / expected for seen, expected in planned)
-    return chi2_above(x, len(planned) - 1)
+def chi_square(counts: Sequence[int], shares: Sequence[float]) -> tuple[float, bool]:
+    """Of looking once: the p-value over the arms that have a share, and whether it is a mismatch."""
+    planned = [(n, share) for n, share in zip(counts, shares, strict=True) if share]
+    n, whole = sum(seen for seen, _ in planned), sum(share for _, share in planned)
+    p = 1.0
+    if n and len(planned) > 1:
+        expected = [n * share / whole for _, share in planned]
+        pairs = zip(planned, expected, strict=True)
+        x = math.fsum((seen - wanted) ** 2 / wanted for (seen, _), wanted in pairs)
+        p = chi2_above(x, len(planned) - 1)
+    return p, p < ONCE or _where_none_should_be(counts, shares)
 
 
 def _where_none_should_be(counts: Sequence[int], shares: Sequence[float]) -> bool:

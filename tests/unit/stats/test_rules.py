@@ -156,6 +156,7 @@ def test_a_ratio_off_by_a_fifth_is_found_and_a_right_one_is_not() -> None:
         assert not ratio.mismatch(right, [90, 10])
     assert ratio.mismatch(off, [90, 10])
     assert ratio.mismatch([100, 1], [100, 0])
+    assert ratio.chi_square([100, 1], [100, 0]) == (1.0, True)
 
 
 def of(values: list[float]) -> list[tuple[float, int]]:
@@ -203,6 +204,8 @@ def test_a_stream_whose_mean_falls_is_found_soon_and_a_steady_one_never() -> Non
     assert cut.mean == pytest.approx(0.6, abs=0.1)
     assert len(cut.window) < 60
     assert 600 < next(n for n, value in enumerate(stream) if page.add(value)) < 800
+    rising = PageHinkley(20, mode="up")
+    assert not any(rising.add(value) for value in stream)
     steady = Adwin()
     assert not any(steady.add(value) for value in stream[:600])
 

@@ -1,12 +1,16 @@
 """Every statistic gives the published answers; and a few that can be checked by hand, without them."""
 
+import ast
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from answers import FAMILIES, answer
+
+from kt.stats import arms
 
 NOT_OURS = {
     "assignment_growthbook": "kt draws by SHA-256 alone",
@@ -41,6 +45,22 @@ def test_the_published_answers_are_found(family: str, case: dict[str, Any]) -> N
         for want in (wanted, other)
         if want
     ), (got, wanted)
+
+
+def test_they_need_the_standard_library_alone() -> None:
+    """But for two that count whole data sets at once."""
+    folder = Path(arms.__file__).parent
+    for path in folder.glob("*.py"):
+        if path.stem in ("gaming", "item_drift"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [str(node.module)]
+            for name in names:
+                ours = name.startswith("kt.stats")
+                standard = name.partition(".")[0] in sys.stdlib_module_names
+                assert ours or standard, f"{path.name} imports {name}"
 
 
 def same(got: Any, want: Any, tol: dict[str, float]) -> bool:
