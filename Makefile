@@ -12,7 +12,7 @@ demo: setup
 	$(BIN)/kt demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check

@@ -360,6 +360,11 @@ class Job(Table):
     )
 
 
+class Daemon(Table):
+    check: float = setting(30.0, "how often jobs are looked at", "minutes", ge=0.05, le=10_080)
+    gc: bool = setting(False, "whether it frees, once a day, the weights that nothing needs: kt gc")
+
+
 class Settings(Table):
     model: str = setting("", "the model that commands mean when they name none")
     git: Literal["on", "off"] = setting("on", "whether changes are committed to git")
@@ -385,6 +390,7 @@ class Settings(Table):
         [], "where alerts are told: a file in kt/monitors/sinks with its settings"
     )
     models: dict[str, Model] = setting({}, "settings of one model each")
+    daemon: Daemon = setting(Daemon(), "what starts commands when it is time: kt daemon")
     jobs: dict[str, Job] = setting({}, "what is trained anew, and when: kt retrain")
 
     def of(self, model: str) -> Model:
@@ -495,6 +501,7 @@ def known_settings(table: type[BaseModel] = Settings, prefix: str = "") -> Itera
         "compute": (Compute, "compute."),
         "monitor": (Monitor, "monitor."),
         "experiment": (Experiment, "experiment."),
+        "daemon": (Daemon, "daemon."),
         "jobs": (Job, "jobs.NAME."),
         "models": (Model, "models.NAME."),
     }

@@ -116,6 +116,7 @@ VERBS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("retrain", jobs.retrain),
     ("jobs", jobs.jobs),
     ("runs", jobs.runs),
+    ("daemon", jobs.daemon),
     ("verify", workspaces.verify),
     ("doctor", doctor.doctor),
     ("gc", storage.gc),

@@ -1,5 +1,6 @@
-"""retrain, jobs, runs: what is trained anew, when it was, and what came of it."""
+"""retrain, jobs, runs, daemon: what is trained anew, when it was, what came of it, and who sees to it."""
 
+import signal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -81,6 +82,7 @@ def retrain(
         if due.yes and check:
             raise typer.Exit(DUE)
         return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is told to end says so
     done = room.retrain(asked, output.step)
     if done.held:
         output.warn(f"{name} is on hold: {done.held}; let it go on: kt retrain {name} --release")
@@ -269,3 +271,32 @@ def shown(workspace: "Workspace", name: str, run: "Run") -> tuple[dict[str, Any]
         out.append(f"  made with   {made}, {ended.seconds:g} s")
     out += ["", *log[-20:]] if log else []
     return facts(name, run) | {"log": str(path) if log else None}, out
+
+
+def daemon(quiet: Quiet = False) -> None:
+    """Start kt commands when it is time, until it is told to end: monitors, jobs that are due, canaries.
+
+    It does what these lines of cron do, and may run in their place; both at once do nothing twice:
+
+        * * * * *     kt monitor --once --quiet && kt canary step --quiet
+        */30 * * * *  kt retrain --deploy --quiet
+
+    SIGTERM ends it, with what it runs; SIGHUP has it read kt.toml again. `kt status` says how it stands.
+
+    Example: kt daemon
+    """
+    import logging
+
+    from kt import clock
+    from kt.jobs import daemon as room
+
+    workspace = options.workspace()
+    logging.basicConfig(
+        format="%(asctime)s %(message)s", level=logging.WARNING if quiet else logging.INFO
+    )
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
+
+    def said(text: str) -> None:
+        output.step("daemon", text)
+
+    room.serve(workspace, clock.now, said)

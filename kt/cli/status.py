@@ -9,6 +9,7 @@ from kt.cli.options import Json, Model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from kt.deployments import history as states
     from kt.deployments.history import Serving
@@ -183,6 +184,7 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
         if row["trusted"]
     ]
     last = book.events[-1] if book.events else None
+    daemon = {"text": "", "running": None} if at else seen_to(workspace, now)
     result = {
         "seq": state.seq,
         "models": rows,
@@ -192,6 +194,7 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
         ],
         "experiments": experiments,
         "shadows": shadows,
+        "daemon": daemon,
         "attention": attention,
         "last": last,
     }
@@ -220,12 +223,23 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
         lines += beside(shadow)
     if not at:
         lines.append(f"predictor   {who_serves(predictors)}")
+    if daemon["text"]:
+        lines.append(f"daemon      {daemon['text']}")
     if last:
         lines.append(
             f"last change event {last['seq']} by {last['by']}, {age(last['at'])} ago: {describe(last)}"
         )
     lines += [f"ATTENTION   {text}" for text in attention]
     return result, lines
+
+
+def seen_to(workspace: "Workspace", now: "datetime") -> dict[str, Any]:
+    """How the daemon stands; without one, when cron last looked at the jobs."""
+    from kt.jobs import daemon, retrain
+
+    found = daemon.standing(workspace)
+    text = daemon.line(found, retrain.checks(workspace), now, output.ago)
+    return {"text": text, "running": found.running, "next": found.next, "last": found.last}
 
 
 def standing(

@@ -367,11 +367,7 @@ def versions() -> dict[str, str]:
 def remember(asked: Asked, due: Due) -> None:
     """That the job was looked at, so that a dead cron shows. A witness: where it cannot be written, so be it."""
     path = asked.workspace.root / LAST_CHECK
-    try:
-        known = json.loads(files.read(path))
-    except (OSError, KtError, ValueError):
-        known = {}
-    known = known if isinstance(known, dict) else {}
+    known = checks(asked.workspace)
     known[asked.name] = {
         "at": asked.at,
         "due": due.yes,
@@ -380,6 +376,15 @@ def remember(asked: Asked, due: Due) -> None:
     }
     with contextlib.suppress(KtError):
         files.write_whole(path, json.dumps(known, indent=1).encode() + b"\n")
+
+
+def checks(workspace: Workspace) -> dict[str, Any]:
+    """When each job was last looked at, and what was found; nothing where nobody has."""
+    try:
+        known = json.loads(files.read(workspace.root / LAST_CHECK))
+    except (OSError, KtError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def named(workspace: Workspace, name: str) -> tuple[str, Job]:

@@ -1,6 +1,6 @@
 """What is so for a job: gathered from the journals, the tables and the job's data. No torch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,9 +15,11 @@ from kt.errors import Invalid
 from kt.jobs import runs
 from kt.jobs.decide import Trigger
 from kt.jobs.facts import Facts
+from kt.monitors import history
 from kt.workspace import Workspace
 
 HOLDS = ("Settings", "collect", "count", "new")
+QUALITY = ("accuracy", "auc", "brier", "mae", "ece")
 SOURCES, TRIGGERS = "jobs.sources", "jobs.triggers"
 
 
@@ -94,6 +96,17 @@ def facts(
             one.new(learnt.counts[place] if learnt and place < len(learnt.counts) else 0, since)
             for place, one in enumerate(sources(workspace, name, job))
         ),
+        alerts=tuple(critical(workspace, job.model or name)),
         running=running,
         held=done.held,
     )
+
+
+def critical(workspace: Workspace, model: str) -> Iterator[str]:
+    """The metrics of quality whose critical alert is open on what answers for the model; not a
+    treatment's, which is ended and not trained anew."""
+    _, known = history.read(workspace)
+    for alert in known.open.values():
+        ours = alert.model == model and alert.variant != "treatment"
+        if ours and alert.severity == "critical" and alert.metric in QUALITY:
+            yield alert.metric
