@@ -48,9 +48,24 @@ app = typer.Typer(
 )
 
 
+CRON = """\
+Two lines do what kt daemon does; both at once do nothing twice.
+
+  * * * * *     cd WORKSPACE && kt monitor --once --quiet && kt canary step --quiet
+  */30 * * * *  cd WORKSPACE && kt retrain --deploy --quiet
+
+Each prints nothing where there is nothing to tell, so that cron mails nothing. kt retrain asks the
+triggers itself; to act otherwise where it is due, exit code 10 says so:
+
+  kt retrain --check --quiet; [ $? -eq 10 ] && ./ask-for-a-machine
+"""
+
+
 def help_on(
     context: typer.Context,
-    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="exit-codes, or a verb.")] = "",
+    topic: Annotated[
+        str, typer.Argument(metavar="TOPIC", help="exit-codes, cron, or a verb.")
+    ] = "",
     json: Json = False,
 ) -> None:
     """What the exit codes mean, or a verb's own help.
@@ -62,11 +77,16 @@ def help_on(
         lines = [f"{code:>3}  {meaning}" for code, meaning in EXIT_CODES]
         output.emit({"exit_codes": rows}, lines)
         return
+    if topic == "cron":
+        output.emit({"topic": topic, "text": CRON}, CRON)
+        return
     root = context.find_root()
     verb = app_command(topic) if topic else root.command
     if verb is None:
         known = ", ".join(name for name, _ in VERBS)
-        raise Invalid(f"there is no help on {topic[:64]!r}", do=f"there is on: exit-codes, {known}")
+        raise Invalid(
+            f"there is no help on {topic[:64]!r}", do=f"there is on: exit-codes, cron, {known}"
+        )
     about = root if verb is root.command else typer.Context(verb, parent=root, info_name=topic)
     text = verb.get_help(about)
     output.emit({"topic": topic, "text": text}, text)

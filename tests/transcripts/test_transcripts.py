@@ -38,6 +38,7 @@ WORDS = (
 )
 # the verbs that need a long training or a server have tests of their own
 ELSEWHERE = {
+    "daemon",
     "demo",
     "simulate",
     "train",
