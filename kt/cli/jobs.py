@@ -69,29 +69,41 @@ def retrain(
     from kt.jobs import retrain as room
 
     workspace = options.workspace()
-    name, found = room.named(workspace, job)
     stamp = options.stamp(reason)
-    asked = room.Asked(workspace, name, found, stamp.by, clock.now, stamp.reason, force, deploy)
+    chosen = [
+        room.Asked(workspace, name, found, stamp.by, clock.now, stamp.reason, force, deploy)
+        for name, found in room.named(workspace, job, several=not (hold or release or force))
+    ]
     if hold or release:
+        (asked,) = chosen
         room.hold(asked, on=hold)
-        output.emit({"job": name, "held": hold}, f"{name} is {'on hold' if hold else 'released'}")
+        said = "on hold" if hold else "released"
+        output.emit({"job": asked.name, "held": hold}, f"{asked.name} is {said}")
         return
     if check or dry_run:
-        due = room.check(asked)
-        output.emit(said_of(name, due), [] if quiet and not due.yes else lines_of(asked, due))
-        if due.yes and check:
+        found = [(asked, room.check(asked)) for asked in chosen]
+        due = [one for one in found if one[1].yes]
+        lines = [line for one in (due if quiet else found) for line in lines_of(*one)]
+        output.emit({"jobs": [said_of(asked.name, one) for asked, one in found]}, lines)
+        if due and check:
             raise typer.Exit(DUE)
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is told to end says so
-    done = room.retrain(asked, output.step)
-    if done.held:
-        output.warn(f"{name} is on hold: {done.held}; let it go on: kt retrain {name} --release")
-    if done.ended and done.ended.kind == "failed":
-        raise Unavailable(
-            f"run {done.run} of {name} {done.ended.how}: {done.ended.reason}",
-            do=f"see: kt runs show {done.run}",
-        )
-    output.emit(said_of(name, done.due) | came_of(done), lines_after(asked, done))
+    done = [(asked, room.retrain(asked, output.step)) for asked in chosen]
+    for asked, one in done:
+        if one.held:
+            what = f"{asked.name} is on hold: {one.held}"
+            output.warn(f"{what}; let it go on: kt retrain {asked.name} --release")
+    for asked, one in done:
+        if one.ended and one.ended.kind == "failed":
+            raise Unavailable(
+                f"run {one.run} of {asked.name} {one.ended.how}: {one.ended.reason}",
+                do=f"see: kt runs show {one.run}",
+            )
+    output.emit(
+        {"jobs": [said_of(asked.name, one.due) | came_of(one) for asked, one in done]},
+        [line for one in done for line in lines_after(*one)],
+    )
 
 
 def said_of(name: str, due: "Due") -> dict[str, Any]:
@@ -105,17 +117,19 @@ def said_of(name: str, due: "Due") -> dict[str, Any]:
 
 
 def lines_of(asked: "Asked", due: "Due") -> list[str]:
+    several = len(asked.workspace.settings.jobs) > 1
+    name = f"{asked.name} is " if several else ""
     if due.yes:
         what = " ".join(asked.job.command) or f"kt train {asked.job.family or asked.model}"
         return [
-            f"due: {'; '.join(due.reasons.values())}",
+            f"{name}due: {'; '.join(due.reasons.values())}",
             f"would run: {what}   (kt retrain {asked.name})",
         ]
     waits = f", not before {output.iso(due.at)}" if due.at else ""
     held = "; ".join(f"{name}: {why}" for name, why in due.blocked.items())
     if due.reasons:
-        return [f"due, but {held}{waits}"]
-    return [f"not due{f' ({held}{waits})' if held else ''}"]
+        return [f"{name}due, but {held}{waits}"]
+    return [f"{name}not due{f' ({held}{waits})' if held else ''}"]
 
 
 def came_of(done: "Done") -> dict[str, Any]:

@@ -387,21 +387,21 @@ def checks(workspace: Workspace) -> dict[str, Any]:
     return known if isinstance(known, dict) else {}
 
 
-def named(workspace: Workspace, name: str) -> tuple[str, Job]:
-    """A job of kt.toml: the one named, or the only one. Raises Invalid."""
+def named(workspace: Workspace, name: str, *, several: bool) -> list[tuple[str, Job]]:
+    """The job of this name; without one all of them, or if not several the only one. Raises Invalid."""
     jobs = workspace.settings.jobs
     if not jobs:
         raise Invalid(
             "there are no jobs", where="kt.toml", do="write one: [jobs.NAME], see: kt config"
         )
-    if not name and len(jobs) == 1:
-        name = next(iter(jobs))
+    if not name and (several or len(jobs) == 1):
+        return list(jobs.items())
     if name not in jobs:
         raise Invalid(
             f"there is no job {name[:64]}" if name else "there are several jobs",
             do=f"name one: {', '.join(jobs)}",
         )
-    return name, jobs[name]
+    return [(name, jobs[name])]
 
 
 def hold(asked: Asked, *, on: bool) -> None:

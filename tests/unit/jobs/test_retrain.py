@@ -78,16 +78,16 @@ def test_the_first_version_is_deployed_whole_and_kept_company_by_its_reasons(kt,
     write(place, program, then="experiment")
     due = kt("retrain", "--check", "--json", at=place)
     assert due.code == 10
-    assert due.result["reasons"] == {"samples": "400 new labelled samples (limit 100)"}
+    assert due.result["jobs"][0]["reasons"] == {"samples": "400 new labelled samples (limit 100)"}
     done = kt("retrain", "--deploy", "--json", at=place)
     assert done.code == 0, done.err
-    assert done.result["ended"]["outcome"] == "deployed"
-    assert done.result["ended"]["version"] == "v1"
+    assert done.result["jobs"][0]["ended"]["outcome"] == "deployed"
+    assert done.result["jobs"][0]["ended"]["version"] == "v1"
     _, serving = audit.read(place)
     assert serving.serving("m").active.version == "v1"
     again = kt("retrain", "--check", "--json", at=place)
     assert again.code == 0
-    assert list(again.result["blocked"]) == ["cooldown"]
+    assert list(again.result["jobs"][0]["blocked"]) == ["cooldown"]
     shown = kt("runs", "show", "1", at=place).out
     for wanted in (
         "400 samples",
@@ -104,7 +104,7 @@ def test_a_candidate_that_is_no_better_is_kept_out_and_the_cut_off_moves(kt, pla
     answers(place, 520)
     done = kt("retrain", "--deploy", "--force", "--json", at=place)
     assert done.code == 0, done.err
-    ended = done.result["ended"]
+    ended = done.result["jobs"][0]["ended"]
     assert ended["outcome"] == "kept"
     assert ended["comparison"]["gain"] == 0
     assert "not better by 0.01" in ended["reason"]
@@ -150,7 +150,7 @@ def test_a_training_that_does_not_come_to_an_end(kt, place, program, how, why):
     assert not (place.root / "registry" / "m").exists()
     assert not [*(place.local / "staging").glob("*")]
     after = kt("retrain", "--check", "--json", at=place)
-    assert list(after.result["blocked"]) == ["backoff"]
+    assert list(after.result["jobs"][0]["blocked"]) == ["backoff"]
     assert after.code == 0
 
 
@@ -187,8 +187,8 @@ def test_two_at_once_are_one_run(kt, place):
     try:
         second = kt("retrain", "--json", at=place)
         assert second.code == 0
-        assert f"process {first.pid}" in second.result["blocked"]["running"]
-        assert kt("retrain", "--force", "--json", at=place).result["run"] is None
+        assert f"process {first.pid}" in second.result["jobs"][0]["blocked"]["running"]
+        assert kt("retrain", "--force", "--json", at=place).result["jobs"][0]["run"] is None
     finally:
         first.send_signal(signal.SIGINT)
         first.wait(30)
@@ -232,7 +232,7 @@ def test_a_hold_keeps_triggers_away_and_a_person_does_not_need_to_wait_for_it(kt
     assert kt("retrain", "--hold", at=place).code == 3
     held = kt("retrain", "--check", "--json", at=place)
     assert held.code == 0
-    assert held.result["blocked"] == {"held": "exams"}
+    assert held.result["jobs"][0]["blocked"] == {"held": "exams"}
     assert "on hold" in kt("jobs", at=place).out
     assert kt("retrain", "--release", at=place).code == 0
     assert kt("retrain", "--check", at=place).code == 10
@@ -334,7 +334,22 @@ def test_kt_trains_for_the_job_itself(place):
     )
     done = spawn("retrain", "--deploy", "--json", at=place.root)
     assert done.code == 0, done.err
-    ended = done.result["ended"]
+    ended = done.result["jobs"][0]["ended"]
     assert ended["outcome"] == "registered"
     assert ended["scores"]["counts"]["students"] == 8  # a fifth of forty, the newest
     assert "epoch 1" in (place.local / "runs" / "1.log").read_text()
+
+
+def test_without_a_name_every_job_is_looked_at(kt, place, program):
+    write(place, program)
+    with (place.root / "kt.toml").open("a") as file:
+        file.write('[jobs.weekly]\n[[jobs.weekly.data]]\nname = "files"\npaths = ["few.csv"]\n')
+    (place.root / "few.csv").write_text("student_id,item,response\n")
+    found = kt("retrain", "--check", "--json", at=place)
+    assert found.code == 10
+    assert [(one["job"], one["due"]) for one in found.result["jobs"]] == [
+        ("nightly", True),
+        ("weekly", False),
+    ]
+    assert "weekly is not due" in kt("retrain", "--check", at=place).out
+    assert "there are several jobs" in kt("retrain", "--force", at=place).err
