@@ -2,7 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import forge
 import pytest
@@ -11,6 +11,7 @@ from learners import World, course
 from kt import journal
 from kt.deployments import audit, deploy
 from kt.monitors import check, enforce, tripped
+from kt.predictor import brake
 from kt.store import connect
 from kt.workspace import Workspace
 
@@ -29,16 +30,21 @@ def running(place: Workspace) -> Workspace:
     return place
 
 
-def trip(place: Workspace, phase: int, metric: str = "errors") -> None:
-    """As predictor/brake.py writes it."""
-    counts = {"requests": 90, "failed": 0, "calls": 80, "slow": 1}
-    one = {
-        "model": "m", "experiment": "x", "version": "v2", "phase": phase, "at": "2026-01-12T09:30:00Z",
-        "metric": metric, "control": counts, "treatment": {**counts, "requests": 10, "failed": 9, "slow": 7},
-        "log_e": 9.5,
-    }  # fmt: skip
+def trip(place: Workspace, phase: int, metric: Literal["errors", "slow"] = "errors") -> None:
+    """As a predictor writes it down."""
+    one = brake.Trip(
+        model="m",
+        experiment="x",
+        version="v2",
+        phase=phase,
+        at=BEGIN,
+        metric=metric,
+        control=brake.Counts(requests=90, failed=0, calls=80, slow=1),
+        treatment=brake.Counts(requests=10, failed=9, calls=80, slow=7),
+        log_e=9.5,
+    )
     place.local.mkdir(exist_ok=True)
-    (place.local / tripped.FILE).write_text(json.dumps({"kt": 1, "trips": [one]}))
+    (place.local / brake.FILE).write_bytes(brake.Book(trips=(one,)).dump())
 
 
 def told(place: Workspace) -> list[dict[str, Any]]:
@@ -71,7 +77,7 @@ def test_it_ends_the_experiment_and_tells_of_it_once(running: Workspace) -> None
     ],
 )
 def test_what_a_predictors_brake_did_becomes_an_event_without_tables(
-    running: Workspace, metric: str, words: str
+    running: Workspace, metric: Literal["errors", "slow"], words: str
 ) -> None:
     trip(running, 2, metric)
     check.check(running, AN_HOUR_LATER)
