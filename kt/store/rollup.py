@@ -46,7 +46,10 @@ class Step(NamedTuple):
 
 
 FROM_MINUTES = (Step(1, 10), Step(HOUR, 2 * DAY), Step(DAY, 90 * DAY))
-FROM_HOURS = (Step(HOUR, 10), Step(DAY, 90 * DAY))
+FROM_HOURS = (
+    Step(HOUR, 10),
+    Step(DAY, 9 * DAY),
+)  # a window looks back 7 days at most, from a day ago
 
 
 @dataclass(frozen=True)

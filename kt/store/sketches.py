@@ -1,7 +1,7 @@
 """Distributions over time. Only Python can add them up, so they lie apart from what SQL can.
 
-Latencies are kept by the minute; scores, features and the scores of outcomes by the hour: they are
-looked at over a day, and by the minute they would be most of the file.
+Latencies are kept by the minute; scores, features and the scores of outcomes by the hour, and by the
+day when no window reaches them any more: they are looked at over a day, and would be most of the file.
 """
 
 import struct

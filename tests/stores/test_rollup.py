@@ -168,6 +168,10 @@ def test_rows_become_minutes_then_hours_then_days(store: Store) -> None:
     roll_up(store, at(START + 2 * DAY + 120))
     assert rows(store)["traffic"] == 2
     assert {span for *_, span, _ in traffic.series(store, [ONE.id], START, LATER)} == {60}
+    roll_up(store, at(START + 9 * DAY + 120))
+    assert (
+        rows(store)["sketches"] == 2 + 2
+    )  # hours of latencies, days of what no window reaches now
     roll_up(store, at(START + 90 * DAY + 120))
     assert rows(store) == {"traffic": 1, "labels": 0, "sketches": 3}
     assert traffic.total(store, [ONE.id], START, START + 1)[ONE.id].assigned == 36
