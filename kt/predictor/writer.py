@@ -17,6 +17,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ log = logging.getLogger("kt")
 KEEP = 600.0  # seconds that a batch is tried to be written
 TOGETHER = 60.0  # seconds: what waits behind another batch is put together for so long
 ENOUGH = 8.0  # seconds to write the last batch in
+ROLL_UP = 3600.0  # seconds between two roll-ups by one worker, the first of them after as long
 NICE = 10  # of the thread
 DROPPED = "dropped"  # answers that were not recorded, among the tables' counters
 
@@ -83,6 +85,7 @@ class Writer:
         self._number = 0
         self._dropped = 0
         self._store: Store | None = None
+        self._rolled_up: float | None = None
         self._secret: Secret | None = None
         self._complained = ""
         self._stop = threading.Event()
@@ -117,6 +120,7 @@ class Writer:
             self._learn()
             self._take(at)
             self._write()
+            self._roll_up(at)
             reason = ""
         except KtError as error:
             reason = str(error)
@@ -167,6 +171,16 @@ class Writer:
             self._store = self._store or connect.open(self.root, self.settings)
             append(self._store, self.name, one.number, one.batch, clock.second() // 60)
             self._waiting.popleft()
+
+    def _roll_up(self, at: float) -> None:
+        """Keep the tables small. What several workers do at once is done once."""
+        self._rolled_up = at if self._rolled_up is None else self._rolled_up
+        if self._store is None or at - self._rolled_up < ROLL_UP:
+            return
+        from kt.store.rollup import roll_up
+
+        self._rolled_up = at
+        roll_up(self._store, clock.now(), timedelta(days=self.settings.store.horizon))
 
     def _tell(self, reason: str) -> None:
         """A line in the log where something has changed."""

@@ -14,7 +14,7 @@ from kt.errors import Unavailable
 from kt.predictor.record import Recorder, Seen
 from kt.predictor.writer import KEEP, Writer
 from kt.store import connect, database, secret, traffic
-from kt.store.batch import Stream
+from kt.store.batch import Stream, Traffic
 from kt.store.counters import counters
 
 STREAM = Stream("toy", "v2", "treatment", "trial", 1, 3, 10.0, "probability")
@@ -205,3 +205,19 @@ def test_a_workspace_that_cannot_be_written_still_counts(
     writer.close()
     assert served(writer) == 2
     assert caplog.text.count("outcomes") == 1
+
+
+def test_the_tables_are_rolled_up_once_an_hour(writer: Writer) -> None:
+    answered(writer)
+    writer.turn(0.0)
+    store = connect.open(writer.root, writer.settings)
+    with store.write() as connection:
+        traffic.add(connection, {(STREAM.id, 1_000_000): Traffic(assigned=1)})  # of 1971
+
+    def spans() -> set[int]:
+        return {span for *_, span, _ in traffic.series(store, [STREAM.id], 0, 2_000_000)}
+
+    writer.turn(10.0)
+    assert spans() == {1}
+    writer.turn(3_600.0)
+    assert spans() == {24 * 60}
