@@ -1,17 +1,20 @@
-"""kt key: the API keys of this workspace's predictor."""
+"""kt key: the API keys of this workspace's predictor, and the secret that signs prediction ids."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kt.cli import options, output
 from kt.cli.options import Json, Quiet
 
-ACTIONS = ("new", "list", "revoke")
+if TYPE_CHECKING:
+    from kt.workspace import Workspace
+
+ACTIONS = ("new", "list", "revoke", "rotate")
 
 
 def key(
-    action: Annotated[str, typer.Argument(metavar="new|list|revoke", help="What to do.")],
+    action: Annotated[str, typer.Argument(metavar="new|list|revoke|rotate", help="What to do.")],
     name: Annotated[str, typer.Argument(metavar="[ID]", help="The key to revoke.")] = "",
     role: Annotated[
         list[str] | None,
@@ -31,6 +34,9 @@ def key(
 ) -> None:
     """API keys: make, list and revoke them. A running predictor follows within a second.
 
+    rotate is for the secret that signs prediction ids: ids of the old one are read for as long as
+    outcomes may come (store.horizon). Units count as others afterwards, so do it between experiments.
+
     Example: kt key new --role predict --note "the web app"
     """
     from datetime import timedelta
@@ -40,6 +46,9 @@ def key(
     from kt.predictor import keys as room
 
     workspace = options.workspace()
+    if action == "rotate":
+        rotate(workspace)
+        return
     path = workspace.root / workspace.settings.predictor.keys
     now = clock.now()
     held = room.read(path)
@@ -80,3 +89,22 @@ def key(
         output.emit({"id": name, "revoked_at": output.iso(now)}, f"{name} is revoked")
         return
     raise Invalid(f"there is no kt key {action[:40]}", do=f"choose from: {', '.join(ACTIONS)}")
+
+
+def rotate(workspace: "Workspace") -> None:
+    """A new secret for prediction ids; the old one is kept as long as it is needed."""
+    from datetime import timedelta
+
+    from kt import change, clock
+    from kt.store import secret
+
+    horizon = timedelta(days=workspace.settings.store.horizon)
+    with change.locked(workspace, "key rotate"):
+        changed = secret.rotate(secret.read(workspace.root), clock.now(), horizon)
+        secret.write(workspace.root, changed)
+    ids = [key.id for key in changed.keys]
+    output.emit(
+        {"file": workspace.root / secret.FILE, "signs": ids[-1], "reads": ids},
+        f"key {ids[-1]} signs prediction ids now; it and {len(ids) - 1} before it are read."
+        f"  Copy {secret.FILE} to every machine that serves this workspace.",
+    )

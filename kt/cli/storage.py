@@ -1,18 +1,16 @@
 """gc, push, pull: which weights lie on this machine."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kt.cli import complete, options, output
 from kt.cli.options import DryRun, ExitCode, Json, Quiet, Reason
+from kt.cli.progress import watching
 
 if TYPE_CHECKING:
     from kt.deployments.need import Key, Stored
-    from kt.deployments.sync import Blob, Watch
-    from kt.registry.remote import Moved
+    from kt.deployments.sync import Blob
 
 
 def gc(
@@ -335,34 +333,3 @@ def moved(one: "Blob") -> dict[str, Any]:
 
 def named(key: "Key") -> dict[str, str]:
     return {"model": key[0], "version": key[1]}
-
-
-@contextmanager
-def watching() -> "Iterator[Watch]":
-    """A progress bar for what moves, where a person watches."""
-    if not output.interactive() or output.run.quiet:
-        yield lambda _name, _size: lambda _bytes: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    columns = (
-        "{task.description}",
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-
-        def watch(name: str, size: int) -> "Moved":
-            task = bars.add_task(name, total=size)
-            return lambda more: bars.advance(task, more)
-
-        yield watch

@@ -48,6 +48,7 @@ ELSEWHERE = {
     "push",
     "pull",
     "key",
+    "feedback",
     "sign",
 }
 
