@@ -4,6 +4,7 @@ POST /predict, /models/NAME/predict    predict.py
      /v2/...                           inference.py: the Open Inference Protocol
 POST /invocations                      invocations.py: MLflow's scoring format
 POST /feedback                         feedback.py: what came of predictions
+GET  /metrics                          metrics.py: for Prometheus
 GET  /, /docs, /openapi.json           docs.py, openapi.py
 GET  /health                           200 always: ok or degraded, and what is served
 GET  /ready                            503 until something is served
@@ -18,7 +19,7 @@ import falcon
 
 from kt import http
 from kt.errors import Unavailable
-from kt.predictor import docs, faults, feedback, inference, invocations, predict
+from kt.predictor import docs, faults, feedback, inference, invocations, metrics, predict
 from kt.predictor.address import is_loopback
 from kt.predictor.guard import Guard
 from kt.predictor.host import Host
@@ -50,7 +51,9 @@ def routes(host: Host) -> http.Service:
     app.add_route("/ready", Ready(host))
     inference.add_routes(app, host)
     invocations.add_routes(app, host)
-    feedback.add_routes(app, host, Tables(host.root, host.settings))
+    tables = Tables(host.root, host.settings)
+    feedback.add_routes(app, host, tables)
+    metrics.add_routes(app, host, tables)
     docs.add_routes(app, OpenApi(host))
     faults.install(app)
     return app

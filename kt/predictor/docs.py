@@ -30,6 +30,7 @@ INDEX = {
     "health": "/health",
     "predict": "/predict",
     "feedback": "/feedback",
+    "metrics": "/metrics",
     "open_inference": "/v2",
     "mlflow": "/invocations",
 }

@@ -35,7 +35,7 @@ log = logging.getLogger("kt")
 LONGEST_PATH = 100  # characters that a refusal looks at
 SMALL = 64_000  # bytes of a body that is read whatever the others are
 BODIES = 100_000_000  # bytes of larger bodies that a worker holds at once
-TABLES = ("/feedback",)  # paths that need the tables
+TABLES = ("/feedback", "/metrics")  # paths that need the tables
 QUEUE = 16  # requests that wait for the tables
 TOGETHER = 2.0  # seconds after which those of a batch are asked again, each alone
 HUNG = 30.0  # seconds after which a call is hopeless, and its worker replaced once nobody waits
@@ -113,7 +113,9 @@ class Front:
         length = scope.headers.get("content-length")
         chunked = "transfer-encoding" in scope.headers
         if length in (None, "0") and not chunked:
-            status, headers, data = self.answer(environ(scope, b""))
+            given = environ(scope, b"")
+            waits = scope.path.rstrip("/") in TABLES
+            status, headers, data = await self.by_clerk(given) if waits else self.answer(given)
         elif self.lanes.busy():  # before anything is done for it: refusals must cost little
             status, headers, data = busy(scope.path[:LONGEST_PATH])
         else:

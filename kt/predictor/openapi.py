@@ -196,6 +196,7 @@ def paths(bodies: Mapping[str, Any]) -> Iterator[tuple[str, Schema]]:
     for model, body in bodies.items():
         yield f"/models/{model}/predict", {"post": predict({model: body}, named=True)}
     yield "/feedback", {"post": feedback()}
+    yield "/metrics", {"get": text("Numbers for Prometheus")}
     yield "/v2", {"get": got("This server", "Server", ERROR)}
     yield "/v2/health/live", {"get": got("Whether it runs", "Live", ERROR, open_=True)}
     yield "/v2/health/ready", {"get": got("Whether anything is served", "ServerReady", ERROR, open_=True)}  # fmt: skip
