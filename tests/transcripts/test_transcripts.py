@@ -49,6 +49,7 @@ ELSEWHERE = {
     "pull",
     "key",
     "feedback",
+    "export",
     "sign",
 }
 
