@@ -19,7 +19,7 @@ from kt.predictor.host import Host
 from kt.predictor.tables import Tables
 from kt.store import outcomes
 from kt.store.ids import Ids, Reader, Unreadable
-from kt.store.outcomes import Counted, Outcome
+from kt.store.outcomes import NAMES, Counted, Outcome, counter
 
 MOST = 1_000  # entries of one body
 
@@ -37,6 +37,9 @@ class Feedback:
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         body = http.parse(http.body(request, self.limit))
         told, counted = read(self.reader.ids(), body)
+        for name in NAMES:
+            if n := getattr(counted, name):
+                self.host.recorder.add(counter(name), n)
         if told:
             counted.merge(self.take(told))
         http.answer(response, asdict(counted))
@@ -44,7 +47,9 @@ class Feedback:
     def take(self, told: list[Outcome]) -> Counted:
         from kt.store import answered
 
-        rules = answered.rules(self.host.settings)
+        routes = self.host.current.streams
+        young = {one.id: model for model, some in routes.items() for one in some.values()}
+        rules = answered.rules(self.host.settings, young)
         with self.tables.open() as store:
             return answered.ingest(store, told, clock.now(), rules)
 
