@@ -1,10 +1,12 @@
 """monitor and alerts: how what is live is doing, and what somebody has to know of it."""
 
+import sys
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kt.cli import complete, options, output
+from kt.cli import complete, live, options, output
 from kt.cli.options import Json, Quiet
 from kt.monitors import words
 
@@ -24,8 +26,13 @@ def monitor(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="[MODEL]", help="One model; all without.", autocompletion=complete.models
+            metavar="[MODEL|pull]",
+            help="One model; all without. pull: merge another machine's tables into these.",
+            autocompletion=complete.models,
         ),
+    ] = "",
+    path: Annotated[
+        str, typer.Argument(metavar="[PATH]", help="With pull: the other machine's kt.db.")
     ] = "",
     once: Annotated[
         bool, typer.Option("--once", help="One check, as without; says so in a crontab.")
@@ -47,7 +54,14 @@ def monitor(
 
     Example: kt monitor --once --quiet
     """
+    from kt.errors import Invalid
+
     workspace = options.workspace()
+    if model == "pull":
+        pull(workspace, path)
+        return
+    if path:
+        raise Invalid(f"there is no {model[:64]!r} to do", do="merge tables: kt monitor pull PATH")
     if watch:
         go_on(workspace, model)
         return
@@ -92,37 +106,62 @@ def health_of(rows: "Sequence[Row]") -> "Health":
 
 
 def go_on(workspace: "Workspace", model: str) -> None:
-    """Check on and on. What fails once may work the next time."""
-    import sys
-    import time
-
-    from kt import clock
-    from kt.errors import KtError
-
+    """Check on and on: in place on a terminal; elsewhere what changes is said, for a service's log."""
     every = min(workspace.settings.monitor.interval, workspace.settings.monitor.slow_interval)
+    if sys.stdout.isatty() or output.run.json:
+        live.show(lambda: looked(workspace, model), every)
     before: list[str] = []
     while True:
         started = time.monotonic()
-        try:
-            report = check(workspace, patience=1.0)
-        except KtError as error:
-            output.say(f"kt: {output.iso(clock.now())} {error}")
-        else:
-            rows = of(workspace, report, model)
-            for line in report.said:
-                output.say(f"kt: {output.iso(report.at)} {line}")
-            lines = [*table(rows), *closing(report, rows)]
-            if sys.stdout.isatty() and not output.run.json:
-                sys.stdout.write("\x1b[H\x1b[2J")
-            if sys.stdout.isatty() or output.run.json or states(rows) != before:
-                output.emit(document(report, rows), lines)
-                sys.stdout.flush()
-            before = states(rows)
+        before = say_what_changed(workspace, model, before)
         time.sleep(max(0.0, every - (time.monotonic() - started)))
 
 
-def states(rows: "Sequence[Row]") -> list[str]:
-    return [word(row) for row in rows]
+def looked(workspace: "Workspace", model: str) -> "live.Shown":
+    """A check, to be shown. What fails once may work the next time."""
+    from kt.errors import KtError
+
+    try:
+        report = check(workspace, patience=1.0)
+        rows = of(workspace, report, model)
+    except KtError as error:
+        return {"problems": [str(error)]}, [f"ATTENTION   {error}"]
+    lines = [*table(rows), *closing(report, rows), *(f"ATTENTION   {one}" for one in report.said)]
+    return document(report, rows), lines
+
+
+def say_what_changed(workspace: "Workspace", model: str, before: list[str]) -> list[str]:
+    """A check; its table where a state is another than before. The states."""
+    from kt import clock
+    from kt.errors import KtError
+
+    try:
+        report = check(workspace, patience=1.0)
+        rows = of(workspace, report, model)
+    except KtError as error:
+        output.say(f"kt: {output.iso(clock.now())} {error}")
+        return before
+    for line in report.said:
+        output.say(f"kt: {output.iso(report.at)} {line}")
+    states = [word(row) for row in rows]
+    if states != before:
+        output.emit(document(report, rows), [*table(rows), *closing(report, rows)])
+        sys.stdout.flush()
+    return states
+
+
+def pull(workspace: "Workspace", path: str) -> None:
+    """Merge another machine's tables into these."""
+    from pathlib import Path
+
+    from kt.errors import Invalid
+    from kt.store import connect, merge
+
+    if not path:
+        raise Invalid("name the other machine's tables", do="kt monitor pull PATH")
+    store = connect.open(workspace.root, workspace.settings)
+    merged = merge.merge(store, Path(path))
+    output.emit({"path": path, "rows": merged}, f"brought in {merged:,} rows of {path}")
 
 
 # For people

@@ -99,38 +99,29 @@ def status(
         typer.Option("--every", metavar="S", min=0.2, help="With --watch: seconds between looks."),
     ] = 2.0,
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="Exit 11 if something needs attention.")
+        bool,
+        typer.Option(
+            "--exit-code", help="Exit 11 if something needs attention, 12 if an alert is critical."
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
-    """What is live: versions, traffic, experiments, and what running predictors really serve.
+    """What is live: versions, traffic, how they do, experiments, alerts, and what predictors really serve.
 
     Example: kt status --watch
     """
-    from kt.errors import WARNING
+    from kt.cli import live
+    from kt.errors import CRITICAL, WARNING
 
     workspace = options.workspace()
-    while True:
-        result, text = look(workspace, model, at)
-        if not watch:
-            break
-        redraw(result, text)
-        import time
-
-        time.sleep(every)
+    if watch:
+        live.show(lambda: look(workspace, model, at), every)
+    result, text = look(workspace, model, at)
     output.emit(result, text)
-    if exit_code and result["attention"]:
+    if exit_code and any(alert["severity"] == "critical" for alert in result["alerts"]):
+        raise typer.Exit(CRITICAL)
+    if exit_code and (result["attention"] or result["alerts"]):
         raise typer.Exit(WARNING)
-
-
-def redraw(result: dict[str, Any], lines: list[str]) -> None:
-    """The same screen anew on a terminal; elsewhere one block, or one JSON document, after the other."""
-    import sys
-
-    if sys.stdout.isatty() and not output.run.json:
-        sys.stdout.write("\x1b[H\x1b[2J")
-    output.emit(result, lines)
-    sys.stdout.flush()
 
 
 def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], list[str]]:
@@ -183,6 +174,8 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
         for row in rows
         if row["trusted"]
     ]
+    numbers = None if at else live_numbers(workspace, state, shown, rows, now, attention)
+    alerts = [] if at else open_alerts(workspace, model)
     last = book.events[-1] if book.events else None
     daemon = {"text": "", "running": None} if at else seen_to(workspace, now)
     result = {
@@ -195,6 +188,8 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
         "experiments": experiments,
         "shadows": shadows,
         "daemon": daemon,
+        "alerts": alerts,
+        "numbers": numbers,
         "attention": attention,
         "last": last,
     }
@@ -206,23 +201,28 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
     def age(since: str) -> str:
         return output.ago((now - datetime.fromisoformat(since)).total_seconds())
 
+    headers = ["MODEL", "VARIANT", "VERSION", "TRAFFIC"]
+    headers += ["REQ/H", "ERR", "P95", "ACC (LABELS)"] if numbers else []
+    headers += ["SINCE", "LABELS"]
     cells = [
-        (
+        [
             row["model"],
             row["variant"],
             row["version"],
             "copy" if row["variant"] == "shadow" else f"{row['traffic'] * 100:g} %",
+            *(columns(row["live"]) if numbers else []),
             age(row["since"]),
             ", ".join(row["labels"]),
-        )
+        ]
         for row in rows
     ]
-    lines = [output.table(("MODEL", "VARIANT", "VERSION", "TRAFFIC", "SINCE", "LABELS"), cells), ""]
+    lines = [output.table(headers, cells), ""]
     lines += [f"experiment  {one['text']}" for one in experiments]
     for shadow in shadows:
         lines += beside(shadow)
     if not at:
         lines.append(f"predictor   {who_serves(predictors)}")
+        lines.append(f"alerts      {told_of(alerts, numbers)}")
     if daemon["text"]:
         lines.append(f"daemon      {daemon['text']}")
     if last:
@@ -231,6 +231,95 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
         )
     lines += [f"ATTENTION   {text}" for text in attention]
     return result, lines
+
+
+def live_numbers(
+    workspace: "Workspace",
+    state: "states.State",
+    shown: "Mapping[str, Serving]",
+    rows: list[dict[str, Any]],
+    now: "datetime",
+    attention: list[str],
+) -> dict[str, Any] | None:
+    """Give each row what the tables know of it; how old that is, and when a monitor looked last.
+
+    None where there are no tables, which is then nothing to wait for.
+    """
+    from kt.errors import KtError
+    from kt.store import connect
+
+    for row in rows:
+        row["live"] = None
+    try:
+        store = connect.peek(workspace.root, workspace.settings)
+        if store is None:
+            return None
+        from kt.monitors import glance, memory
+        from kt.monitors.live import live
+
+        lives = [who for who in live(state) if who.stream.model in shown]
+        at = int(now.timestamp())
+        seen = glance.glance(store, lives, at // 60)
+        known = {
+            (who.stream.model, who.variant): vars(one) for who, one in zip(lives, seen, strict=True)
+        }
+        for row in rows:
+            row["live"] = known.get((row["model"], row["variant"]))
+        remembered = memory.load(store)
+        checked = remembered.evaluated.get("fast")
+        if late := memory.late(workspace.settings, remembered, at):
+            attention.append(f"no monitor has looked for {output.ago(late)}: kt monitor --watch")
+        return {
+            "age": glance.age(store, lives, at),  # seconds
+            "checked": None if checked is None else max(0, at - checked),
+        }
+    except KtError as error:
+        attention.append(f"what was recorded cannot be read: {error}")
+        return None
+
+
+def columns(live: dict[str, Any] | None) -> list[str]:
+    """How a version does, in the table's cells."""
+    if live is None:
+        return ["", "", "", ""]
+
+    def share(found: float | None) -> str:
+        return "-" if found is None else f"{found * 100:.2f} %"
+
+    known = "-" if live["accuracy"] is None else f"{live['accuracy']:.3f}"
+    labelled = "" if not live["labelled"] else f" ({live['labelled'] * 100:.0f} %)"
+    speed = "-" if live["p95"] is None else f"{live['p95']:.3g} ms"
+    return [f"{live['requests']:,}", share(live["error_rate"]), speed, known + labelled]
+
+
+def open_alerts(workspace: "Workspace", model: str) -> list[dict[str, Any]]:
+    """Those of a model and of the watching; all without one."""
+    from kt.monitors import events
+
+    if not (workspace.root / events.HISTORY).exists():
+        return []
+    from kt.monitors import history
+
+    _, known = history.read(workspace)
+    return [
+        alert.model_dump(mode="json", exclude={"prev"})
+        for alert in known.open.values()
+        if not model or alert.model in (model, "")
+    ]
+
+
+def told_of(alerts: list[dict[str, Any]], numbers: dict[str, Any] | None) -> str:
+    """The alerts that are open, and how fresh what is known is."""
+    said = "; ".join(
+        f"{one['severity'].upper()} {one['metric']} of {one['model'] or 'kt'}" for one in alerts
+    )
+    parts = [f"{said}: kt alerts" if said else "none"]
+    if numbers is None or numbers["checked"] is None:
+        return f"{parts[0]}; nobody watches: kt monitor --watch"
+    parts.append(f"checked {output.ago(numbers['checked'])} ago")
+    if numbers["age"] is not None:
+        parts.append(f"numbers of {output.ago(numbers['age'])} ago")
+    return ", ".join(parts)
 
 
 def seen_to(workspace: "Workspace", now: "datetime") -> dict[str, Any]:

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from kt import change, files, git
 from kt.deployments import audit, courses
@@ -30,13 +30,13 @@ from kt.monitors.memory import Memory
 from kt.monitors.spool import Waiting
 from kt.monitors.thresholds import Health
 from kt.monitors.watching import Recording, watching
-from kt.store import connect
+from kt.store import connect, rollup
 from kt.store.database import Store
 from kt.store.streams import streams
 from kt.workspace import Workspace
 
+ROLL_UP = 3_600  # seconds
 PATIENCE = 20.0  # seconds for the sinks
-LATE = 3  # intervals without an evaluation
 
 
 @dataclass(frozen=True)
@@ -191,15 +191,27 @@ def evaluate(
     found = standing(known, remembered.told, now)
     telling = alerts.tell(found, remembered.told, at, settings.repeat * alerts.HOUR)
     messages = message.grouped(telling.items, iso(now))
-    evaluated = {**remembered.evaluated, **dict.fromkeys(due, at)}
+    tidy = ["roll_up"] if is_due(remembered.evaluated.get("roll_up"), at, ROLL_UP) else []
+    evaluated = {**remembered.evaluated, **dict.fromkeys([*due, *tidy], at)}
     told = {key: one for key, one in telling.told.items() if one.open or at - one.at < alerts.HOUR}
     if due or telling.told != remembered.told:
         with store.write() as connection:
             memory.save(connection, Memory(watches, told, evaluated), at)
             spool.put(connection, sinks, messages, at)
+    if tidy:
+        said += roll_up(workspace, store, now)
     return Report(
         now, rows(gathered.measured, watches, known, now), due, len(messages), said, last=evaluated
     )
+
+
+def roll_up(workspace: Workspace, store: Store, now: datetime) -> list[str]:
+    """Where it cannot be done it is said, and tried again an hour later."""
+    try:
+        rollup.roll_up(store, now, timedelta(days=workspace.settings.store.horizon))
+    except KtError as error:
+        return [f"the tables are not rolled up: {error}"]
+    return []
 
 
 def experiments(workspace: Workspace, store: Store, now: datetime) -> Iterator[str]:

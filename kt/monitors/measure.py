@@ -7,13 +7,13 @@ holds enough; outcomes count when their predictions are mature.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 
 from kt.config import Settings
 from kt.errors import KtError
-from kt.monitors import thresholds
+from kt.monitors import recalibration, thresholds
 from kt.monitors.alerts import Key
 from kt.monitors.live import Live
 from kt.monitors.thresholds import Levels, Sample, Status
@@ -34,6 +34,7 @@ SELF = "kt"  # what is watched where it is the watching
 BANDS = 10  # bins of a calibration error
 DAY = thresholds.DAY
 ASKED = SCORES, NUMBERS, FEATURE  # what drifts
+SCORED = "probability", "category"  # kinds of predictions that are a probability
 
 
 @dataclass(frozen=True)
@@ -119,10 +120,8 @@ class Gauge:
     @property
     def baseline(self) -> float | None:
         """The version's accuracy before it was deployed; of a number there is none."""
-        found = self.record.scores.get("accuracy") if self.record else None
-        if self.stream.kind not in ("probability", "category") or not isinstance(found, float):
-            return None
-        return found
+        known = self.record.reference if self.record else None
+        return known.accuracy if known and self.stream.kind in SCORED else None
 
     # Of answers
 
@@ -151,11 +150,22 @@ class Gauge:
         yield self.outcome("accuracy", lambda seen: thresholds.share(seen.right, seen.n))
         if kind == "number":
             yield self.outcome("mae", mean_error)
-        if kind in ("probability", "category"):
+        if kind in SCORED:
             yield self.outcome("brier", mean_error)
-            yield self.outcome("ece", calibration_error)
+            yield self.calibration()
         if kind == "probability":
             yield self.outcome("auc", area)
+
+    def calibration(self) -> Measured:
+        found = self.outcome("ece", calibration_error)
+        known = self.record.reference if self.record else None
+        if found.sample.value is None:
+            return found
+        said = recalibration.decide(
+            found.sample.n, found.sample.value, known.ece if known else None
+        )
+        due = "recalibrate it: kt calibrate" if said == "recalibrate" else ""
+        return replace(found, note=due)
 
     def outcome(self, metric: str, of: Callable[[Labels], Sample]) -> Measured:
         levels = self.levels(metric)
@@ -203,7 +213,7 @@ class Gauge:
             own = self.levels(f"drift_{name}")
             before, now = (each.features.get(name, Sketch()) for each in (reference, seen))
             yield self.drift(own, window, list(before.bars()), list(now.bars()), note)
-        if self.stream.kind in ("probability", "category"):
+        if self.stream.kind in SCORED:
             yield self.estimated(seen, window)
 
     def drift(
@@ -238,6 +248,11 @@ class Gauge:
 
         That of the record, taken as the version was evaluated; else its first answers of this deployment.
         """
+        known = self.record.reference if self.record else None
+        if known is not None and self.stream.kind in SCORED:
+            features = {name: known.sketch(name) for name in known.features}
+            held = Traffic(scores=known.histogram(), features=features)
+            return held, 0, f"against its {known.source}"
         stream, since = self.stream, minute_of(self.who.began)
         ids = [
             each.id

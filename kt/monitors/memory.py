@@ -5,12 +5,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from kt.config import Settings
 from kt.monitors.alerts import Key, Told, Watch
 from kt.store import states
 from kt.store.database import Store
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+
+LATE = 3  # intervals without an evaluation
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,12 @@ class Memory:
     watches: Mapping[Key, Watch]
     told: Mapping[Key, Told]
     evaluated: Mapping[str, int]
+
+
+def late(settings: Settings, memory: Memory, now: int) -> float:
+    """Seconds since the last evaluation, where that is longer ago than it should be; else 0."""
+    last = memory.evaluated.get("fast", now)
+    return now - last if now - last > LATE * settings.monitor.interval else 0
 
 
 def load(store: Store) -> Memory:

@@ -135,3 +135,11 @@ def of(row: Row[*tuple[Any, ...]]) -> Traffic:
     for name in COUNTS:
         setattr(traffic, name, int(getattr(row, name)))
     return traffic
+
+
+def newest(store: Store, ids: Collection[int]) -> int | None:
+    """The minute after the last one in which a stream answered; None where none has."""
+    table = schema.traffic
+    asked = select(func.max(table.c.minute + table.c.span)).where(table.c.stream.in_(list(ids)))
+    with store.read() as connection:
+        return connection.execute(asked).scalar()

@@ -10,6 +10,7 @@ from typing import Any
 
 import forge
 import pytest
+from conftest import Kt
 
 from kt import change, journal
 from kt.deployments import audit
@@ -38,6 +39,12 @@ class Scene:
         self.now = START
         self.number = 0
         forge.give(self.place, forge.version(self.place, "k", "v1"))
+
+    def set(self, text: str) -> None:
+        """Add to kt.toml."""
+        path = self.place.root / "kt.toml"
+        path.write_text(path.read_text() + text)
+        self.place = Workspace(self.place.root)
 
     @property
     def minute(self) -> int:
@@ -305,9 +312,7 @@ def test_another_version_supersedes(scene: Scene) -> None:
 
 def test_an_alert_of_a_treatment_ends_with_the_experiment(scene: Scene) -> None:
     """Its guardrail is left to people, or it would not last long enough for an alert."""
-    with (scene.place.root / "kt.toml").open("a") as file:
-        file.write("[experiment]\nabort = false\n")
-    scene.place = Workspace(scene.place.root)
+    scene.set("[experiment]\nabort = false\n")
     scene.go(2)
     forge.give(scene.place, forge.version(scene.place, "k", "v2"), traffic=50, name="x")
     for _ in range(6):
@@ -340,8 +345,7 @@ def test_few_outcomes_are_said_to_be_few_and_a_window_is_stretched_until_they_ar
 
 
 def test_outcomes_count_when_their_predictions_are_mature(scene: Scene) -> None:
-    (scene.place.root / "kt.toml").write_text('git = "off"\n[monitor]\nmature = 2\n')
-    scene.place = Workspace(scene.place.root)
+    scene.set("[monitor]\nmature = 2\n")
     scene.go(1)
     scene.outcomes(500, 500)
     assert state(scene.check(), "accuracy").measured.status == "no_data"
@@ -372,3 +376,28 @@ def test_the_journal_is_chained_and_verified(scene: Scene) -> None:
     assert "event 1 was changed" in finding.what
     with pytest.raises(KtError, match="event 1 was changed"):
         scene.check()
+
+
+def test_status_shows_how_each_does_and_what_is_open(
+    scene: Scene, kt: Kt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kt.clock.now", lambda: scene.now)
+    before = kt("status", at=scene.place).out
+    assert "REQ/H" not in before
+    assert "nobody watches" in before
+    scene.go(3)
+    scene.go(6, failed=50)
+    scene.outcomes(100, 80)
+    shown = kt("status", "--exit-code", at=scene.place)
+    assert shown.code == 12
+    assert "900  33.33 %  5" in " ".join(shown.out.split()).replace(
+        "900 33.33 % 5", "900  33.33 %  5"
+    )
+    assert "0.800 (17 %)" in shown.out
+    assert "CRITICAL error_rate of k: kt alerts, checked 0 s ago" in shown.out
+    (row,) = kt("status", "--json", at=scene.place).result["models"]
+    assert row["live"]["requests"] == 900
+    assert row["live"]["labelled"] == pytest.approx(100 / 600)
+    scene.now += timedelta(minutes=10)
+    late = kt("status", at=scene.place)
+    assert "no monitor has looked for 10 min" in late.out
