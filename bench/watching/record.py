@@ -3,7 +3,7 @@
     python bench/monitoring.py record [--calls 20000]      half a minute
 
 In the way: what a request waits for (asked for: the median below 5 µs a prediction). CPU: all of it, with the
-adding up of notes, 256 at a time. The id is not of recording, it is there for outcomes. Features are taken of
+adding up of notes, 32 at a time. The id is not of recording, it is there for outcomes. Features are taken of
 ten requests a second. `yardstick` is a loop of known cost, in turns with the rest: to compare machines by.
 """
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kt.monitors.check import Report, Row
     from kt.monitors.spool import Waiting
     from kt.monitors.thresholds import Health
+    from kt.monitors.watching import Recording
     from kt.workspace import Workspace
 
 ACTIONS = ("open", "history", "silence", "test")
@@ -86,7 +87,24 @@ def check(workspace: "Workspace", patience: float = 20.0) -> "Report":
     from kt import clock
     from kt.monitors import check as room
 
-    return room.check(workspace, clock.now(), patience=patience)
+    now = clock.now()
+    return room.check(workspace, now, recordings(workspace, now), patience)
+
+
+def recordings(workspace: "Workspace", now: "datetime") -> "list[Recording]":
+    """How long each predictor of this machine has not been able to write down what it answers."""
+    from datetime import datetime
+
+    from kt.monitors.watching import Recording
+    from kt.predictor import presence
+
+    found = []
+    for one in presence.alive(workspace):
+        behind = one.recording.get("state") == "behind"
+        since = datetime.fromisoformat(one.recording["since"]) if behind else now
+        reason = one.recording["reason"] if behind else ""
+        found.append(Recording(one.pid, (now - since).total_seconds() / 60, reason))
+    return found
 
 
 def of(workspace: "Workspace", report: "Report", model: str) -> "list[Row]":

@@ -163,6 +163,7 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
             attention.append(
                 f"predictor {predictor.pid} serves event {predictor.seq}, the history stands at {state.seq}"
             )
+        attention += unrecorded(predictor)
     rows = [row for name, serving in shown.items() for row in variants(name, serving)]
     attention += [
         f"{row['model']} {row['version']} serves past a gate that refused it"
@@ -409,6 +410,17 @@ def beside(shadow: dict[str, Any]) -> list[str]:
     told = [f"{shadow[key]:,} {words}" for key, words in counts]
     lines.append(f"{took}{', '.join(told)}, {shadow['dropped']:,} copies were dropped")
     return [f"{'' if n else 'shadow':<11} {line}" for n, line in enumerate(lines)]
+
+
+def unrecorded(predictor: "Presence") -> list[str]:
+    """What a predictor could not write down of what it answered."""
+    told, found = predictor.recording, []
+    if told.get("state") == "behind":
+        waiting = f"{told['waiting']:,} answers wait to be recorded"
+        found.append(f"predictor {predictor.pid}: {waiting}: {told['reason']}")
+    if told.get("dropped"):
+        found.append(f"predictor {predictor.pid}: {told['dropped']:,} answers were never recorded")
+    return found
 
 
 def who_serves(predictors: "list[Presence]") -> str:

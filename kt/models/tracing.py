@@ -40,7 +40,7 @@ from typing_extensions import TypedDict
 from kt.errors import Invalid
 from kt.models.calibrate import Calibrator, calibrated, fits
 from kt.models.family import Port
-from kt.stats.scored import Scored, binary, likeliest
+from kt.stats.scored import Scored, likeliest
 
 PADDING = 0
 UNKNOWN = 1
@@ -368,7 +368,8 @@ def scored(prediction: Mapping[str, Any], signature: Any) -> Scored:
     """Of two categories the second is the positive."""
     p = prediction["probabilities"]
     if len(p) == 2:
-        return binary(p[1])
+        positive = p[1]
+        return Scored("probability", positive, 1 if positive >= 0.5 else 0)  # binary, a call less
     most = prediction["confidence"]
     return likeliest(p.index(most), most)
 

@@ -93,6 +93,7 @@ class Front:
             settle([done], [refuse(503, f"the model did not answer within {limit:g} s", "")])
         if self.lanes.watch() > limit or (self.lanes.longest > HUNG and not self.pending):
             log.error("kt: a model does not come back: this worker is replaced")
+            self.host.close()  # what it has counted is written
             os._exit(70)
         self.part()
         self.loop.call_later(WATCH, self.watch)

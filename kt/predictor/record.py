@@ -4,7 +4,7 @@
     recorder.identity(entry, place, scored)     the prediction_id of an answer
     recorder.end(entry, seen)                   what came of each request
 
-Both leave a note, and notes are added up MANY at a time, which costs a third of doing it at once. `take`
+Both leave a note, and notes are added up MANY at a time, which costs half of doing it at once. `take`
 hands over what was counted since it was last called; writer.py puts that into the tables.
 """
 
@@ -32,7 +32,7 @@ from kt.store.secret import Secret
 log = logging.getLogger("kt")
 
 LIMIT, ALERT = 100.0, 200.0  # milliseconds: the two levels of latency
-MANY = 256  # notes that are added up together
+MANY = 32  # notes that are added up together: each may be of 8 answers of 64 predictions
 WATCHED = (
     10  # requests of a stream, each second, whose features are taken: a million a day are enough
 )

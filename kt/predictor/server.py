@@ -70,7 +70,7 @@ def serve(workspace: Workspace, settings: Predictor, said: Callable[[str, int], 
         http1_settings=HTTP1Settings(
             header_read_timeout=int(HEADERS * 1000), max_buffer_size=LARGEST_HEADERS
         ),
-        log_level=LogLevels.warning,
+        log_level=LogLevels.error,  # on stdout, it warns of more workers than cores
         respawn_failed_workers=True,
         workers_kill_timeout=GRACE,
     )

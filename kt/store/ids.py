@@ -157,7 +157,7 @@ def packed(kind: Kind, scored: Sequence[Scored]) -> bytes:
         scored = scored[:MOST]
     match kind:
         case "probability":
-            return b"".join([PROBABILITY.pack(parts(one.value)) for one in scored])
+            return struct.pack(f">{len(scored)}H", *[parts(one.value) for one in scored])
         case "category":
             return b"".join([CATEGORY.pack(one.category, parts(one.value)) for one in scored])
         case "number":

@@ -1,7 +1,14 @@
-"""What `kt status` says of a shadow."""
+"""What `kt status` says of a shadow, and of answers that are not recorded."""
 
-from kt.cli.status import beside
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kt.cli.monitors import recordings
+from kt.cli.status import beside, unrecorded
+from kt.predictor.presence import Place, Presence
 from kt.predictor.tally import Report, Tally, bucket
+from kt.predictor.writer import Recording
+from kt.workspace import Workspace
 
 
 def lines(tally: Tally) -> list[str]:
@@ -28,3 +35,32 @@ def test_what_is_not_known_is_not_told() -> None:
         "            2 failed, 0 gave no answer, 0 took too long, 0 copies were dropped",
     ]
     assert len(lines(Tally(compared=1, took={0: 1}))) == 2  # a form that does not tell its numbers
+
+
+def served(**recording: object) -> Presence:
+    since = "2026-11-26T12:00:00Z"
+    card = Recording(since=since, **recording).card()  # type: ignore[arg-type]  # of its fields
+    return Presence(7, "h", "http://x", 1, "", [], "ok", "", since, recording=card)
+
+
+def test_what_waits_to_be_recorded_and_what_never_was_are_told() -> None:
+    assert unrecorded(served(state="ok")) == []
+    assert unrecorded(served(state="off")) == []
+    assert unrecorded(
+        served(state="behind", reason="database is locked", waiting=1200, dropped=34000)
+    ) == [
+        "predictor 7: 1,200 answers wait to be recorded: database is locked",
+        "predictor 7: 34,000 answers were never recorded",
+    ]
+    older = Presence(7, "h", "http://x", 1, "", [], "ok", "", "2026-11-26T12:00:00Z")
+    assert unrecorded(older) == []
+
+
+def test_monitoring_is_told_how_long_a_predictor_is_behind(tmp_path: Path) -> None:
+    place = Place(tmp_path / ".kt")
+    try:
+        place.tell(served(state="behind", reason="database is locked"))
+        (found,) = recordings(Workspace(tmp_path), datetime(2026, 11, 26, 12, 6, tzinfo=UTC))
+    finally:
+        place.leave()
+    assert (found.late, found.reason) == (6.0, "database is locked")
