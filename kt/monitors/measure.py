@@ -31,7 +31,6 @@ from kt.workspace import Workspace
 
 FAST = ("error_rate", "latency")
 SELF = "kt"  # what is watched where it is the watching
-BANDS = 10  # bins of a calibration error
 DAY = thresholds.DAY
 ASKED = SCORES, NUMBERS, FEATURE  # what drifts
 SCORED = "probability", "category"  # kinds of predictions that are a probability
@@ -209,7 +208,7 @@ class Gauge:
         window, seen, note, reference = self.compared(levels)
         if self.stream.kind != "none":
             yield self.drift(levels, window, scores(reference), scores(seen), note)
-        for name in sorted(seen.features.keys() | reference.features.keys()):
+        for name in sorted(reference.features or seen.features):
             own = self.levels(f"drift_{name}")
             before, now = (each.features.get(name, Sketch()) for each in (reference, seen))
             yield self.drift(own, window, list(before.bars()), list(now.bars()), note)
@@ -246,10 +245,10 @@ class Gauge:
     def reference(self, least: int) -> tuple[Traffic, int, str]:
         """What drift is measured from, the minute until which it was taken, and what it is.
 
-        That of the record, taken as the version was evaluated; else its first answers of this deployment.
+        That of the record, taken as the version was evaluated, if that is of enough; else its first answers of this deployment.
         """
         known = self.record.reference if self.record else None
-        if known is not None and self.stream.kind in SCORED:
+        if known is not None and known.n >= least and self.stream.kind in SCORED:
             features = {name: known.sketch(name) for name in known.features}
             held = Traffic(scores=known.histogram(), features=features)
             return held, 0, f"against its {known.source}"
@@ -317,15 +316,11 @@ def mean_error(seen: Labels) -> Sample:
 
 def calibration_error(seen: Labels) -> Sample:
     """Of the confidence in the positive, or in the likeliest. It has no bound: the least n is high."""
-    rows = zip(
-        seen.positives.counts, seen.negatives.counts, seen.positives.sums, seen.negatives.sums,
-        strict=True,
-    )  # fmt: skip
-    bins = [calibration.Bin(right + wrong, p + q, right) for right, wrong, p, q in rows]
+    bins = calibration.of_outcomes(seen.positives, seen.negatives)
     n = sum(each.n for each in bins)
     if not n:
         return Sample(0)
-    ece = calibration.errors(calibration.merged(bins, BANDS)).ece
+    ece = calibration.errors(bins).ece
     return Sample(n, ece, ece, ece)
 
 
