@@ -37,7 +37,9 @@ def gather(
     """
     book, state = audit.read(workspace)
     back, *_ = WINDOWS[window]
-    until = int(now.timestamp()) // 60
+    until = (
+        int(now.timestamp()) // 60 + 1
+    )  # with the minute that is not over: it shows a first request
     base = Dashboard(
         workspace=workspace.root.name,
         at=iso(now),

@@ -53,10 +53,7 @@ Measure = Callable[[Who, Seen, int], Sample]  # of whom, what was seen, in how m
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Slots from minute `start` to `end`, of `step` minutes each.
-
-    The last one may be shorter, and counts from a quarter of a step on: a rate over less is mostly chance.
-    """
+    """Slots from minute `start` to `end`, of `step` minutes each; the last one may be shorter."""
 
     start: int
     end: int
@@ -76,8 +73,7 @@ class Grid:
 
     @property
     def slots(self) -> range:
-        whole, rest = divmod(self.end - self.start, self.step)
-        return range(whole + (4 * rest >= self.step))
+        return range(-(-(self.end - self.start) // self.step))
 
 
 def fill(

@@ -17,9 +17,9 @@ V2 = Stream("m", "v2", "treatment", "x", 1, 2)
 KNOWN = {one.id: one for one in (V1, V1_CONTROL, V2)}
 
 
-def test_slots_begin_at_whole_steps_and_the_last_one_must_be_long_enough() -> None:
+def test_slots_begin_at_whole_steps_and_the_last_one_may_be_shorter() -> None:
     grid = Grid.back(BEGIN + 130, 120, 60)
-    assert (grid.start, list(grid.slots)) == (BEGIN, [0, 1])
+    assert (grid.start, list(grid.slots)) == (BEGIN, [0, 1, 2])
     assert grid.slot(BEGIN - 1) == -1
     longer = Grid.back(BEGIN + 140, 120, 60)
     assert [longer.ends(slot) - BEGIN for slot in longer.slots] == [60, 120, 140]
