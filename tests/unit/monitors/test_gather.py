@@ -136,7 +136,7 @@ def test_metrics_are_those_of_what_was_fed(running: Workspace) -> None:
     assert {one.psi for one in model.shapes if one.role == "active"} != {None}
     (diagram, _) = model.reliability
     assert diagram.n == 2 * 144 * 50 + 144 * 40
-    assert model.variants[0].requests == 6 * 80
+    assert model.variants[0].requests == 5 * 80  # at ten past, twenty past and so on
     assert model.trial
     assert (model.trial.experiment, model.trial.traffic, model.trial.verdict) == (
         "x",
