@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import json
 import os
 import subprocess
 import sys
@@ -11,16 +10,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
 import typer
 
 from kt.cli import output
 from kt.errors import Refused, Unavailable
-
-if TYPE_CHECKING:
-    from http.client import HTTPConnection
 
 MODEL = "tutor"
 EXPERIMENT = "attention"
@@ -88,31 +83,52 @@ def demo(
     stage.title("The first goes live; the second gets 10 % of the learners")
     stage.kt("deploy", "memory.pt", "--model", MODEL)
     stage.kt("deploy", "attention.pt", "--model", MODEL, "--traffic", "10", "--ab-test", EXPERIMENT)
+    stage.title("A minute stands for a month here: verdicts and alerts wait for nothing")
+    stage.write("kt.toml", HASTE)
     with stage.serving() as address:
-        stage.title("Learners ask, over HTTP: each stays with one variant")
+        stage.title("Learners ask, over HTTP, and answer: each stays with one variant")
         histories = read_histories(root / "learners" / "test.csv")
         replay(address, histories)
         stage.kt("status")
+        stage.kt("promote", EXPERIMENT, expect=7)
         stage.title("More traffic moves learners only into the treatment")
         stage.kt("ramp", EXPERIMENT, "50")
         stage.settle()
         replay(address, histories)
-        stage.title("Promote: without outcomes the evidence is missing, so kt asks for a reason")
-        stage.kt("promote", EXPERIMENT, expect=7)
+        stage.kt("experiment", EXPERIMENT)
+        stage.title("Promote: while the evidence is not enough kt asks for a reason")
         stage.kt("promote", EXPERIMENT, "--force", "--reason", "a demo has no patience")
         stage.settle()
         replay(address, histories)
         stage.title("Three in the morning: undo it")
         stage.kt("rollback", "--reason", "just to see")
         stage.settle()
-        replay(address, histories)
+        stage.title("The world changes: learners answer otherwise than the model has learnt")
+        replay(address, histories, drifted=True)
+        stage.close_minute()
+        for _ in range(3):  # an alert opens when it is sure, three times in a row
+            stage.kt("monitor", "--quiet")
+        stage.kt("monitor")
         stage.kt("status")
+        stage.kt("dashboard", "--out", "dashboard.html")
     stage.title("What happened, and whether every byte is as kt wrote it")
     stage.kt("history")
+    stage.kt("alerts", "history")
     stage.kt("verify")
     output.write(
         f"\nDone in {time.monotonic() - started:.0f} s.  Look around: cd {root} && git log --stat"
     )
+
+
+HASTE = """
+[predictor]
+flush = 1.0
+[experiment]
+least = 0.0
+[monitor]
+interval = 1.0
+slow_interval = 1.0
+"""
 
 
 class Stage:
@@ -126,6 +142,21 @@ class Stage:
         self.environment = {
             key: value for key, value in os.environ.items() if key != "KT_WORKSPACE"
         }
+
+    def write(self, name: str, text: str) -> None:
+        """Add to a file of the workspace, and show what."""
+        with (self.root / name).open("a") as file:
+            file.write(text)
+        output.write(f"\n# {name}{text}".rstrip())
+
+    def close_minute(self) -> None:
+        """What is measured ends with a minute that is over."""
+        from kt import clock
+
+        seconds = 63 - clock.now().second
+        output.write(f"  {seconds} s until this minute is over, and counts")
+        sys.stdout.flush()
+        time.sleep(seconds)
 
     def title(self, text: str) -> None:
         output.write(f"\n{text}")
@@ -183,25 +214,35 @@ def read_histories(path: Path) -> dict[str, list[dict[str, Any]]]:
     return dict(list(histories.items())[:LEARNERS])
 
 
-def replay(address: str, histories: dict[str, list[dict[str, Any]]]) -> None:
-    """Every learner asks three times, a little later each; tell who answered, and that each kept a variant."""
-    from http.client import HTTPConnection
+def replay(
+    address: str, histories: dict[str, list[dict[str, Any]]], *, drifted: bool = False
+) -> None:
+    """Every learner asks three times, a little later each, and tells what came of it.
 
-    connection = HTTPConnection(urlsplit(address).netloc, timeout=30)
+    drifted: what comes of it is not what was learnt. Tells who answered, and that each kept a variant.
+    """
+    from kt.client import Client
+
     seen: dict[str, set[str]] = {}
     asked = 0
     started = time.monotonic()
-    for student, answers in histories.items():
-        for upto in (5, 10, 15):
-            body = {
-                "student_id": student,
-                "answers": answers[:upto],
-                "items": [answers[upto]["item"]],
-            }
-            reply = ask(connection, body)
-            seen.setdefault(student, set()).add(reply["version"])
-            asked += 1
-    connection.close()
+    with Client(address) as client:
+        for student, answers in histories.items():
+            outcomes = []
+            for upto in (5, 10, 15):
+                reply = client.predict(
+                    {
+                        "student_id": student,
+                        "answers": answers[:upto],
+                        "items": [answers[upto]["item"]],
+                    }
+                )
+                right = answers[upto]["response"]
+                outcome = 1 - right if drifted else right
+                outcomes.append({"prediction_id": reply.prediction_id, "outcome": outcome})
+                seen.setdefault(student, set()).add(reply.version)
+                asked += 1
+            client.feedback_all(outcomes)
     moved = sum(len(versions) > 1 for versions in seen.values())
     if moved:
         raise Unavailable(
@@ -213,17 +254,4 @@ def replay(address: str, histories: dict[str, list[dict[str, Any]]]) -> None:
         for version, count in sorted(counts.items())
     )
     rate = asked / (time.monotonic() - started)
-    output.write(f"  {asked} requests, all answered, {rate:.0f} a second: {shares}")
-
-
-def ask(connection: "HTTPConnection", body: dict[str, Any]) -> dict[str, Any]:
-    """One prediction over HTTP. Raises Unavailable for anything but an answer."""
-    connection.request("POST", "/predict", json.dumps(body), {"Content-Type": "application/json"})
-    response = connection.getresponse()
-    data = response.read()
-    if response.status != 200:
-        raise Unavailable(
-            f"the predictor answered {response.status}: {data[:200].decode(errors='replace')}"
-        )
-    reply: dict[str, Any] = json.loads(data)
-    return reply
+    output.write(f"  {asked} requests and outcomes, {rate:.0f} a second: {shares}")

@@ -1,6 +1,7 @@
 """retrain, jobs, runs, daemon: what is trained anew, when it was, what came of it, and who sees to it."""
 
 import signal
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -287,7 +288,7 @@ def shown(workspace: "Workspace", name: str, run: "Run") -> tuple[dict[str, Any]
     return facts(name, run) | {"log": str(path) if log else None}, out
 
 
-def daemon(quiet: Quiet = False) -> None:
+def daemon(quiet: Quiet = False, json: Json = False) -> None:
     """Start kt commands when it is time, until it is told to end: monitors, jobs that are due, canaries.
 
     It does what these lines of cron do, and may run in their place; both at once do nothing twice:
@@ -310,7 +311,8 @@ def daemon(quiet: Quiet = False) -> None:
     )
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
 
-    def said(text: str) -> None:
-        output.step("daemon", text)
+    def said(tasks: list[str]) -> None:
+        output.emit({"tasks": tasks}, f"the daemon runs: {', '.join(tasks)}")
+        sys.stdout.flush()
 
     room.serve(workspace, clock.now, said)

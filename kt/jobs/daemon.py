@@ -115,10 +115,12 @@ class Runner:
             left = [one for one in left if one.poll() is None]
 
 
-def serve(workspace: Workspace, now: Callable[[], datetime], said: Callable[[str], None]) -> None:
+def serve(
+    workspace: Workspace, now: Callable[[], datetime], said: Callable[[list[str]], None]
+) -> None:
     """Run the tasks of a workspace until it is told to end (SIGTERM, SIGINT). SIGHUP reads kt.toml again.
 
-    Raises Refused where a daemon runs here already.
+    said: told the names of its tasks, once. Raises Refused where a daemon runs here already.
     """
     from apscheduler.executors.pool import ThreadPoolExecutor
     from apscheduler.schedulers.background import BackgroundScheduler
@@ -134,7 +136,7 @@ def serve(workspace: Workspace, now: Callable[[], datetime], said: Callable[[str
         scheduler.start()
         began = iso(now())
         plan(scheduler, runner, tasks(workspace.settings))
-        said(f"{len(runner.wanted)} tasks")
+        said(list(runner.wanted))
         offset = now().timestamp() - time.monotonic()
         while not asked.end.wait(LOOK):
             if asked.again.is_set():
@@ -146,7 +148,7 @@ def serve(workspace: Workspace, now: Callable[[], datetime], said: Callable[[str
                 offset += moved
                 plan(scheduler, runner, [*runner.wanted.values()])
             post(workspace, began, scheduler, runner)
-        said("ending")
+        log.info("kt: the daemon ends")
         scheduler.pause()
         runner.stop(END)
         scheduler.shutdown(wait=False)
