@@ -40,6 +40,13 @@ def test_eight_hundred_answers_find_every_drift_of_0_6_and_no_other():
     assert 0.5 < np.mean([drift.smallest for drift in found]) < 0.6
 
 
+def test_an_item_that_has_not_moved_is_as_far_off_as_its_error_says():
+    """So that of what is flagged one in twenty is false, no more and no fewer."""
+    z = [drift.z for drift in periods(800)[25:]]
+    assert np.mean(z) == pytest.approx(0, abs=0.15)
+    assert np.std(z) == pytest.approx(1, abs=0.1)
+
+
 def test_two_hundred_find_few_and_call_none_stable():
     found = periods(200)
     assert sum(drift.verdict == "drifted" for drift in found[:25]) < 13
