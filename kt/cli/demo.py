@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import importlib.util
 import os
 import subprocess
 import sys
@@ -89,12 +90,14 @@ def demo(
         stage.title("Learners ask, over HTTP, and answer: each stays with one variant")
         histories = read_histories(root / "learners" / "test.csv")
         replay(address, histories)
+        stage.kt("monitor", "--quiet")
         stage.kt("status")
         stage.kt("promote", EXPERIMENT, expect=7)
         stage.title("More traffic moves learners only into the treatment")
         stage.kt("ramp", EXPERIMENT, "50")
         stage.settle()
         replay(address, histories)
+        stage.kt("monitor", "--quiet")
         stage.kt("experiment", EXPERIMENT)
         stage.title("Promote: while the evidence is not enough kt asks for a reason")
         stage.kt("promote", EXPERIMENT, "--force", "--reason", "a demo has no patience")
@@ -110,7 +113,8 @@ def demo(
             stage.kt("monitor", "--quiet")
         stage.kt("monitor")
         stage.kt("status")
-        stage.kt("dashboard", "--out", "dashboard.html")
+        if importlib.util.find_spec("vl_convert"):
+            stage.kt("dashboard", "--last", "24h", "--out", "dashboard.html")
     stage.title("What happened, and whether every byte is as kt wrote it")
     stage.kt("history")
     stage.kt("alerts", "history")

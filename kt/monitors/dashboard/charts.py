@@ -300,7 +300,9 @@ def scale(of: Trend) -> list[float]:
     for level in shown_levels(of):
         if low - 2 * reach <= level <= high + 2 * reach:
             low, high = min(low, level), max(high, level)
-    if low == high:
+    if low == high == 0 and of.metric.startswith(FROM_ZERO):
+        high = min(shown_levels(of), default=1.0)  # nothing but zeros
+    elif low == high:
         low, high = low - reach, high + reach
     return [low, high]
 
