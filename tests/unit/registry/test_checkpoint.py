@@ -54,7 +54,7 @@ def zipped(*names: str) -> bytes:
         (b"\n <html>", "is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a git-lfs pointer"),
         (b"outs:\n- md5: 0\n  path: m.pt\n", "is a DVC pointer"),
-        (gzip.compress(b"x"), "is gzip data"),
+        (gzip.compress(b"x", mtime=0), "is gzip data"),
         (b"hello, world\n", "is a text file"),
         (pickle.dumps([1]), "is a bare pickle"),
         (b"\x93NUMPY\x01\0", "is a numpy array"),
