@@ -86,6 +86,7 @@ def retrain(asked: Asked, tell: Tell) -> Done:
     with alone(asked) as holder:
         if not holder:
             sweep(asked)
+            settled(asked, tell)
         due = look(asked, holder)
         remember(asked, due)
         if not due.yes:
@@ -139,6 +140,17 @@ def sweep(asked: Asked) -> None:
         book.write(asked.workspace, ended)
 
 
+def settled(asked: Asked, tell: Tell) -> None:
+    """Promote or end the job's experiment, where the job says so and its verdict is in."""
+    if not asked.job.auto_promote:
+        return
+    from kt.jobs.settle import settle
+
+    _, state = book.read(asked.workspace)
+    if said := settle(asked.workspace, state.job(asked.name), asked.by, asked.now()):
+        tell("settled", said)
+
+
 def run(asked: Asked, due: Due, tell: Tell) -> Done:
     """From the event that begins it to the one that ends it."""
     began = time.monotonic()
@@ -170,7 +182,10 @@ def run(asked: Asked, due: Due, tell: Tell) -> Done:
             tell("training", f"run {number}; {training.log}")
             found = outcome(asked, training, number, tell)
             ended: Finished | Failed = found.model_copy(
-                update={"seconds": round(time.monotonic() - began, 1), "made_with": versions()}
+                update={
+                    "seconds": round(time.monotonic() - began, 1),
+                    "made_with": versions(workspace),
+                }
             )
         except Failure as failure:
             ended = failed(asked, number, failure.how, str(failure))
@@ -354,14 +369,18 @@ def room_for_log(workspace: Workspace) -> None:
         files.discard(path)
 
 
-def versions() -> dict[str, str]:
-    """Of what a run's numbers rest on."""
+def versions(workspace: Workspace) -> dict[str, str]:
+    """Of what a run's numbers rest on; commit: of the workspace, whose code may have trained."""
     import importlib.metadata
 
-    from kt import __version__
+    from kt import __version__, git
 
     torch = importlib.metadata.version("torch")
-    return {"kt": __version__, "torch": torch, "python": platform.python_version()}
+    found = {"kt": __version__, "torch": torch, "python": platform.python_version()}
+    if workspace.settings.git == "on":
+        with contextlib.suppress(KtError):
+            found["commit"] = git.head(workspace.root)
+    return found
 
 
 def remember(asked: Asked, due: Due) -> None:
