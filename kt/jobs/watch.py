@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
@@ -87,6 +87,8 @@ def facts(
     """running: who trains now, as they say it."""
     learnt = done.success.started.data if done.success else None
     since = runs.time(learnt.until) if learnt else None
+    asked = any(one.name == "calibration" for one in job.trigger)  # the tables are slow to open
+    error = confidence(workspace, job.model or name, now) if asked else Confidence()
     return Facts(
         now=now,
         last_success=done.last_success,
@@ -97,9 +99,41 @@ def facts(
             for place, one in enumerate(sources(workspace, name, job))
         ),
         alerts=tuple(critical(workspace, job.model or name)),
+        ece=error.ece,
+        baseline_ece=error.baseline,
+        labelled=error.outcomes,
         running=running,
         held=done.held,
     )
+
+
+class Confidence(NamedTuple):
+    """The calibration error of what answers now, over so many outcomes; and on held-out data before."""
+
+    ece: float | None = None
+    outcomes: int = 0
+    baseline: float | None = None
+
+
+def confidence(workspace: Workspace, model: str, now: datetime) -> Confidence:
+    """Of the active version, as `kt monitor` measures it."""
+    from kt.deployments import audit
+    from kt.monitors.live import live
+    from kt.monitors.measure import Gauge
+    from kt.store import connect
+    from kt.store.streams import streams
+
+    store = connect.peek(workspace.root, workspace.settings)
+    if store is None:
+        return Confidence()
+    _, state = audit.read(workspace)
+    for who in live(state, streams(store)):
+        if who.stream.model == model and who.slot == "active":
+            gauge = Gauge(store, workspace, who, int(now.timestamp()) // 60)
+            sample = gauge.calibration().sample
+            reference = gauge.record.reference if gauge.record else None
+            return Confidence(sample.value, sample.n, reference.ece if reference else None)
+    return Confidence()
 
 
 def critical(workspace: Workspace, model: str) -> Iterator[str]:

@@ -5,7 +5,7 @@ from pydantic import BaseModel
 
 from kt.jobs.decide import Pace, decide
 from kt.jobs.facts import Facts
-from kt.jobs.triggers import age, alert, samples
+from kt.jobs.triggers import age, alert, calibration, samples
 
 NOW = datetime(2026, 1, 20, 9, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -98,3 +98,20 @@ def test_a_trigger_of_ones_own_is_asked_like_the_others():
             return "exam week"
 
     assert decide(Facts(now=NOW), [("exams", Exams, Exams.Settings())]).yes
+
+
+@pytest.mark.parametrize(
+    ("labelled", "ece", "baseline", "said"),
+    [
+        (999, 0.4, 0.03, ""),
+        (1000, 0.131, 0.03, "calibration error 0.131 on 1,000 outcomes, 0.030 before"),
+        (1000, 0.13, 0.03, ""),
+        (5000, 0.16, None, "calibration error 0.160 on 5,000 outcomes"),
+        (5000, None, None, ""),
+    ],
+)
+def test_confidence_that_holds_no_more_is_a_reason_where_it_is_asked_for(
+    labelled, ece, baseline, said
+):
+    facts = Facts(now=NOW, labelled=labelled, ece=ece, baseline_ece=baseline)
+    assert calibration.due(facts, calibration.Settings()) == said
