@@ -1,10 +1,12 @@
 import gzip
+import sqlite3
+from contextlib import closing
 
 import numpy as np
 import pytest
 
-from kt.errors import Invalid
-from kt.jobs.sources import files
+from kt.errors import Invalid, Unavailable
+from kt.jobs.sources import files, query
 
 
 def settings(*paths):
@@ -40,3 +42,46 @@ def test_no_data_is_an_error(place):
     for name in ("empty", "nowhere"):
         with pytest.raises(Invalid, match="no data"):
             files.collect(place, settings(name), place.root)
+
+
+@pytest.fixture
+def answered(place):
+    """A database of two answers beside the workspace's own files."""
+    with closing(sqlite3.connect(place.root / "answers.db")) as database:
+        database.execute("CREATE TABLE answers (student_id, item, response, at)")
+        database.executemany(
+            "INSERT INTO answers VALUES (?, ?, ?, ?)", [("ana", "7", 1, 2), ("bo, jr", "7", 0, 1)]
+        )
+        database.commit()
+    return place
+
+
+SQL = "SELECT student_id, item, response FROM answers ORDER BY at;"
+
+
+def test_a_sample_is_a_row_of_a_query(answered, tmp_path):
+    asked = query.Settings(url="sqlite:///answers.db", sql=SQL)
+    assert query.count(answered, asked) == 2
+    assert query.new(answered, asked, 1, None) == 1
+    (path,) = query.collect(answered, asked, tmp_path)
+    assert path.read_text().splitlines() == ["student_id,item,response", '"bo, jr",7,0', "ana,7,1"]
+
+
+def test_the_url_may_be_a_secret(answered, monkeypatch):
+    monkeypatch.setenv("ANSWERS", "sqlite:///answers.db")
+    assert query.count(answered, query.Settings(url="env:ANSWERS", sql=SQL)) == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "sql", "kind", "said"),
+    [
+        ("sqlite:///nowhere.db", SQL, Unavailable, "there is no database"),
+        ("sqlite:///answers.db", "SELECT * FROM missing", Unavailable, "no such table"),
+        ("not a url", SQL, Invalid, "is no URL"),
+        ("env:NOT_SET", SQL, Invalid, "NOT_SET is not set"),
+    ],
+)
+def test_a_query_that_cannot_be_asked_says_why(answered, url, sql, kind, said):
+    with pytest.raises(kind, match=said):
+        query.count(answered, query.Settings(url=url, sql=sql))
+    assert not (answered.root / "nowhere.db").exists()
