@@ -13,7 +13,7 @@ def test_an_unknown_name_is_answered_with_those_that_exist(tmp_path: Path) -> No
     with pytest.raises(Invalid, match="there is no fairness in kt/registry/gates") as error:
         plugins.load(gate.FOLDER, "fairness", tmp_path, gate.HOLDS)
     assert (
-        "there are: causality, finite, health, latency, likelihood, regression, signature, size"
+        "there are: calibration, causality, finite, health, latency, likelihood, regression, signature, size"
         in error.value.do
     )
 

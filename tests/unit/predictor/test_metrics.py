@@ -70,6 +70,7 @@ class Face:
 @pytest.fixture
 def face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Face:
     monkeypatch.setattr(metrics, "FRESH", -1.0)
+    monkeypatch.setattr(clock, "now", lambda: NOW)  # however long the tests before took
     return Face(make_three(tmp_path / "w").root)
 
 
