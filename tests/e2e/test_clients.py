@@ -51,7 +51,7 @@ def test_kt_client(client: Client) -> None:
 
 
 def test_tritonclient(running: Serving, said: np.ndarray) -> None:
-    triton = pytest.importorskip("tritonclient.http")
+    triton = pytest.importorskip("tritonclient.http", reason="its client is not installed")
     with triton.InferenceServerClient(f"127.0.0.1:{running.port}") as client:
         assert client.is_server_live()
         assert client.is_server_ready()
@@ -86,7 +86,7 @@ def client_error(triton: Any, client: Any, model: str, tensor: Any) -> Any:
 
 
 def test_tritonclient_asks_about_a_student(running: Serving, client: Client) -> None:
-    triton = pytest.importorskip("tritonclient.http")
+    triton = pytest.importorskip("tritonclient.http", reason="its client is not installed")
     request = {"answers": [{"item": "1", "response": 1}], "items": ["2", "3"]}
     said = client.predict(request, model="tutor").predictions
     given = {"items": ["1"], "responses": [1], "asked": ["2", "3"]}

@@ -1,5 +1,6 @@
 """A family that has `advance` says the same from a state as from the whole history."""
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def name(request, monkeypatch):
     """Every family with its steps in torch, and those that have them with compiled ones."""
     name, _, way = request.param.partition(", ")
     if way:
-        pytest.importorskip("numba")
+        pytest.importorskip("numba", reason="pip install 'kt[fast]'")
         tier()
     monkeypatch.setattr("kt.models.compiled.compiles", lambda: bool(way))
     return name
@@ -50,9 +51,9 @@ def model(name, request):
 
 @pytest.mark.parametrize("family", [gpcm, sakt])
 def test_compiled_steps_that_say_something_else_are_not_taken(family, monkeypatch):
-    pytest.importorskip("numba")
+    pytest.importorskip("numba", reason="pip install 'kt[fast]'")
     tier()
-    steps = pytest.importorskip(f"{family.__name__}_steps").Steps
+    steps = importlib.import_module(f"{family.__name__}_steps").Steps
     right = steps.ask
     monkeypatch.setattr(
         steps, "ask", lambda *given: {name: x + 1e-3 for name, x in right(*given).items()}

@@ -5,13 +5,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+from predictors import within
 
 from kt.config import Settings
 from kt.store import connect
@@ -71,7 +71,7 @@ def server() -> Iterator[Path]:
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(run, cwd=folder, stdout=log, stderr=log, **user)
     try:
-        wait_for(folder, process)
+        within(lambda: answers(folder, process), 60)
         yield folder
     finally:
         process.send_signal(signal.SIGINT)  # end at once, whoever is connected
@@ -79,18 +79,15 @@ def server() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def wait_for(folder: Path, process: "subprocess.Popen[bytes]") -> None:
+def answers(folder: Path, process: "subprocess.Popen[bytes]") -> bool:
     import psycopg
 
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            psycopg.connect(host=str(folder), user="kt", dbname="postgres").close()
-            return
-        except psycopg.OperationalError:
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+    try:
+        psycopg.connect(host=str(folder), user="kt", dbname="postgres").close()
+    except psycopg.OperationalError:
+        assert process.poll() is None, (folder / "log").read_text()
+        return False
+    return True
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

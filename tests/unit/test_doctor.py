@@ -221,7 +221,7 @@ def test_the_json_has_a_row_for_each_line(workspace: Workspace, kt: Kt) -> None:
 def test_it_says_how_memory_networks_train_and_what_makes_it_faster(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    numba = pytest.importorskip("numba")
+    numba = pytest.importorskip("numba", reason="pip install 'kt[fast]'")
     assert of(None, "training").what == f"compiled by numba {numba.__version__}"
     slow = Tier("torch", None, "off by 0.1")
     monkeypatch.setattr("kt.models.recurrence.tier", lambda: slow)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import forge
 import pytest
+from predictors import within
 
 from kt.config import Settings
 from kt.errors import Refused
@@ -64,13 +65,6 @@ def start(place):
         process.stderr.close()
 
 
-def wait_for(happened, seconds=90):
-    until = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
 def runs_of(place):
     return book.read(place)[1].job("nightly").runs
 
@@ -93,7 +87,7 @@ def test_what_it_starts_is_what_the_workspace_asks_for():
 
 def test_it_trains_once_and_ends_what_it_started_when_it_is_told(place, start):
     process = start()
-    wait_for(lambda: (place.root / "began").exists())
+    within(lambda: (place.root / "began").exists())
     time.sleep(4)  # more than its time between two looks
     found = daemon.standing(place)
     assert found.running
@@ -108,7 +102,7 @@ def test_it_trains_once_and_ends_what_it_started_when_it_is_told(place, start):
 
 def test_a_second_one_is_refused(place, start, kt):
     process = start()
-    wait_for(lambda: daemon.standing(place).running)
+    within(lambda: daemon.standing(place).running)
     refused = kt("daemon", at=place)
     assert refused.code == 3
     assert f"process {process.pid}" in refused.err
@@ -118,10 +112,10 @@ def test_a_second_one_is_refused(place, start, kt):
 
 def test_after_a_kill_the_next_one_goes_on_and_nothing_is_done_twice(place, start):
     first = start()
-    wait_for(lambda: (place.root / "began").exists())
+    within(lambda: (place.root / "began").exists())
     first.kill()  # what it had started trains on
     start()
-    wait_for(lambda: daemon.standing(place).last.get("retrain nightly"))
+    within(lambda: daemon.standing(place).last.get("retrain nightly"))
     assert (place.root / "began").read_text() == "."
     assert len(runs_of(place)) == 1
     subprocess.run(["pkill", "-f", f"{place.root} retrain"], check=False)
@@ -131,14 +125,14 @@ def test_it_reads_its_settings_again_and_keeps_those_it_has_where_they_are_wrong
     text = (place.root / "kt.toml").read_text()
     (place.root / "kt.toml").write_text('git = "off"\n[store]\nurl = ""\n')
     process = start()
-    wait_for(lambda: set(daemon.standing(place).next) == {"canary"})
+    within(lambda: set(daemon.standing(place).next) == {"canary"})
     (place.root / "kt.toml").write_text("[daemon]\ncheck = 'soon'\n")
     process.send_signal(signal.SIGHUP)
     time.sleep(1)
     assert daemon.standing(place).running
     (place.root / "kt.toml").write_text(text)
     process.send_signal(signal.SIGHUP)
-    wait_for(lambda: (place.root / "began").exists())
+    within(lambda: (place.root / "began").exists())
     process.send_signal(signal.SIGTERM)
     assert process.wait(15) == 0
     assert "kt.toml is not read again" in process.stderr.read()
@@ -166,11 +160,11 @@ def test_a_clock_that_is_set_makes_everything_due_and_nothing_double(place, tmp_
 
         def later():
             for jump in (timedelta(days=-1), timedelta(days=3650), timedelta(days=-3650)):
-                wait_for(lambda: started)
+                within(lambda: started)
                 time.sleep(0.3)
                 started.clear()
                 shift[0] += jump
-            wait_for(lambda: started)
+            within(lambda: started)
             time.sleep(0.3)
             ended.end.set()
 

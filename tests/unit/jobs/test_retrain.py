@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import forge
 import pytest
 from conftest import ROOT, spawn
+from predictors import within
 
 from kt.deployments import audit
 from kt.jobs import book
@@ -170,15 +170,8 @@ def begun(place):
     process = subprocess.Popen(
         [sys.executable, "-m", "kt", "retrain"], cwd=place.root, stderr=subprocess.DEVNULL
     )
-    wait_for(lambda: (place.root / "began").exists())
+    within(lambda: (place.root / "began").exists())
     return process
-
-
-def wait_for(happened, seconds=60):
-    until = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 def test_two_at_once_are_one_run(kt, place):
@@ -204,7 +197,7 @@ def test_a_kill_leaves_a_run_that_the_next_command_ends_and_no_program_that_goes
     child = children(first.pid)
     first.kill()
     first.wait()
-    wait_for(lambda: not any(map(alive, child)))
+    within(lambda: not any(map(alive, child)))
     write(place, program)
     done = kt("retrain", "--force", at=place)
     assert done.code == 0, done.err

@@ -29,7 +29,7 @@ def written_out(w, e, a, memory):
 def form(request):
     if request.param == "torch":
         return Recurrence
-    pytest.importorskip("numba")
+    pytest.importorskip("numba", reason="pip install 'kt[fast]'")
     from kt.models.fused import Recurrence as compiled
 
     return compiled
@@ -67,7 +67,7 @@ def test_strides_do_not_matter(form):
 
 
 def test_the_compiled_form_is_taken_where_it_works():
-    pytest.importorskip("numba")
+    pytest.importorskip("numba", reason="pip install 'kt[fast]'")
     assert tier().name == f"numba {importlib.metadata.version('numba')}"
     assert not tier().why
 
@@ -82,7 +82,7 @@ def test_without_numba_it_is_torch_s(monkeypatch):
 
 def test_a_process_that_may_write_nowhere_takes_torch_s(tmp_path):
     """As the one that opens model files: Numba finds no folder for what it compiles."""
-    pytest.importorskip("numba")
+    pytest.importorskip("numba", reason="pip install 'kt[fast]'")
     if confine.landlock_abi() < 1:
         pytest.skip("this kernel has no Landlock")
     script = (
@@ -101,7 +101,7 @@ def test_a_process_that_may_write_nowhere_takes_torch_s(tmp_path):
 
 
 def test_a_compiled_form_that_is_wrong_is_not_taken(monkeypatch):
-    pytest.importorskip("numba")
+    pytest.importorskip("numba", reason="pip install 'kt[fast]'")
     monkeypatch.setattr(recurrence, "difference", lambda _: 0.1)
     with pytest.warns(RuntimeWarning, match="off by 0.1"):
         assert tier.__wrapped__().form is Recurrence

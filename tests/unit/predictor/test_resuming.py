@@ -70,7 +70,7 @@ def test_what_is_remembered_changes_no_answer(made: Made, version: str) -> None:
 
 
 def test_steps_are_compiled_where_kt_toml_says_so(made: Made) -> None:
-    pytest.importorskip("numba")
+    pytest.importorskip("numba", reason="pip install 'kt[fast]'")
     face = Face(made, "compiled = true\n")
     whole = history(140)
     answers = [face.ask(answers=whole[:n]) for n in range(120, 140)]
