@@ -14,15 +14,19 @@ without gaps: order is `seq`, never the clock.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
+from pydantic import ValidationError
 
 from kt import files
 from kt.errors import Corrupt
+from kt.event import Impossible
+
+S = TypeVar("S")
 
 MEND = "see what is wrong and how to go on: kt verify"
 
@@ -115,6 +119,27 @@ def check(events: Sequence[dict[str, Any]], path: Path) -> None:
             )
             raise Corrupt(what, where=at(path, max(1, number - 1)), do=MEND)
         head = digest(event)
+
+
+def fold(book: Journal, step: Callable[[S, Any], S], state: S) -> S:
+    """The state after a journal's events, each folded as it comes so that a fault is named by its line.
+
+    step: the state after an event as it was parsed; raises ValidationError or Impossible. Raises Corrupt.
+    """
+    for number, raw in enumerate(book.events, 1):
+        try:
+            state = step(state, raw)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(str(part) for part in first["loc"][1:]) or "kind"
+            raise damaged(book, number, f"{key}: {first['msg']}") from error
+        except Impossible as error:
+            raise damaged(book, number, f"it cannot follow: {error}") from error
+    return state
+
+
+def damaged(book: Journal, number: int, what: str) -> Corrupt:
+    return Corrupt(f"event {number}: {what}", where=at(book.path, number), do=MEND)
 
 
 def at(path: Path, number: int) -> str:

@@ -7,12 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from kt import files, git, journal
 from kt.deployments import history, manifest, need
 from kt.deployments.events import HISTORY, one
-from kt.deployments.history import Impossible, State
+from kt.deployments.history import State
 from kt.deployments.need import Key
 from kt.errors import Corrupt, Invalid, KtError
 from kt.journal import Journal
@@ -29,22 +27,11 @@ def read(workspace: Workspace) -> tuple[Journal, State]:
 
 
 def fold(book: Journal) -> State:
-    """The state after a journal's events, each folded as it comes so that a fault is named by its line."""
-    state = history.EMPTY
-    for number, raw in enumerate(book.events, 1):
-        try:
-            state = history.fold([one.validate_python(raw)], state)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            key = ".".join(str(part) for part in first["loc"][1:]) or "kind"
-            raise damaged(book, number, f"{key}: {first['msg']}") from error
-        except Impossible as error:
-            raise damaged(book, number, f"it cannot follow: {error}") from error
+    """The state after a journal's events. Raises Corrupt with file and line."""
+    state = journal.fold(
+        book, lambda state, raw: history.fold([one.validate_python(raw)], state), history.EMPTY
+    )
     return replace(state, head=book.head)
-
-
-def damaged(book: Journal, number: int, what: str) -> Corrupt:
-    return Corrupt(f"event {number}: {what}", where=journal.at(book.path, number), do=journal.MEND)
 
 
 def at_time(book: Journal, when: str) -> Journal:
@@ -251,16 +238,17 @@ def verify_served(workspace: Workspace, state: State) -> list[Finding]:
 
 
 def verify_committed(workspace: Workspace, book: Journal) -> list[Finding]:
-    """What git last committed must be the beginning of what is on disk."""
+    """What git last committed of a journal must be the beginning of what is on disk."""
     if workspace.settings.git == "off":
         return []
-    text = git.committed(workspace.root, HISTORY)
+    path = book.path.relative_to(workspace.root)
+    text = git.committed(workspace.root, path.as_posix())
     if text is None:
         return []
     try:
         events = journal.parse(text, book.path)
     except KtError as error:
-        return [Finding(f"HEAD:{HISTORY}", error.what, error.do)]
+        return [Finding(f"HEAD:{path}", error.what, error.do)]
     if book.events[: len(events)] == events:
         return []
     first = next(
@@ -269,9 +257,9 @@ def verify_committed(workspace: Workspace, book: Journal) -> list[Finding]:
     )
     return [
         Finding(
-            journal.at(Path(HISTORY), first),
+            journal.at(path, first),
             "differs from what git has committed",
-            "see how: git diff HEAD -- deployments",
+            f"see how: git diff HEAD -- {path.parent}",
         )
     ]
 

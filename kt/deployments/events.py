@@ -1,42 +1,20 @@
-"""What can happen to a deployment: six kinds of event, as they stand in the history.
-
-The history is truth, so an event is never changed and its fields are never removed; a reader keeps
-what it does not know. `seq`, `at`, `by` and `prev` (the digest of the event before) are added when
-the event is appended.
-"""
+"""What can happen to a deployment: six kinds of event, as they stand in the history."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from kt.event import Base, Name, appended
 
 HISTORY = "deployments/history.json"
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Traffic = Annotated[float, Field(ge=0, le=100)]  # percent of the units
 Sparse = Field(exclude_if=lambda value: not value)  # written where it says something
 
 
-def check_time(at: str) -> str:
-    datetime.fromisoformat(at)  # raises ValueError: a 31st of February
-    return at
-
-
-Time = Annotated[
-    str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"), AfterValidator(check_time)
-]
-
-
-class Event(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
-
-    seq: int = Field(ge=1)
-    at: Time  # shown, never used for order
-    by: str
+class Event(Base):
     model: Name
-    reason: str = ""
-    prev: str = Field(pattern=r"^([0-9a-f]{64})?$")  # empty in the first event
 
 
 class Deployed(Event):
@@ -126,10 +104,8 @@ one = TypeAdapter[AnyEvent](Annotated[AnyEvent, Field(discriminator="kind")])
 
 
 def body(event: AnyEvent) -> dict[str, Any]:
-    """An event as it is appended, in reading order; number and chain are the journal's."""
-    values = event.model_dump(mode="json")
-    first = {key: values.pop(key) for key in ("at", "by", "model", "kind")}
-    return first | {key: value for key, value in values.items() if key not in ("seq", "prev")}
+    """An event as it is appended."""
+    return appended(event, "model")
 
 
 def describe(event: Mapping[str, Any]) -> str:

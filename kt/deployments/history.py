@@ -25,6 +25,7 @@ from kt.deployments.events import (
     RolledBack,
     TrafficChanged,
 )
+from kt.event import Impossible
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +85,6 @@ class State:
 
 
 EMPTY = State()
-
-
-class Impossible(ValueError):
-    """An event that cannot follow the state it meets: a plan refuses it, a reader reports damage."""
 
 
 def fold(events: Iterable[AnyEvent], state: State = EMPTY) -> State:

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
-from pydantic import ValidationError
-
 from kt import change, journal
 from kt.change import Change, Write
-from kt.deployments import deploy
-from kt.errors import Corrupt
+from kt.deployments import audit, deploy
+from kt.deployments.audit import Finding
+from kt.errors import KtError
 from kt.jobs import runs
-from kt.jobs.runs import HISTORY, AnyEvent, Impossible, State
+from kt.jobs.runs import HISTORY, AnyEvent, State
 from kt.journal import Journal
 from kt.workspace import Workspace
 
@@ -19,16 +18,18 @@ Planner = Callable[[Journal, State], Sequence[AnyEvent]]
 def read(workspace: Workspace) -> tuple[Journal, State]:
     """The journal and its fold. Raises Corrupt with file and line."""
     book = journal.read(workspace.root / HISTORY)
-    state = State()
-    for number, raw in enumerate(book.events, 1):
-        try:
-            state = runs.fold([runs.one.validate_python(raw)], state)
-        except (ValidationError, Impossible) as error:
-            said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            raise Corrupt(
-                f"event {number}: {said}", where=journal.at(book.path, number), do=journal.MEND
-            ) from error
-    return book, state
+    return book, journal.fold(
+        book, lambda state, raw: runs.fold([runs.one.validate_python(raw)], state), State()
+    )
+
+
+def verify(workspace: Workspace) -> list[Finding]:
+    """What of it is not as kt wrote it."""
+    try:
+        book, _ = read(workspace)
+    except KtError as error:
+        return [Finding(error.where, error.what, error.do)]
+    return audit.verify_committed(workspace, book)
 
 
 def write(workspace: Workspace, plan: Planner) -> tuple[Journal, State]:

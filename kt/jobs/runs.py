@@ -9,37 +9,19 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
+
+from kt.event import Base, Impossible, Name, Part, Time, appended
 
 HISTORY = "jobs/history.json"
 LAST_CHECK = "jobs/last_check.json"  # not in git: when each job was looked at, and what was found
 KEPT_AT_MOST = (
     2  # candidates in a row that an alert called for and that were no better: then a hold
 )
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 
 
-def check_time(at: str) -> str:
-    datetime.fromisoformat(at)
-    return at
-
-
-Time = Annotated[
-    str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"), AfterValidator(check_time)
-]
-
-
-class Part(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
-
-
-class Event(Part):
-    seq: int = Field(ge=1)
-    at: Time  # shown, and compared with the clock; never used for order
-    by: str
+class Event(Base):
     job: Name
-    reason: str = ""
-    prev: str = Field(pattern=r"^([0-9a-f]{64})?$")
 
 
 class Learnt(Part):
@@ -163,10 +145,6 @@ class Job:
 EMPTY = Job()
 
 
-class Impossible(Exception):
-    """An event that cannot follow what came before it."""
-
-
 def time(at: str) -> datetime:
     return datetime.fromisoformat(at)
 
@@ -226,10 +204,8 @@ def must_hold(job: Job) -> str:
 
 
 def body(event: AnyEvent) -> dict[str, Any]:
-    """An event as it is appended, in reading order; number and chain are the journal's."""
-    values = event.model_dump(mode="json")
-    first = {key: values.pop(key) for key in ("at", "by", "job", "kind")}
-    return first | {key: value for key, value in values.items() if key not in ("seq", "prev")}
+    """An event as it is appended."""
+    return appended(event, "job")
 
 
 def describe(event: Mapping[str, Any]) -> str:

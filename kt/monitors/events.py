@@ -1,43 +1,26 @@
 """What can happen to an alert, as it stands in monitors/history.json, and what is open now.
 
-An alert is known by the number of the event that opened it. An event is never changed and its fields
-are never removed; a reader keeps what it does not know.
+An alert is known by the number of the event that opened it.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
+
+from kt.event import Base, Impossible, Time, appended
 
 HISTORY = "monitors/history.json"
 Name = Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9._-]{0,63})?$")]
 Variant = Literal["active", "control", "treatment", ""]
 
 
-def check_time(at: str) -> str:
-    datetime.fromisoformat(at)  # raises ValueError: a 31st of February
-    return at
-
-
-Time = Annotated[
-    str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"), AfterValidator(check_time)
-]
-
-
-class Event(BaseModel):
+class Event(Base):
     """model: empty where it is about the watching itself, or about every model."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
-
-    seq: int = Field(ge=1)
-    at: Time  # shown, never used for order
-    by: str
     model: Name
     metric: str
-    reason: str = ""
-    prev: str = Field(pattern=r"^([0-9a-f]{64})?$")  # empty in the first event
 
 
 class Opened(Event):
@@ -78,10 +61,6 @@ class Silenced(Event):
 
 AnyEvent = Opened | Ended | Silenced
 one = TypeAdapter[AnyEvent](Annotated[AnyEvent, Field(discriminator="kind")])
-
-
-class Impossible(ValueError):
-    """An event that cannot follow those before it."""
 
 
 @dataclass
@@ -127,10 +106,8 @@ def apply(alerts: Alerts, event: AnyEvent) -> None:
 
 
 def body(event: AnyEvent) -> dict[str, Any]:
-    """An event as it is appended, in reading order; number and chain are the journal's."""
-    values = event.model_dump(mode="json")
-    first = {key: values.pop(key) for key in ("at", "by", "model", "kind")}
-    return first | {key: value for key, value in values.items() if key not in ("seq", "prev")}
+    """An event as it is appended."""
+    return appended(event, "model", "metric")
 
 
 def describe(event: Mapping[str, Any]) -> str:

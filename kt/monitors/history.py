@@ -1,17 +1,16 @@
 """monitors/history.json: what has happened to alerts, read back and added to. Kept in git like deployments."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from pydantic import ValidationError
-
-from kt import change, git, journal
+from kt import change, journal
 from kt.change import Change, Write
-from kt.deployments import deploy
+from kt.deployments import audit, deploy
 from kt.deployments.audit import Finding
-from kt.errors import Corrupt, KtError
+from kt.errors import KtError
 from kt.journal import Journal
 from kt.monitors import events
-from kt.monitors.events import HISTORY, Alerts, AnyEvent, Ended, Impossible, one
+from kt.monitors.events import HISTORY, Alerts, AnyEvent, Ended, one
 from kt.workspace import Workspace
 
 
@@ -22,21 +21,11 @@ def read(workspace: Workspace) -> tuple[Journal, Alerts]:
 
 
 def fold(book: Journal) -> Alerts:
-    alerts = Alerts()
-    for number, raw in enumerate(book.events, 1):
-        try:
-            events.apply(alerts, one.validate_python(raw))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            key = ".".join(str(part) for part in first["loc"][1:]) or "kind"
-            raise damaged(book, number, f"{key}: {first['msg']}") from error
-        except Impossible as error:
-            raise damaged(book, number, f"it cannot follow: {error}") from error
-    return alerts
+    def step(alerts: Alerts, raw: Any) -> Alerts:
+        events.apply(alerts, one.validate_python(raw))
+        return alerts
 
-
-def damaged(book: Journal, number: int, what: str) -> Corrupt:
-    return Corrupt(f"event {number}: {what}", where=journal.at(book.path, number), do=journal.MEND)
+    return journal.fold(book, step, Alerts())
 
 
 def append(
@@ -64,16 +53,4 @@ def verify(workspace: Workspace) -> list[Finding]:
         book, _ = read(workspace)
     except KtError as error:
         return [Finding(error.where, error.what, error.do)]
-    if workspace.settings.git == "off":
-        return []
-    text = git.committed(workspace.root, HISTORY)
-    if text is None:
-        return []
-    try:
-        known = journal.parse(text, book.path)
-    except KtError as error:
-        return [Finding(f"HEAD:{HISTORY}", error.what, error.do)]
-    if book.events[: len(known)] == known:
-        return []
-    what, do = "differs from what git has committed", "see how: git diff HEAD -- monitors"
-    return [Finding(HISTORY, what, do)]
+    return audit.verify_committed(workspace, book)

@@ -317,6 +317,9 @@ def test_a_journal_that_was_edited_is_refused(kt, place, program):
     refused = kt("retrain", "--check", at=place)
     assert refused.code == 4
     assert "jobs/history.json" in refused.err
+    found = kt("verify", at=place)
+    assert found.code == 4
+    assert "jobs/history.json" in found.out
 
 
 @pytest.mark.slow
