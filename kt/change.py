@@ -132,14 +132,18 @@ def acquire(workspace: Workspace, command: str, wait: float) -> int:
 
 
 def name_holder(descriptor: int, command: str) -> None:
-    """Say in the lock's file who holds it. A full disk keeps nobody from holding it."""
+    """Say in the lock's file who holds it."""
     from kt.clock import now
 
     since = now().strftime("%Y-%m-%dT%H:%M:%SZ")
-    holder = f"kt {command}, process {os.getpid()}, since {since}\n"
+    say(descriptor, f"kt {command}, process {os.getpid()}, since {since}\n")
+
+
+def say(descriptor: int, words: str) -> None:
+    """A full disk keeps nobody from holding a lock."""
     with suppress(OSError):
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, holder.encode(), 0)
+        os.pwrite(descriptor, words.encode(), 0)
 
 
 def take(descriptor: int) -> bool:
@@ -149,6 +153,26 @@ def take(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+@contextmanager
+def holding(path: Path, words: str = "", wait: float = 0.0) -> Iterator[str]:
+    """Hold a lock of one's own for the block; or who holds it, where it is not free within `wait` seconds.
+
+    words: who holds it now, for others to read.
+    """
+    with files.named("lock", path):
+        path.parent.mkdir(exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        until = time.monotonic() + wait
+        while not (mine := take(descriptor)) and time.monotonic() < until:
+            time.sleep(0.05)
+        if mine:
+            say(descriptor, words)
+        yield "" if mine else said_by(descriptor) or "another process"
+    finally:
+        os.close(descriptor)
 
 
 def holder(workspace: Workspace) -> str:

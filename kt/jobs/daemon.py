@@ -215,22 +215,11 @@ def reread(workspace: Workspace, scheduler: Any, runner: Runner) -> None:
 @contextlib.contextmanager
 def alone(workspace: Workspace, now: Callable[[], datetime]) -> Iterator[None]:
     """Hold the daemon's lock for the block. Raises Refused, naming who holds it."""
-    path = workspace.local / LOCK
-    with files.named("lock", path):
-        path.parent.mkdir(exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        if not change.take(descriptor):
-            raise Refused(
-                f"a daemon runs here already: {change.said_by(descriptor) or 'another process'}",
-                do="see what it does: kt status",
-            )
-        with contextlib.suppress(OSError):  # a full disk keeps nobody from holding it
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()}, since {iso(now())}".encode(), 0)
+    words = f"process {os.getpid()}, since {iso(now())}"
+    with change.holding(workspace.local / LOCK, words) as holder:
+        if holder:
+            raise Refused(f"a daemon runs here already: {holder}", do="see what it does: kt status")
         yield
-    finally:
-        os.close(descriptor)
 
 
 def post(workspace: Workspace, began: str, scheduler: Any, runner: Runner) -> None:

@@ -110,19 +110,8 @@ def look(asked: Asked, holder: str) -> Due:
 def alone(asked: Asked) -> Iterator[str]:
     """Hold the job's lock for the block; or who holds it, where it is held."""
     path = asked.workspace.local / f"retrain-{asked.name}.lock"
-    with files.named("lock", path):
-        path.parent.mkdir(exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        if not change.take(descriptor):
-            yield change.said_by(descriptor) or "another command"
-            return
-        with contextlib.suppress(OSError):  # a full disk keeps nobody from holding it
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()}, since {asked.at}".encode(), 0)
-        yield ""
-    finally:
-        os.close(descriptor)
+    with change.holding(path, f"process {os.getpid()}, since {asked.at}") as holder:
+        yield holder
 
 
 def sweep(asked: Asked) -> None:

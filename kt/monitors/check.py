@@ -9,15 +9,13 @@ told then. Any number of monitors may run: one of them checks at a time, and non
 another than after itself.
 """
 
-import os
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from kt import change, files, git
+from kt import change, git
 from kt.deployments import audit, courses
 from kt.deployments.plan import Stamp
 from kt.errors import KtError
@@ -95,17 +93,9 @@ def check(
 @contextmanager
 def alone(workspace: Workspace) -> Iterator[bool]:
     """Whether no other monitor checks now; waits for one as long as for the workspace's lock."""
-    path = workspace.local / "monitor"
-    with files.named("lock", path):
-        workspace.local.mkdir(exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        until = time.monotonic() + workspace.settings.lock_wait
-        while not (mine := change.take(descriptor)) and time.monotonic() < until:
-            time.sleep(0.05)
-        yield mine
-    finally:
-        os.close(descriptor)
+    wait = workspace.settings.lock_wait
+    with change.holding(workspace.local / "monitor", wait=wait) as holder:
+        yield not holder
 
 
 @dataclass(frozen=True)
