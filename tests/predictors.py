@@ -242,16 +242,21 @@ class Serving:
         return self.ask("GET", "/health")[1]
 
     def workers(self) -> list[int]:
-        task = Path(f"/proc/{self.process.pid}/task")
-        return [
-            int(pid)
-            for thread in task.iterdir()
-            for pid in (thread / "children").read_text().split()
-        ]
+        return children(self.process.pid)
 
     def stop(self, how: int = signal.SIGTERM) -> int:
         self.process.send_signal(how)
         return self.process.wait(40)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that the threads of `pid` have begun and that have not been waited for."""
+    while True:
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread ended: another has its
+            threads = Path(f"/proc/{pid}/task").iterdir()
+            return [int(one) for each in threads for one in (each / "children").read_text().split()]
+        if not Path(f"/proc/{pid}").exists():
+            return []
 
 
 def within(claim: Callable[[], Any], seconds: float = 30.0) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 import forge
 import pytest
 from conftest import ROOT, spawn
-from predictors import within
+from predictors import children, within
 
 from kt.deployments import audit
 from kt.jobs import book
@@ -205,11 +205,6 @@ def test_a_kill_leaves_a_run_that_the_next_command_ends_and_no_program_that_goes
     assert cut.outcome == "interrupted"
     assert after.outcome == "registered"
     assert not [*(place.local / "staging").glob("*")]
-
-
-def children(pid):
-    listed = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(one) for one in listed.read_text().split()]
 
 
 def alive(pid):
