@@ -20,6 +20,11 @@ def booted() -> float:
     return float(found[1]) if found else 0.0
 
 
+def moment() -> float:
+    """The present, in seconds since the epoch, with their fractions."""
+    return time.time()
+
+
 def second() -> int:
     """The present, in whole seconds since the epoch."""
     return int(time.time())

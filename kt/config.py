@@ -8,8 +8,9 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
@@ -163,6 +164,12 @@ class Model(Table):
     within: float = setting(
         5.0, "a number this close to its outcome is right", "in the number's own unit", ge=0
     )
+    log_inputs: float | None = setting(
+        None, "as store.log_inputs, for this model", "share, 0 to 1", example=0.01, ge=0, le=1
+    )
+    log_fields: list[str] | None = setting(
+        None, "as store.log_fields, for this model", example=["answers", "items"]
+    )
     decision: Decision | None = setting(None, "accept and review thresholds of this model alone")
     gate: list[Plugin] = setting(
         [], "gates of this model: a file in kt/registry/gates with its settings"
@@ -263,6 +270,25 @@ class Tables(Table):
     horizon: float = setting(
         30.0, "outcomes are taken for this long after their prediction", "days", gt=0, le=3_650
     )
+    log_inputs: float = setting(
+        0.0,
+        "of how many units requests and answers are kept one by one, to look into and to learn from:"
+        " kt requests; 0 for none",
+        "share, 0 to 1",
+        ge=0,
+        le=1,
+    )
+    log_fields: list[str] = setting(
+        [],
+        'what is kept of such a request: its fields by name, and "predictions" for the whole answer;'
+        " never the unit, which is kept as a pseudonym",
+    )
+    log_days: float = setting(30.0, "for how long they are kept", "days", gt=0, le=3_650)
+
+    @property
+    def kept(self) -> tuple[timedelta, timedelta]:
+        """How long outcomes are waited for, and requests kept."""
+        return timedelta(days=self.horizon), timedelta(days=self.log_days)
 
 
 class Remote(Table):
@@ -395,6 +421,12 @@ class Settings(Table):
 
     def of(self, model: str) -> Model:
         return self.models.get(model, UNSET)
+
+    def log_of(self, model: str) -> tuple[float, Sequence[str]]:
+        """Of which share of its units requests are kept, and which fields of them."""
+        own = self.of(model)
+        share = self.store.log_inputs if own.log_inputs is None else own.log_inputs
+        return share, self.store.log_fields if own.log_fields is None else own.log_fields
 
     def decision_of(self, model: str) -> Decision:
         return self.of(model).decision or self.decision

@@ -148,12 +148,13 @@ def run(asked: Asked, due: Due, tell: Tell) -> Done:
         folder_of_data = folder / "data"
         folder_of_data.mkdir()
         sources = watch.sources(workspace, asked.name, asked.job)
+        until = asked.at  # before anything is read: what comes meanwhile is new the next time
         paths = [path for one in sources for path in one.collect(folder_of_data)]
         learnt = Learnt(
             source=", ".join(one.name for one in asked.job.data),
             sha256=digest(paths),
             counts=[one.count() for one in sources],
-            until=asked.at,
+            until=until,
         )
         room_for_log(workspace)
         number = start(asked, due, learnt)

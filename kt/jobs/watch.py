@@ -57,7 +57,8 @@ def sources(workspace: Workspace, name: str, job: Job) -> Sequence[Source]:
     for plugin in job.data:
         module = plugins.load(SOURCES, plugin.name, workspace.root, HOLDS)
         where = f"jobs.{name}.data {plugin.name}"
-        found.append(Source(workspace, module, settings(module, plugin, where)))
+        known = settings(module, plugin, where, model=job.model or name)
+        found.append(Source(workspace, module, known))
     return found
 
 
@@ -71,9 +72,11 @@ def triggers(workspace: Workspace, name: str, job: Job) -> Sequence[tuple[str, T
     return found
 
 
-def settings(module: Any, plugin: Plugin, where: str) -> BaseModel:
+def settings(module: Any, plugin: Plugin, where: str, **known: str) -> BaseModel:
+    """A plugin's settings. known: what it need not be told, of the settings that it has."""
+    given = {key: value for key, value in known.items() if key in module.Settings.model_fields}
     try:
-        found: BaseModel = module.Settings.model_validate(plugin.settings)
+        found: BaseModel = module.Settings.model_validate(given | plugin.settings)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))

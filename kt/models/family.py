@@ -50,6 +50,10 @@ class Form(Protocol):
     whose requests nothing is known has none of them.
     scored and features are what monitoring sees of each answer; a form may lack them. They stand in
     a request's way: a few microseconds.
+    SAMPLE, NEEDS, sample and past are how outcomes of logged requests become data to learn from; a form of
+    which nobody learns has none of them, and past is for those whose units have one.
+        SAMPLE: the columns of a line of data, the unit's first. NEEDS: the fields of a request without
+        which there is none.
     """
 
     Signature: type[BaseModel]
@@ -58,6 +62,8 @@ class Form(Protocol):
     PROBABILITIES: tuple[str, ...]
     STACKS: bool
     PAST: str
+    SAMPLE: tuple[str, ...]
+    NEEDS: tuple[str, ...]
 
     def collate(self, requests: Sequence[Any], signature: Any) -> Arrays:
         """Requests as arrays. Raises Invalid, naming the field, where one does not fit the signature."""
@@ -96,6 +102,15 @@ class Form(Protocol):
 
     def features(self, request: Any, signature: Any) -> dict[str, float]:
         """Numbers of a request whose drift is watched, FEATURES at most."""
+
+    def sample(
+        self, request: Mapping[str, Any], place: int, outcome: float, signature: Any
+    ) -> tuple[str, ...]:
+        """The line of data, but for its unit, that an outcome makes of the prediction at `place`. request:
+        the fields that were logged, as JSON."""
+
+    def past(self, request: Mapping[str, Any]) -> list[tuple[str, ...]]:
+        """Such lines of what came before a request."""
 
 
 class Family(Protocol):

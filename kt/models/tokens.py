@@ -28,6 +28,8 @@ UNIT = "unit"
 PAST = "the tokens"
 PROBABILITIES = ("probabilities",)
 STACKS = False
+SAMPLE = ("unit", "label", "tokens")
+NEEDS = ("tokens",)
 tensors = tracing.tensors
 scored = tracing.scored
 
@@ -159,6 +161,14 @@ def population(signature: Signature, rng: np.random.Generator, count: int) -> li
         handful = rng.choice(signature.tokens, 5)
         requests.append(Request(tokens=rng.choice(handful, n).tolist()))
     return requests
+
+
+def sample(
+    request: Mapping[str, Any], place: int, outcome: float, signature: Signature
+) -> tuple[str, str]:
+    """The outcome is the label's place among the version's. Tokens with a space in them are not learnt."""
+    tokens = [token for token in request["tokens"] if not any(map(str.isspace, token))]
+    return signature.labels[int(outcome)], " ".join(tokens)
 
 
 def ports(signature: Signature) -> tuple[list[Port], list[Port]]:

@@ -54,6 +54,8 @@ PAST = "what was answered"
 PROBABILITIES = ("probabilities", "attention")  # attention: where a family shows it
 STACKS = False
 HISTORY = ("items", "responses")
+SAMPLE = ("student_id", "item", "response")
+NEEDS = ("items",)
 RECENT = 50  # answers that are watched
 
 # TypedDict and not BaseModel: fifty answers are validated in 10 µs rather than 30.
@@ -390,6 +392,18 @@ def features(request: Request, signature: Signature) -> dict[str, float]:
 
 
 RESPONSE = operator.itemgetter("response")
+
+
+def sample(
+    request: Mapping[str, Any], place: int, outcome: float, signature: Signature
+) -> tuple[str, str]:
+    """The outcome of a prediction is the response to the item that was asked."""
+    return request["items"][place], str(int(outcome))
+
+
+def past(request: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What had been answered before."""
+    return [(answer["item"], str(answer["response"])) for answer in request.get("answers") or ()]
 
 
 def _array(column: list[Any]) -> np.ndarray:

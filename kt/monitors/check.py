@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from kt import change, git
 from kt.deployments import audit, courses
@@ -198,7 +198,7 @@ def evaluate(
 def roll_up(workspace: Workspace, store: Store, now: datetime) -> list[str]:
     """Where it cannot be done it is said, and tried again an hour later."""
     try:
-        rollup.roll_up(store, now, timedelta(days=workspace.settings.store.horizon))
+        rollup.roll_up(store, now, *workspace.settings.store.kept)
     except KtError as error:
         return [f"the tables are not rolled up: {error}"]
     return []

@@ -47,6 +47,7 @@ from kt.predictor.engine import Engine, Incremental, Key
 from kt.predictor.presence import LIVE, Place, Presence
 from kt.predictor.quarantine import Calls, Noted
 from kt.predictor.record import Recorder
+from kt.predictor.sampler import Sampler
 from kt.predictor.shadow import Answering, Shadow
 from kt.predictor.states import Remembering, States
 from kt.predictor.tally import Report, merged, reports
@@ -147,7 +148,8 @@ class Host:
     def _record(self) -> None:
         """Count what is answered from now on, unless kt.toml says otherwise."""
         if self.settings.store.url:
-            self.recorder = Recorder(on=True)
+            sampler = Sampler(self.settings)
+            self.recorder = Recorder(on=True, sampler=sampler if sampler.on else None)
             self.writer = Writer(self.root, self.settings, self.recorder)
             self.writer.start()
 

@@ -140,7 +140,9 @@ def together(host: Host, batch: Sequence[Asked]) -> list[Answer | Exception]:
             found.append(outcome.said)
         else:
             scored = recorder.scored(outcome.engine, outcome.said)
-            found.append(told(host, asked, outcome, recorder.identity(entry, place, scored)))
+            answer = told(host, asked, outcome, recorder.identity(entry, place, scored))
+            recorder.log(entry, asked.unit, asked.request, asked.control.form, answer, scored)
+            found.append(answer)
         features = recorder.features(entry, asked.control, asked.request)
         seen.append(noted(outcome, scored, features))
     recorder.end(entry, seen)

@@ -20,8 +20,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from kt import clock
 from kt.deployments.manifest import Route
-from kt.models.family import FEATURES
+from kt.models.family import FEATURES, Form
 from kt.predictor.engine import Engine
+from kt.predictor.sampler import Sampler
 from kt.stats.latency import Sketch
 from kt.stats.scored import NOTHING, Kind, Scored
 from kt.store.batch import Batch, Load, Stream, Traffic
@@ -71,10 +72,12 @@ class Seen(NamedTuple):
 
 
 class Recorder:
-    """on: whether anything is recorded. Any thread may call any of it."""
+    """on: whether anything is recorded; sampler: what keeps whole requests, if anything does. Any thread
+    may call any of it."""
 
-    def __init__(self, *, on: bool = False) -> None:
+    def __init__(self, *, on: bool = False, sampler: Sampler | None = None) -> None:
         self.on = on
+        self.sampler = sampler
         self._begun: deque[Entry] = deque()
         self._ended: deque[tuple[Entry, Sequence[Seen]]] = deque()
         self._watched: dict[int, tuple[int, int]] = {}  # by stream: requests of a second
@@ -89,6 +92,8 @@ class Recorder:
         """The secret that signs ids and hides units. Until it is known ids say nothing, and buckets are
         drawn by chance."""
         self._pseudonyms, self._ids = Pseudonyms(secret), Ids(secret)
+        if self.sampler:
+            self.sampler.know(self._pseudonyms)
 
     def begin(self, stream: Stream, units: Sequence[str | None]) -> Entry:
         """units: who asks; None of who does not say. Counted at once as assigned."""
@@ -146,6 +151,18 @@ class Recorder:
             self._complain(f"an answer of {entry.stream.version}", error)
             return os.urandom(16).hex()
 
+    def log(
+        self, entry: Entry, unit: str | None, request: Any, form: Form, answer: Mapping[str, Any],
+        scored: Sequence[Scored],
+    ) -> None:  # fmt: skip
+        """Keep a request and its answer, if they are of the sample. form: the request's."""
+        if self.sampler is None:
+            return
+        try:
+            self.sampler.offer(entry.stream, unit, request, form.UNIT, answer, scored)
+        except Exception as error:  # noqa: BLE001  # what cannot be written as JSON fails no answer
+            self._complain(f"a request to {entry.stream.model}", error)
+
     def end(self, entry: Entry, seen: Sequence[Seen]) -> None:
         """seen: what came of each request of the entry, in order."""
         if self.on:
@@ -171,6 +188,8 @@ class Recorder:
             for place, load in enumerate(map(Load, one.assigned, one.failed)):
                 if any(load):
                     taken.loads[stream, place] = load
+        if self.sampler:
+            self.sampler.take(taken)
         return taken
 
     def _add_up(self) -> None:

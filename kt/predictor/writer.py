@@ -17,7 +17,6 @@ import threading
 import time
 from collections import deque
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from kt import clock
 from kt.config import Settings
 from kt.errors import KtError
 from kt.predictor.record import Recorder
+from kt.predictor.sampler import UNLOGGED
 from kt.store import connect, secret
 from kt.store.batch import Batch
 from kt.store.database import Store
@@ -150,9 +150,12 @@ class Writer:
     def _take(self, at: float) -> None:
         """What is new waits too; what is too old waits no more."""
         while self._waiting and at - self._waiting[0].born > KEEP:
-            lost = self._waiting.popleft().answers
-            self._dropped += lost
-            self.recorder.add(DROPPED, lost)
+            lost = self._waiting.popleft()
+            self._dropped += lost.answers
+            self.recorder.add(DROPPED, lost.answers)
+            self._done_with(lost)
+            if unlogged := len(lost.batch.logged):
+                self.recorder.add(UNLOGGED, unlogged)
         batch = self.recorder.take()
         if not batch:
             return
@@ -170,7 +173,11 @@ class Writer:
             one = self._waiting[0]
             self._store = self._store or connect.open(self.root, self.settings)
             append(self._store, self.name, one.number, one.batch, clock.second() // 60)
-            self._waiting.popleft()
+            self._done_with(self._waiting.popleft())
+
+    def _done_with(self, one: Waiting) -> None:
+        if self.recorder.sampler:
+            self.recorder.sampler.release(one.batch.logged)
 
     def _roll_up(self, at: float) -> None:
         """Keep the tables small. What several workers do at once is done once."""
@@ -180,7 +187,7 @@ class Writer:
         from kt.store.rollup import roll_up
 
         self._rolled_up = at
-        roll_up(self._store, clock.now(), timedelta(days=self.settings.store.horizon))
+        roll_up(self._store, clock.now(), *self.settings.store.kept)
 
     def _tell(self, reason: str) -> None:
         """A line in the log where something has changed."""

@@ -61,6 +61,25 @@ class Load(NamedTuple):
     failed: int
 
 
+class Logged(NamedTuple):
+    """A request and its answer, as they are kept. id: of the answer, 10 bytes. at: seconds since the epoch.
+
+    unit: a labelled pseudonym, empty where nobody was named. request, answer: JSON, of the fields that
+    kt.toml names.
+    """
+
+    id: bytes
+    stream: int
+    at: float
+    unit: bytes
+    request: str
+    answer: str
+
+    @property
+    def size(self) -> int:
+        return len(self.request) + len(self.answer)
+
+
 @dataclass(slots=True)
 class Traffic:
     """Sums, which merge.
@@ -131,7 +150,7 @@ class Batch:
     """What a process has seen since its last one.
 
     traffic: by stream and minute. loads: by stream and bucket of units. units: hashes (8 bytes) by
-    stream. counts: by minute and name.
+    stream. counts: by minute and name. logged: a sample of the requests themselves.
     """
 
     streams: dict[int, Stream] = field(default_factory=dict)
@@ -139,9 +158,10 @@ class Batch:
     loads: dict[tuple[int, int], Load] = field(default_factory=dict)
     units: dict[int, set[bytes]] = field(default_factory=dict)
     counts: Counter[tuple[int, str]] = field(default_factory=Counter)
+    logged: list[Logged] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.traffic or self.loads or self.units or self.counts)
+        return bool(self.traffic or self.loads or self.units or self.counts or self.logged)
 
     def merge(self, other: Self) -> None:
         self.streams |= other.streams
@@ -153,3 +173,4 @@ class Batch:
         for stream, hashes in other.units.items():
             self.units.setdefault(stream, set()).update(hashes)
         self.counts += other.counts
+        self.logged += other.logged

@@ -122,6 +122,11 @@ class Reader:
         return self._ids
 
 
+def answer_id(text: str) -> bytes:
+    """What an id goes by in the tables: as in its Ticket. Raises Unreadable for what is no id at all."""
+    return decoded(text)[-TAG:]
+
+
 def macs(key: Master) -> tuple[Mac, Mac]:
     """What signs, and what the key stream is made by."""
     return Mac(key.key(f"{PURPOSE} tag")), Mac(key.key(f"{PURPOSE} stream"))

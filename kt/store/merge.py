@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, delete, func, select, update
 
 from kt.errors import Invalid, Refused
-from kt.store import database, migrate, schema, units
+from kt.store import database, migrate, requests, schema, units
 from kt.store.database import Store
 from kt.store.rows import insert
 
@@ -46,6 +46,7 @@ def merge(store: Store, other: Path) -> int:
             wanted = newer(ours, theirs)
             add(here, schema.streams, held(there, schema.streams))
             add(here, schema.answered, held(there, schema.answered))
+            requests.bring(here, there)
             bring_units(here, there)
         for table in SUMS:
             with store.write() as here:

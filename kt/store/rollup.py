@@ -17,6 +17,7 @@ from sqlalchemy import (
     Row,
     Table,
     delete,
+    exists,
     func,
     insert,
     or_,
@@ -31,7 +32,7 @@ from kt.store.batch import COUNTS, LATENCY
 from kt.store.database import Store
 from kt.store.rows import DAY, HOUR
 
-HORIZON = timedelta(days=30)  # as in kt.toml
+HORIZON = LOG = timedelta(days=30)  # as in kt.toml
 KEEP = 90 * DAY  # minutes; what is known of units, after the last answer of a stream
 TOGETHER = 500  # rows that one transaction deletes
 
@@ -63,8 +64,11 @@ class Ladder:
     steps: Sequence[Step]
 
 
-def roll_up(store: Store, now: datetime, horizon: timedelta = HORIZON) -> None:
+def roll_up(
+    store: Store, now: datetime, horizon: timedelta = HORIZON, log: timedelta = LOG
+) -> None:
     """Put old rows together, and forget what nobody asks for any more. horizon: how late outcomes may come.
+    log: how long requests are kept, and their outcomes with them.
 
     Raises Unavailable or Corrupt: what was done by then is done, and the rest will be the next time.
     """
@@ -73,7 +77,7 @@ def roll_up(store: Store, now: datetime, horizon: timedelta = HORIZON) -> None:
         for step in ladder.steps:
             for old, new in sums(store, ladder, step, minute - step.after):
                 replace(store, ladder.table, old, new)
-    forget(store, minute, horizon)
+    forget(store, minute, horizon, log)
     store.shrink()
 
 
@@ -179,7 +183,7 @@ LADDERS = (
 )
 
 
-def forget(store: Store, minute: int, horizon: timedelta) -> None:
+def forget(store: Store, minute: int, horizon: timedelta, log: timedelta) -> None:
     """Delete what is past its use. minute: now."""
     late = minute - horizon // timedelta(minutes=1)
     alive = union(
@@ -189,8 +193,12 @@ def forget(store: Store, minute: int, horizon: timedelta) -> None:
         )
     )
     with store.write() as connection:
-        for table in (schema.answered, schema.requests):
-            connection.execute(delete(table).where(table.c.minute < late))
+        requests, answered = schema.requests, schema.answered.c
+        connection.execute(
+            delete(requests).where(requests.c.at < 60 * minute - log.total_seconds())
+        )
+        logged = exists().where(requests.c.id == answered.id)
+        connection.execute(delete(schema.answered).where(answered.minute < late, ~logged))
         for table in (schema.units, schema.buckets, schema.loads):
             connection.execute(delete(table).where(table.c.stream.not_in(alive)))
         connection.execute(delete(schema.counters).where(schema.counters.c.minute < minute - KEEP))

@@ -229,10 +229,13 @@ looks = Table(  # an experiment's interval over time
 requests = Table(  # a sample of what was asked and answered, where kt.toml asks for one
     "requests",
     metadata,
-    Column("id", Number, primary_key=True),
+    Column("id", LargeBinary, primary_key=True),  # of the answer, as in `answered`
     stream(),
-    Column("minute", Integer, nullable=False),
-    Column("unit", LargeBinary, nullable=False),  # a pseudonym
-    *map(text, ("request", "answer")),
-    Index("requests_by_minute", "minute"),
+    real("at"),  # with fractions: what a unit asked within a second has an order
+    Column(
+        "unit", LargeBinary, nullable=False
+    ),  # a labelled pseudonym; empty where nobody is named
+    *map(text, ("request", "answer")),  # JSON
+    Index("requests_by_at", "at"),
+    Index("requests_by_unit", "unit"),
 )

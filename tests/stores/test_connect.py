@@ -127,14 +127,14 @@ def test_a_damaged_file_is_corrupt_and_says_what_to_do(tmp_path: Path, damage: b
 def test_a_page_overwritten_in_the_middle_is_corrupt(tmp_path: Path) -> None:
     store = connect.open(tmp_path, DEFAULT)
     with store.write() as connection:
-        counters.add(connection, {(minute, "dropped"): 1 for minute in range(5000)})
+        counters.add(connection, {(minute, "dropped"): 1 for minute in range(20_000)})
     path = tmp_path / "kt.db"
     whole = path.read_bytes()
     path.write_bytes(
         whole[: len(whole) // 2] + b"\xff" * 20_000 + whole[len(whole) // 2 + 20_000 :]
     )
     with pytest.raises(Corrupt):
-        counters.counters(store, 0, 5000)
+        counters.counters(store, 0, 20_000)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no folder that root may not write either")
