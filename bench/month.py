@@ -1,81 +1,61 @@
-"""A month of traffic in the tables, as predictors and roll-ups would leave it: what bench/watching reads."""
+"""A simulated month of a workspace that is left alone: seven planted situations, and how each of them ends.
 
-import math
-from collections.abc import Sequence
-from datetime import UTC, datetime
+    python bench/month.py [--days 30] [--every 3] [--journal]
 
-import numpy as np
+What decides, journals, deploys, watches, promotes and tells is kt's own; who trains and the model door are
+stand-ins, and time is an argument. --every: hours between two looks. --journal: every event, too.
+"""
 
-from kt.stats.latency import PER_LOG, Sketch
-from kt.stats.moments import Moments
-from kt.stats.scores import BINS, Histogram
-from kt.store import labels
-from kt.store.batch import Batch, Stream, Traffic
-from kt.store.database import Store
-from kt.store.labels import Labels
-from kt.store.rollup import roll_up
-from kt.store.traffic import append
+import argparse
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
 
-DAY = 1440  # minutes
-FEATURES = 8  # as many as a request may have
-LABELLED = 0.3  # of the answers
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from left_alone import DAY, SITUATIONS, Found, LeftAlone, Situation  # they load the path above
 
-class Month:
-    """Two kinds of numbers, drawn by how many fall into each bucket: that takes as long for any traffic."""
-
-    def __init__(self, seed: int = 1) -> None:
-        self.draw = np.random.default_rng(seed)
-        many = 20_000
-        keys = np.ceil(np.log(self.draw.lognormal(1.0, 0.6, many)) * PER_LOG).astype(int)
-        self.keys, counts = np.unique(keys, return_counts=True)
-        self.of_keys = counts / many
-        self.of_bins = np.histogram(self.draw.beta(4, 2, many), BINS, (0, 1))[0] / many
-
-    def sketch(self, n: int) -> Sketch:
-        counts = self.draw.multinomial(n, self.of_keys).tolist()
-        above = {key: c for key, c in zip(self.keys.tolist(), counts, strict=True) if c}
-        return Sketch(n, n * math.e, max(above, default=0) * 1.0, 0, 0, above)
-
-    def histogram(self, n: int) -> Histogram:
-        counts = self.draw.multinomial(n, self.of_bins).tolist()
-        sums = [c * (place + self.draw.random()) / BINS for place, c in enumerate(counts)]
-        return Histogram(counts, sums, sum(sums) / 2)
-
-    def minute(self, n: int) -> Traffic:
-        return Traffic(n, n, over_limit=n // 100, latency=self.sketch(n))
-
-    def hour(self, n: int, into: Traffic) -> None:
-        """What is kept by the hour, at its first minute."""
-        into.scores = self.histogram(n)
-        into.features = {f"feature {number}": self.sketch(n) for number in range(FEATURES)}
-
-    def outcomes(self, n: int, first: bool) -> Labels:
-        out = Labels(n, round(0.8 * n), Moments(n, 0.15, 0.01 * n))
-        if first:
-            out.positives, out.negatives = self.histogram(45 * n), self.histogram(15 * n)
-        return out
+from kt.cli import output
 
 
-def fill(store: Store, streams: Sequence[Stream], total: int, end: int, days: int = 30) -> None:
-    """`total` answers of these streams in the days before the minute `end`, rolled up each day."""
-    month, each = Month(), max(1, round(total / days / DAY / len(streams)))
-    for day in range(days):
-        first = end - (days - day) * DAY
-        batch = Batch({one.id: one for one in streams})
-        for one in streams:
-            for minute in range(first, first + DAY):
-                batch.traffic[one.id, minute] = month.minute(each)
-                if minute % 60 == 0:
-                    month.hour(60 * each, batch.traffic[one.id, minute])
-        append(store, "month", day, batch, first + DAY)
-        with store.write() as connection:
-            labels.add(
-                connection,
-                {
-                    (one.id, minute): month.outcomes(math.ceil(LABELLED * each), minute % 60 == 0)
-                    for one in streams
-                    for minute in range(first, first + DAY)
-                },
-            )
-        roll_up(store, datetime.fromtimestamp((first + DAY) * 60, UTC))
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--days", type=int, default=30)
+    parser.add_argument("--every", type=int, default=3, metavar="HOURS")
+    parser.add_argument("--journal", action="store_true")
+    asked = parser.parse_args()
+    rows, right = [], True
+    for situation in SITUATIONS:
+        began = time.process_time()
+        with tempfile.TemporaryDirectory() as folder:
+            world = LeftAlone(Path(folder) / "workspace", situation, asked.every)
+            found = world.live_through(asked.days * DAY)
+        cpu = time.process_time() - began
+        wrong = found.differs(situation, asked.days * DAY)
+        right = right and not wrong
+        rows.append(row(situation, found, wrong, cpu))
+        if asked.journal or wrong:
+            print(f"\n{situation.name}", *found.lines, *wrong, sep="\n  ")
+    headers = ("SITUATION", "RUNS", "ALERTS", "ACTIVE", "HOLD", "AS SPECIFIED", "CPU S")
+    print(output.table(headers, rows))
+    if not right:
+        sys.exit(1)
+
+
+def row(situation: Situation, found: Found, wrong: list[str], cpu: float) -> tuple[str, ...]:
+    outcomes = Counter(f"{one.outcome} ({one.why})" for one in found.runs)
+    return (
+        situation.name,
+        ", ".join(f"{n} {outcome}" for outcome, n in outcomes.items()),
+        ", ".join(found.alerts),
+        found.active,
+        "yes" if found.held else "",
+        "no" if wrong else "yes",
+        f"{cpu:.1f}",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -39,11 +39,20 @@ def version(
     """
     folder = record.folder(place, model, name)
     folder.mkdir(parents=True)
+    known = draft(folder, model, name, failed=failed, padding=padding)
+    (folder / RECORD).write_bytes(record.dump(known))
+    return Candidate(model, name, known.sha256, failed)
+
+
+def draft(
+    folder: Path, model: str, name: str, *, failed: bool = False, padding: int = 0
+) -> VersionRecord:
+    """The record of a version whose weights, unlike any others, are written into `folder`."""
     header = json.dumps({"__metadata__": {"kt": SPEC.model_dump_json(), "name": f"{model} {name}"}})
     text = header.encode() + b" " * (padding + -(len(header) + padding) % 8)
     (folder / WEIGHTS).write_bytes(len(text).to_bytes(8, "little") + text)
     sha256 = files.digest(folder / WEIGHTS)
-    known = VersionRecord(
+    return VersionRecord(
         model=model,
         version=name,
         spec=SPEC,
@@ -59,8 +68,6 @@ def version(
         by=STAMP.by,
         made_with={"kt": "0", "torch": "0"},
     )
-    (folder / RECORD).write_bytes(record.dump(known))
-    return Candidate(model, name, sha256, failed)
 
 
 def write(place: Workspace, happened: Iterable[AnyEvent]) -> None:

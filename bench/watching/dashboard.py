@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 import forge
-from month import fill
+from filled import fill
 
 from kt import clock
 from kt.cli.app import main as kt

@@ -10,7 +10,7 @@ import hashlib
 import tempfile
 from pathlib import Path
 
-from month import fill
+from filled import fill
 
 from kt.config import Settings
 from kt.store import connect, units

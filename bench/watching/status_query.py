@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 import forge
-from month import fill
+from filled import fill
 
 from kt import clock
 from kt.deployments import audit

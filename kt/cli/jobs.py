@@ -145,7 +145,7 @@ def lines_after(asked: "Asked", done: "Done") -> list[str]:
     what = f"{asked.model}@{ended.version}"
     match ended.outcome:
         case "kept":
-            return [f"run {done.run}: the active version stays, the candidate is {ended.reason}"]
+            return [f"run {done.run}: the active version stays: {ended.reason}"]
         case "registered":
             why = f" ({ended.reason})" if ended.reason else ""
             return [f"run {done.run}: registered {what}{why}.  Next: kt deploy {what} --traffic 10"]
@@ -255,6 +255,7 @@ def facts(name: str, run: "Run") -> dict[str, Any]:
         "outcome": run.outcome,
         "started": run.started.model_dump(mode="json"),
         "ended": run.ended.model_dump(mode="json") if run.ended else None,
+        "settled": run.settled.model_dump(mode="json") if run.settled else None,
     }
 
 
@@ -282,6 +283,9 @@ def shown(workspace: "Workspace", name: str, run: "Run") -> tuple[dict[str, Any]
             out.append(f"  compared    {sentence(ended.comparison)}")
         if ended.version:
             out.append(f"  version     {began.model}@{ended.version}")
+        if run.settled:
+            why = f": {run.settled.reason}" if run.settled.reason else ""
+            out.append(f"  settled     {run.settled.at}: {run.settled.how}{why}")
         made = ", ".join(f"{key} {value}" for key, value in ended.made_with.items())
         out.append(f"  made with   {made}, {ended.seconds:g} s")
     out += ["", *log[-20:]] if log else []

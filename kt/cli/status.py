@@ -164,6 +164,7 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
                 f"predictor {predictor.pid} serves event {predictor.seq}, the history stands at {state.seq}"
             )
         attention += unrecorded(predictor)
+    attention += [] if at else held(workspace, model)
     rows = [row for name, serving in shown.items() for row in variants(name, serving)]
     attention += [
         f"{row['model']} {row['version']} serves past a gate that refused it"
@@ -330,6 +331,22 @@ def seen_to(workspace: "Workspace", now: "datetime") -> dict[str, Any]:
     found = daemon.standing(workspace)
     text = daemon.line(found, retrain.checks(workspace), now, output.ago)
     return {"text": text, "running": found.running, "next": found.next, "last": found.last}
+
+
+def held(workspace: "Workspace", model: str) -> list[str]:
+    """The jobs of a model that no trigger starts any more, and why; of all without one."""
+    from kt.jobs import book
+
+    known = workspace.settings.jobs
+    ours = {name for name, job in known.items() if not model or (job.model or name) == model}
+    if not ours:
+        return []
+    _, state = book.read(workspace)
+    return [
+        f"job {name} is on hold: {job.held}; let it go on: kt retrain {name} --release"
+        for name, job in state.jobs.items()
+        if job.held and name in ours
+    ]
 
 
 def standing(

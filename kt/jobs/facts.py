@@ -11,7 +11,8 @@ class Facts:
     last_success: when its last successful training began; "kept" is a success too. last_attempt: its
     last run's end, however that was. failures: those in a row since the last success.
     samples: labelled ones that came after the cut-off of the last success.
-    alerts: metrics of quality whose critical alert is firing.
+    alerts: metrics of quality whose critical alert is firing. answered: the better version that the last
+    success made for the active one, as long as its experiment runs or it waits for a person.
     ece, baseline_ece: the calibration error now, over `labelled` outcomes, and at deployment.
     drifted: items of the last `kt drift`.
     """
@@ -22,6 +23,7 @@ class Facts:
     failures: int = 0
     samples: int = 0
     alerts: tuple[str, ...] = ()
+    answered: str = ""
     ece: float | None = None
     baseline_ece: float | None = None
     labelled: int = 0

@@ -2,11 +2,13 @@
 
 lock of the job      kernel lock, so that two daemons, a cron line and a person train once
 run that was cut     written down as interrupted: its process is gone, its lock is free
+experiment           of an earlier run: promoted or ended where it is time, and written down how it ended
 facts -> due?        no: nothing but jobs/last_check.json is written
 journal: started     the workspace's lock is held for this write and for those at the end alone
 train, compare       in processes of their own
 gates, register, deploy
 journal: finished    kept, registered or deployed
+alert                opened where the job is on hold or fails again and again, ended where it does not
 """
 
 import contextlib
@@ -14,25 +16,26 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from kt import change, files
 from kt.change import staging
 from kt.config import Job
-from kt.deployments import audit, deploy
+from kt.deployments import audit, courses, deploy
 from kt.deployments.events import Canary
 from kt.deployments.history import State
 from kt.deployments.plan import Stamp
 from kt.errors import Invalid, KtError, Refused
-from kt.jobs import book, runs, watch
+from kt.jobs import alarm, book, runs, watch
 from kt.jobs.decide import Due, Pace, decide
-from kt.jobs.runs import LAST_CHECK, Comparison, Failed, Finished, Held, Learnt, Started
+from kt.jobs.runs import LAST_CHECK, Comparison, Failed, Finished, Held, Learnt, Settled, Started
 from kt.jobs.training import Failure, Training, digest
-from kt.registry import door, record, register
+from kt.registry import door, gate, record, register
 from kt.workspace import Workspace
 
 LOGS = "runs"  # in .kt/: what each training told
@@ -40,10 +43,28 @@ KEPT_LOGS = 50
 Tell = Callable[[str, str], None]
 
 
+class Trainer(Protocol):
+    """What trains and compares: `Training`, in processes of their own."""
+
+    @property
+    def out(self) -> Path: ...
+    @property
+    def log(self) -> Path: ...
+    def train(self) -> dict[str, Any]: ...
+    def compare(self, active: Sequence[str]) -> dict[str, Any]: ...
+
+
+Make = Callable[[Workspace, str, Job, str, str, Sequence[Path], Path, Path], Trainer]
+Admit = Callable[
+    [Workspace, register.Request, Mapping[str, str], Tell],
+    AbstractContextManager[register.Prepared],
+]
+
+
 @dataclass(frozen=True)
 class Asked:
     """A job, and how it is to be run. deploy: whether a better candidate gets traffic. by, reason: who
-    asks, and why."""
+    asks, and why. make, admit: what trains, and what lets the candidate into the registry."""
 
     workspace: Workspace
     name: str
@@ -53,6 +74,8 @@ class Asked:
     reason: str = ""
     force: bool = False
     deploy: bool = False
+    make: Make = Training
+    admit: Admit = door.prepared
 
     @property
     def model(self) -> str:
@@ -87,12 +110,15 @@ def retrain(asked: Asked, tell: Tell) -> Done:
         if not holder:
             sweep(asked)
             settled(asked, tell)
+            alarmed(asked, tell)
         due = look(asked, holder)
         remember(asked, due)
         if not due.yes:
             return Done(due)
         tell("due", "; ".join(due.reasons.values()))
-        return run(asked, due, tell)
+        done = run(asked, due, tell)
+        alarmed(asked, tell)
+        return done
 
 
 def look(asked: Asked, holder: str) -> Due:
@@ -115,29 +141,71 @@ def alone(asked: Asked) -> Iterator[str]:
 
 
 def sweep(asked: Asked) -> None:
-    """Write down the end of a run whose process is gone. Under the job's lock."""
+    """Write down the end of a run whose process is gone; what it had made already is what came of it.
+    Under the job's lock."""
 
     def ended(journal: Any, state: runs.State) -> list[runs.AnyEvent]:
         cut = state.job(asked.name).open
         if cut is None:
             return []
-        why = "its process ended before it could tell how"
-        return [Failed(**common(asked, journal, why), run=cut.number, how="interrupted")]
+        fields = common(asked, journal, "its process ended before it could tell how")
+        if found := made(asked, cut.number):
+            return [Finished(**fields, run=cut.number, **found)]
+        return [Failed(**fields, run=cut.number, how="interrupted")]
 
     _, state = book.read(asked.workspace)
     if state.job(asked.name).open:
         book.write(asked.workspace, ended)
 
 
-def settled(asked: Asked, tell: Tell) -> None:
-    """Promote or end the job's experiment, where the job says so and its verdict is in."""
-    if not asked.job.auto_promote:
-        return
-    from kt.jobs.settle import settle
+def made(asked: Asked, number: int) -> dict[str, Any]:
+    """What a run has brought into the registry or into traffic; nothing where it had not come so far."""
+    history, serving = audit.read(asked.workspace)
+    if tried := courses.of(history.events, trial(asked, number)):
+        return {"outcome": "deployed", "version": tried.treatment, "experiment": tried.name}
+    for version in reversed(record.versions(asked.workspace, asked.model)):
+        if record.read(asked.workspace, asked.model, version).reason == title(asked, number):
+            active = serving.serving(asked.model).active
+            first = active is not None and active.version == version
+            return {"outcome": "deployed" if first else "registered", "version": version}
+    return {}
 
-    _, state = book.read(asked.workspace)
-    if said := settle(asked.workspace, state.job(asked.name), asked.by, asked.now()):
-        tell("settled", said)
+
+def title(asked: Asked, number: int) -> str:
+    """What a run gives as the reason of what it does."""
+    return f"run {number} of job {asked.name}"
+
+
+def trial(asked: Asked, number: int) -> str:
+    """The name of a run's experiment."""
+    return f"{asked.name}-{number}"
+
+
+def settled(asked: Asked, tell: Tell) -> None:
+    """Promote or end the job's experiment, where the job says so and its verdict is in; write down how it
+    ended, whoever ended it."""
+    job = book.read(asked.workspace)[1].job(asked.name)
+    if job.trial is None:
+        return
+    from kt.jobs import settle
+
+    if asked.job.auto_promote:
+        said = settle.settle(asked.workspace, job, asked.by, asked.now())
+        if said:
+            tell("settled", said)
+    if ended := settle.over(asked.workspace, job.trial):
+        how, why = ended
+        more = {"reason": why, "run": job.trial.number, "how": how}
+        append(asked, lambda common: Settled.model_validate(common | more))
+
+
+def alarmed(asked: Asked, tell: Tell) -> None:
+    """Bring the job's alert in line with how it stands. The next look does it where it cannot be done now."""
+    job = book.read(asked.workspace)[1].job(asked.name)
+    try:
+        alarm.agree(asked.workspace, asked.name, asked.model, job, Stamp(asked.by, asked.at, ""))
+    except KtError as error:
+        tell("alert", f"it is not written yet: {error}")
 
 
 def run(asked: Asked, due: Due, tell: Tell) -> Done:
@@ -158,7 +226,7 @@ def run(asked: Asked, due: Due, tell: Tell) -> Done:
         )
         room_for_log(workspace)
         number = start(asked, due, learnt)
-        training = Training(
+        training = asked.make(
             workspace,
             asked.name,
             asked.job,
@@ -209,7 +277,7 @@ def start(asked: Asked, due: Due, learnt: Learnt) -> int:
     return journal.seq
 
 
-def outcome(asked: Asked, training: Training, number: int, tell: Tell) -> Finished:
+def outcome(asked: Asked, training: Trainer, number: int, tell: Tell) -> Finished:
     """Train, compare with what is active now, and give the candidate what it has earned. Raises Failure."""
     scores = training.train()
     _, state = audit.read(asked.workspace)
@@ -226,7 +294,7 @@ def outcome(asked: Asked, training: Training, number: int, tell: Tell) -> Finish
     if comparison:
         tell("compared", sentence(comparison))
         if not better(comparison, asked.job.margin):
-            why = f"not better by {asked.job.margin:g} beyond chance: {sentence(comparison)}"
+            why = f"the candidate is not better by {asked.job.margin:g} beyond chance: {sentence(comparison)}"
             return Finished(
                 **{**common_fields, "reason": why}, outcome="kept", comparison=comparison
             )
@@ -246,28 +314,39 @@ def sentence(found: Comparison) -> str:
 
 
 def adopted(
-    asked: Asked, training: Training, state: State, fields: dict[str, Any], tell: Tell
+    asked: Asked, training: Trainer, state: State, fields: dict[str, Any], tell: Tell
 ) -> Finished:
-    """Through the door and the gates into the registry, and where it was asked for into traffic."""
+    """Through the door and the gates into the registry, and where it was asked for into traffic. One that
+    a gate refuses is kept out: to train the same again would not mend it."""
     workspace = asked.workspace
     request = register.Request(
         training.out,
         model=asked.model,
         by=asked.by,
         at=asked.at,
-        reason=f"run {fields['run']} of job {asked.name}",
+        reason=title(asked, fields["run"]),
     )
     active = {name: held.active.version for name, held in state.models.items() if held.active}
-    with door.prepared(workspace, request, active, tell) as ready:
-        why_not = refused(asked, state)
-        if asked.deploy and not why_not:
-            done = give_traffic(asked, ready, state, int(fields["run"]))
-            event = done.event or {}
-            said = {"version": done.version, "experiment": str(event.get("experiment", ""))}
-            return Finished(**{**fields, **said}, outcome="deployed")
-        done = deploy.register(workspace, ready, dry_run=False)
-        fields = {**fields, "reason": why_not, "version": done.version}
-        return Finished(**fields, outcome="registered")
+    try:
+        with asked.admit(workspace, request, active, tell) as ready:
+            return taken_in(asked, ready, state, fields)
+    except gate.NotPassed as refusal:
+        return Finished(**{**fields, "reason": refusal.what}, outcome="kept")
+
+
+def taken_in(
+    asked: Asked, ready: register.Prepared, state: State, fields: dict[str, Any]
+) -> Finished:
+    """What becomes of a candidate that passed the gates."""
+    why_not = refused(asked, state)
+    if asked.deploy and not why_not:
+        done = give_traffic(asked, ready, state, int(fields["run"]))
+        event = done.event or {}
+        said = {"version": done.version, "experiment": str(event.get("experiment", ""))}
+        return Finished(**{**fields, **said}, outcome="deployed")
+    done = deploy.register(asked.workspace, ready, dry_run=False)
+    fields = {**fields, "reason": why_not, "version": done.version}
+    return Finished(**fields, outcome="registered")
 
 
 def refused(asked: Asked, state: State) -> str:
@@ -281,17 +360,16 @@ def refused(asked: Asked, state: State) -> str:
 def give_traffic(asked: Asked, ready: register.Prepared, state: State, number: int) -> deploy.Done:
     """An experiment or a canary; all of it where the model serves nothing yet."""
     job = asked.job
-    name = f"{asked.name}-{number}"
     first = state.serving(asked.model).active is None
     canary = None if first or job.then != "canary" else Canary(steps=job.steps, every=job.every)
     share = None if first or canary else job.traffic
-    stamp = Stamp(asked.by, asked.at, asked.reason or f"run {number} of job {asked.name}")
+    stamp = Stamp(asked.by, asked.at, asked.reason or title(asked, number))
     return deploy.deploy(
         asked.workspace,
         ready,
         stamp,
         traffic=share,
-        experiment="" if first else name,
+        experiment="" if first else trial(asked, number),
         canary=canary,
         dry_run=False,
     )
@@ -302,15 +380,23 @@ def failed(asked: Asked, number: int, how: Any, why: str) -> Failed:
 
 
 def finish(asked: Asked, ended: Finished | Failed) -> str:
-    """Write the end of a run; and a hold where training anew does not help. Returns why there is one."""
+    """Write the end of a run. Returns why there is a hold now, if there is one."""
+    return append(asked, lambda common: ended.model_copy(update=common | {"reason": ended.reason}))
+
+
+def append(asked: Asked, event: Callable[[dict[str, Any]], runs.AnyEvent]) -> str:
+    """Write an event, of its common fields; and a hold where training anew does not help. Returns why
+    there is one."""
     held: list[str] = []
 
     def planned(journal: Any, state: runs.State) -> list[runs.AnyEvent]:
-        last = ended.model_copy(update=numbered(journal))
+        last = event(common(asked, journal))
         after = runs.fold([last], state).job(asked.name)
-        held[:] = [why] if (why := runs.must_hold(after)) else []
-        hold = [Held(**common(asked, journal, why) | {"seq": journal.seq + 2})] if why else []
-        return [last, *hold]
+        held[:] = [why] if not after.held and (why := runs.must_hold(after)) else []
+        return [
+            last,
+            *(Held(**common(asked, journal, why) | {"seq": last.seq + 1}) for why in held),
+        ]
 
     book.write(asked.workspace, planned)
     return held[0] if held else ""
@@ -424,3 +510,4 @@ def hold(asked: Asked, *, on: bool) -> None:
         return [kind(**common(asked, journal, asked.reason))]
 
     book.write(asked.workspace, planned)
+    alarmed(asked, lambda *_: None)

@@ -16,7 +16,7 @@ from kt.event import Base, Impossible, Name, Part, Time, appended
 HISTORY = "jobs/history.json"
 LAST_CHECK = "jobs/last_check.json"  # not in git: when each job was looked at, and what was found
 KEPT_AT_MOST = (
-    2  # candidates in a row that an alert called for and that were no better: then a hold
+    2  # candidates in a row that an alert called for and that did not cure it: then a hold
 )
 
 
@@ -63,7 +63,8 @@ class Comparison(Part):
 
 
 class Finished(Event):
-    """outcome: kept (the active version stays), registered, or deployed as `experiment`."""
+    """outcome: kept (the active version stays), registered, or deployed, as `experiment` unless it was
+    the model's first version."""
 
     kind: Literal["finished"] = "finished"
     run: int
@@ -84,6 +85,14 @@ class Failed(Event):
     how: Literal["failed", "timeout", "interrupted", "stopped"]
 
 
+class Settled(Event):
+    """What became of the experiment of a run's candidate, whoever ended it."""
+
+    kind: Literal["settled"] = "settled"
+    run: int
+    how: Literal["promoted", "ended", "aborted", "rolled back"]
+
+
 class Held(Event):
     """No trigger starts the job until somebody lets it go on."""
 
@@ -94,20 +103,24 @@ class Released(Event):
     kind: Literal["released"] = "released"
 
 
-AnyEvent = Started | Finished | Failed | Held | Released
+AnyEvent = Started | Finished | Failed | Settled | Held | Released
 one = TypeAdapter[AnyEvent](Annotated[AnyEvent, Field(discriminator="kind")])
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run and its end, which is missing while it goes on or was interrupted."""
+    """A run and its end, which is missing while it goes on or was interrupted. settled: what became of
+    its experiment."""
 
     number: int
     started: Started
     ended: Finished | Failed | None = None
+    settled: Settled | None = None
 
     @property
     def outcome(self) -> str:
+        if self.settled:
+            return self.settled.how
         match self.ended:
             case None:
                 return "running"
@@ -116,13 +129,21 @@ class Run:
             case Failed(how=how):
                 return how
 
+    @property
+    def experiment(self) -> str:
+        """Of its candidate, as long as nobody has written down what became of it."""
+        if isinstance(self.ended, Finished) and not self.settled:
+            return self.ended.experiment
+        return ""
+
 
 @dataclass(frozen=True)
 class Job:
     """What a job's events add up to.
 
     success: the last run that ended well. open: the run that has no end yet. failures: in a row
-    since then. kept: candidates in a row that an alert called for and that were no better.
+    since then. kept: candidates in a row that an alert called for and that did not cure it: no better, or
+    taken out of traffic again.
     """
 
     runs: tuple[Run, ...] = ()
@@ -136,6 +157,11 @@ class Job:
     def last_attempt(self) -> datetime | None:
         ended = [run.ended for run in self.runs if run.ended]
         return time(ended[-1].at) if ended else None
+
+    @property
+    def trial(self) -> Run | None:
+        """The last run whose candidate is in an experiment, as far as is written down."""
+        return next((run for run in reversed(self.runs) if run.experiment), None)
 
     @property
     def last_success(self) -> datetime | None:
@@ -173,6 +199,8 @@ def apply(job: Job, event: AnyEvent) -> Job:
                 raise Impossible(f"run {job.open.number} has no end")
             run = Run(event.seq, event)
             return replace(job, open=run, runs=(*job.runs, run))
+        case Settled():
+            return settled(job, event)
         case Held():
             return replace(job, held=event.reason or "held")
         case Released():
@@ -188,9 +216,30 @@ def ended(job: Job, event: Finished | Failed) -> Job:
     job = replace(job, runs=(*job.runs[:-1], run), open=None)
     if isinstance(event, Failed):
         return replace(job, failures=job.failures + 1)
-    cured = event.outcome != "kept"
-    kept = 0 if cured else job.kept + ("alert" in run.started.reasons)
+    match event.outcome:
+        case "kept":
+            kept = job.kept + called(run)
+        case "deployed" if run.experiment:
+            kept = job.kept  # its end tells
+        case _:
+            kept = 0
     return replace(job, success=run, failures=0, kept=kept)
+
+
+def settled(job: Job, event: Settled) -> Job:
+    for place, run in enumerate(job.runs):
+        if run.number == event.run and run.experiment:
+            after = replace(run, settled=event)
+            runs = (*job.runs[:place], after, *job.runs[place + 1 :])
+            success = after if job.success == run else job.success
+            kept = 0 if event.how == "promoted" else job.kept + called(run)
+            return replace(job, runs=runs, success=success, kept=kept)
+    raise Impossible(f"run {event.run} has no experiment")
+
+
+def called(run: Run) -> bool:
+    """Whether an alert called for a run."""
+    return "alert" in run.started.reasons
 
 
 def must_hold(job: Job) -> str:
@@ -198,7 +247,7 @@ def must_hold(job: Job) -> str:
     if job.kept < KEPT_AT_MOST:
         return ""
     return (
-        f"{job.kept} retrained candidates in a row were no better while a critical alert was open:"
+        f"{job.kept} candidates in a row that a critical alert called for were no better:"
         " more of the same does not cure it"
     )
 
@@ -217,6 +266,8 @@ def describe(event: Mapping[str, Any]) -> str:
             version = f" {event['version']}" if event["version"] else ""
             return f"run {event['run']} {event['outcome']}{version}"
         case "failed":
+            return f"run {event['run']} {event['how']}"
+        case "settled":
             return f"run {event['run']} {event['how']}"
         case "held":
             return "on hold"

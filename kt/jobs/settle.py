@@ -1,4 +1,4 @@
-"""What becomes of a job's experiment when its verdict is in, where kt.toml says `auto_promote`."""
+"""What becomes of a job's experiment: by its verdict, where kt.toml says `auto_promote`, or by whoever ends it."""
 
 from datetime import datetime
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 from kt.deployments import audit, courses, deploy
 from kt.deployments.courses import Course
 from kt.deployments.plan import Stamp
-from kt.jobs.runs import Finished, Job
+from kt.jobs.runs import Job, Run
 from kt.monitors import experiment, told
 from kt.monitors.verdict import Report
 from kt.store import connect
@@ -26,34 +26,41 @@ def settle(workspace: Workspace, job: Job, by: str, now: datetime) -> str:
 
     Returns what was done, as a clause; nothing where there is nothing to do yet.
     """
-    course = running(workspace, job)
-    if course is None:
+    found = running(workspace, job)
+    if found is None:
         return ""
     store = connect.peek(workspace.root, workspace.settings)
-    report = experiment.report(store, workspace.settings, course, now)
+    report = experiment.report(store, workspace.settings, found, now)
     what, why = turn(report)
     stamp = Stamp(by, now.strftime("%Y-%m-%dT%H:%M:%SZ"), f"by itself: {why}")
     if what == "promote":
         evidence = told.summary(report)
-        deploy.promote(workspace, course.name, stamp, evidence=evidence, force=False)
+        deploy.promote(workspace, found.name, stamp, evidence=evidence, force=False)
     elif what == "end":
-        deploy.end(workspace, course.name, stamp)
-    return f"{what} {course.name}: {why}" if what else ""
+        deploy.end(workspace, found.name, stamp)
+    return f"{what} {found.name}: {why}" if what else ""
 
 
 def running(workspace: Workspace, job: Job) -> Course | None:
     """The experiment of the job's last deployed version, while it runs. A canary has a plan of its own."""
-    named = [
-        run.ended.experiment
-        for run in job.runs
-        if isinstance(run.ended, Finished) and run.ended.experiment
-    ]
-    if not named:
+    found = course(workspace, job.trial)
+    if found is None or found.end is not None or found.canary or found.now.shadow:
         return None
-    course = courses.of(audit.read(workspace)[0].events, named[-1])
-    if course is None or course.end is not None or course.canary or course.now.shadow:
+    return found
+
+
+def over(workspace: Workspace, run: Run) -> tuple[str, str] | None:
+    """How a run's experiment ended, and why; None while it runs."""
+    found = course(workspace, run)
+    if found is None or found.end is None:
         return None
-    return course
+    return found.how, str(found.end.get("aborted") or found.end["reason"])
+
+
+def course(workspace: Workspace, run: Run | None) -> Course | None:
+    if run is None:
+        return None
+    return courses.of(audit.read(workspace)[0].events, run.experiment)
 
 
 def turn(report: Report) -> tuple[Turn, str]:

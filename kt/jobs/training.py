@@ -19,7 +19,7 @@ from kt.workspace import Workspace
 
 GIGABYTE = 1_000_000_000
 LAST = 300  # characters of what a program said last
-PATIENCE = 10  # seconds that a program has to end when it is asked to
+PATIENCE = 5  # seconds that a program has to end when it is asked to
 
 
 class Failure(Exception):

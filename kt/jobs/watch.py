@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from kt import plugins
 from kt.config import Job, Plugin
+from kt.deployments import audit
 from kt.errors import Invalid
 from kt.jobs import runs
 from kt.jobs.decide import Trigger
@@ -102,12 +103,28 @@ def facts(
             for place, one in enumerate(sources(workspace, name, job))
         ),
         alerts=tuple(critical(workspace, job.model or name)),
+        answered=answered(workspace, job.model or name, done.success),
         ece=error.ece,
         baseline_ece=error.baseline,
         labelled=error.outcomes,
         running=running,
         held=done.held,
     )
+
+
+def answered(workspace: Workspace, model: str, success: runs.Run | None) -> str:
+    """The version that a run has made, while it is undecided whether it takes over."""
+    ended = success.ended if success else None
+    if success is None or not isinstance(ended, runs.Finished) or not ended.version:
+        return ""
+    serving = audit.read(workspace)[1].serving(model)
+    if ended.outcome == "registered":
+        active = serving.active
+        waits = active is not None and active.version == success.started.parent
+    else:
+        trial = serving.experiment
+        waits = trial is not None and trial.name == ended.experiment
+    return ended.version if waits else ""
 
 
 class Confidence(NamedTuple):
@@ -120,7 +137,6 @@ class Confidence(NamedTuple):
 
 def confidence(workspace: Workspace, model: str, now: datetime) -> Confidence:
     """Of the active version, as `kt monitor` measures it."""
-    from kt.deployments import audit
     from kt.monitors.live import live
     from kt.monitors.measure import Gauge
     from kt.store import connect
@@ -140,10 +156,12 @@ def confidence(workspace: Workspace, model: str, now: datetime) -> Confidence:
 
 
 def critical(workspace: Workspace, model: str) -> Iterator[str]:
-    """The metrics of quality whose critical alert is open on what answers for the model; not a
-    treatment's, which is ended and not trained anew."""
+    """The metrics of quality whose critical alert is open on the active version; not on a treatment, which is
+    ended and not trained anew, nor on a version that has been replaced, of which no monitor has heard yet."""
     _, known = history.read(workspace)
+    active = audit.read(workspace)[1].serving(model).active if known.open else None
     for alert in known.open.values():
-        ours = alert.model == model and alert.variant != "treatment"
+        about = alert.model, alert.version, alert.variant != "treatment"
+        ours = active is not None and about == (model, active.version, True)
         if ours and alert.severity == "critical" and alert.metric in QUALITY:
             yield alert.metric

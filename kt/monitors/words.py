@@ -1,5 +1,6 @@
 """Metrics as people read them: values in their units, levels, windows."""
 
+from kt.monitors.events import RETRAINING
 from kt.monitors.thresholds import Levels
 
 SHARES = ("error_rate", "labelled", "guardrail")
@@ -16,6 +17,8 @@ def value(metric: str, found: float | None) -> str:
         return f"{found * 100:.3g} %"
     if metric == "latency":
         return f"{found:.3g} ms"
+    if metric.startswith(RETRAINING):
+        return f"{found:.0f} in a row"
     return f"{found:.3g}" if metric in COUNTS else f"{found:.3f}"
 
 

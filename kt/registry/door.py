@@ -30,7 +30,7 @@ from pydantic import ValidationError
 
 from kt import change, errors, process
 from kt.errors import Invalid, KtError, Refused
-from kt.registry import checkpoint, confine, load, onnx, trusted
+from kt.registry import checkpoint, confine, gate, load, onnx, trusted
 from kt.registry.record import GRAPH, WEIGHTS, Source, VersionRecord
 from kt.registry.register import Prepared, Progress, Request, named_model, prepare
 from kt.workspace import Workspace
@@ -189,12 +189,17 @@ def how_it_ended(code: int, seconds: int) -> str:
     )
 
 
+KINDS: dict[str, type[KtError]] = {
+    "not passed": gate.NotPassed,
+    "refused": Refused,
+    "corrupt": errors.Corrupt,
+    "unavailable": errors.Unavailable,
+}
+
+
 def raised(error: Mapping[str, Any]) -> KtError:
     """The child's error as the parent's."""
-    kind = {"refused": Refused, "corrupt": errors.Corrupt, "unavailable": errors.Unavailable}.get(
-        str(error.get("kind")), Invalid
-    )
-    return kind(
+    return KINDS.get(str(error.get("kind")), Invalid)(
         str(error.get("what")), where=str(error.get("where", "")), do=str(error.get("do", ""))
     )
 
@@ -251,7 +256,7 @@ def main() -> None:
         say(
             {
                 "error": {
-                    "kind": error.kind,
+                    "kind": "not passed" if isinstance(error, gate.NotPassed) else error.kind,
                     "what": error.what,
                     "where": error.where,
                     "do": error.do,

@@ -27,6 +27,10 @@ FOLDER = "registry.gates"
 HOLDS = ("Settings", "SAFETY", "judge")
 
 
+class NotPassed(Refused):
+    """A gate's verdict, which the same model would get again."""
+
+
 @dataclass(frozen=True)
 class Subject:
     """A version as gates see it, loaded exactly as the predictor would load it."""
@@ -63,7 +67,7 @@ def run(
     *,
     force: bool,
 ) -> tuple[Verdict, ...]:
-    """Every gate's verdict. Raises Refused with a sentence of each gate that did not pass."""
+    """Every gate's verdict. Raises NotPassed with a sentence of each gate that did not pass."""
     chosen = {plugin.name: plugin for plugin in settings}
     names = [
         *plugins.names(FOLDER),
@@ -104,7 +108,7 @@ def refuse(name: str, verdicts: Sequence[Verdict], *, force: bool) -> None:
         return
     said = "; ".join(f"{verdict.gate}: {verdict.sentence}" for verdict in failed)
     skippable = not any(verdict.safety for verdict in failed)
-    raise Refused(
+    raise NotPassed(
         f"{name} does not pass: {said}",
         do="mend the model"
         + (", or deploy it all the same: --force --reason TEXT" if skippable else ""),

@@ -10,4 +10,6 @@ class Settings(BaseModel, extra="forbid"):
 
 
 def due(facts: Facts, settings: Settings) -> str:
+    if facts.answered:  # its cure is there already
+        return ""
     return f"critical alert: {', '.join(facts.alerts)}" if facts.alerts else ""

@@ -37,6 +37,11 @@ def test_a_hundred_samples_are_enough(count, yes):
     assert due(samples=count).yes is yes
 
 
+def test_an_alert_whose_cure_is_tried_already_calls_for_no_other():
+    assert due(alerts=("accuracy",)).yes
+    assert not due(alerts=("accuracy",), answered="v4").reasons
+
+
 def test_all_reasons_are_named():
     found = due(last_success=NOW - 8 * DAY, samples=312, alerts=("accuracy",))
     assert found.reasons == {

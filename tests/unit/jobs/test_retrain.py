@@ -120,6 +120,21 @@ def test_without_deploy_it_is_registered_and_the_next_line_is_told(kt, place, pr
     assert "kt deploy m@v1 --traffic 10" in done.out
 
 
+def test_a_candidate_that_a_gate_refuses_is_kept_out_and_not_trained_again(kt, place, program):
+    write(place, program)
+    with (place.root / "kt.toml").open("a") as file:
+        file.write('[[gate]]\nname = "size"\nmax_mb = 0.001\n')
+    done = kt("retrain", "--deploy", "--json", at=place)
+    assert done.code == 0, done.err
+    ended = done.result["jobs"][0]["ended"]
+    assert ended["outcome"] == "kept"
+    assert "does not pass: size:" in ended["reason"]
+    assert not (place.root / "registry" / "m").exists()
+    assert list(kt("retrain", "--check", "--json", at=place).result["jobs"][0]["blocked"]) == [
+        "cooldown"
+    ]
+
+
 @pytest.mark.parametrize(
     ("program", "how", "why"),
     [
@@ -163,7 +178,13 @@ def test_a_program_that_is_not_there(kt, place):
     assert "no-such-program: No such file" in kt("retrain", at=place).err
 
 
-SLOW = "import time; open('began', 'w').close(); time.sleep(60)"
+SLOW = """
+    import pathlib, subprocess, time
+    helper = subprocess.Popen(["sleep", "60"])
+    pathlib.Path("helper").write_text(str(helper.pid))
+    pathlib.Path("began").touch()
+    time.sleep(60)
+"""
 
 
 def begun(place):
@@ -194,10 +215,10 @@ def test_a_kill_leaves_a_run_that_the_next_command_ends_and_no_program_that_goes
 ):
     write(place, SLOW)
     first = begun(place)
-    child = children(first.pid)
+    left = [*children(first.pid), int((place.root / "helper").read_text())]
     first.kill()
     first.wait()
-    within(lambda: not any(map(alive, child)))
+    within(lambda: not any(map(alive, left)))
     write(place, program)
     done = kt("retrain", "--force", at=place)
     assert done.code == 0, done.err
@@ -205,6 +226,20 @@ def test_a_kill_leaves_a_run_that_the_next_command_ends_and_no_program_that_goes
     assert cut.outcome == "interrupted"
     assert after.outcome == "registered"
     assert not [*(place.local / "staging").glob("*")]
+
+
+@pytest.mark.parametrize("deployed", [False, True])
+def test_a_run_that_was_cut_after_its_version_was_there_has_made_it(kt, place, program, deployed):
+    """Killed between the last two writes: the version, in traffic or not, and the end of the run."""
+    write(place, program, then="experiment")
+    assert kt("retrain", *(["--deploy"] if deployed else []), at=place).code == 0
+    path = place.root / "jobs" / "history.json"
+    (*events, _) = json.loads(path.read_text())
+    path.write_text("[\n " + "\n,".join(json.dumps(one) for one in events) + "\n]\n")
+    assert runs_of(place)[0].outcome == "running"
+    kt("retrain", "--json", at=place)
+    (only,) = runs_of(place)
+    assert (only.outcome, only.ended.version) == ("deployed" if deployed else "registered", "v1")
 
 
 def alive(pid):
@@ -222,6 +257,8 @@ def test_a_hold_keeps_triggers_away_and_a_person_does_not_need_to_wait_for_it(kt
     assert held.code == 0
     assert held.result["jobs"][0]["blocked"] == {"held": "exams"}
     assert "on hold" in kt("jobs", at=place).out
+    said = "job nightly is on hold: exams; let it go on: kt retrain nightly --release"
+    assert said in kt("status", "--json", at=place).result["attention"]
     assert kt("retrain", "--release", at=place).code == 0
     assert kt("retrain", "--check", at=place).code == 10
 

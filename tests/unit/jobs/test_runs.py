@@ -3,7 +3,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kt.jobs import runs
-from kt.jobs.runs import EMPTY, Failed, Finished, Held, Impossible, Learnt, Released, Started
+from kt.jobs.runs import (
+    EMPTY,
+    Failed,
+    Finished,
+    Held,
+    Impossible,
+    Learnt,
+    Released,
+    Settled,
+    Started,
+)
 
 AT = "2026-01-20T09:00:00Z"
 
@@ -67,6 +77,33 @@ def test_two_candidates_that_an_alert_called_for_and_that_were_no_better_are_eno
     assert "no better" in runs.must_hold(job)
 
 
+def deployed(seq, run):
+    made = {"outcome": "deployed", "version": "v2", "experiment": f"nightly-{run}"}
+    return Finished(**common(seq), run=run, **made)
+
+
+def tried(seq, how):
+    """A run for an alert, whose candidate got traffic and came to this."""
+    return [
+        started(seq, alert="accuracy"),
+        deployed(seq + 1, seq),
+        Settled(**common(seq + 2), run=seq, how=how),
+    ]
+
+
+def test_a_candidate_that_was_taken_out_of_traffic_has_cured_nothing():
+    events = [started(1, alert="accuracy"), deployed(2, 1)]
+    job = runs.fold(events).job("nightly")
+    assert job.trial.number == 1
+    assert job.trial.outcome == "deployed"
+    job = runs.fold([*tried(1, "aborted"), *tried(4, "ended")]).job("nightly")
+    assert job.trial is None
+    assert [run.outcome for run in job.runs] == ["aborted", "ended"]
+    assert runs.must_hold(job)
+    events = [*tried(1, "aborted"), *tried(4, "promoted"), *tried(7, "aborted")]
+    assert not runs.must_hold(runs.fold(events).job("nightly"))
+
+
 def test_candidates_kept_for_other_reasons_hold_nothing():
     events = [event for seq in (1, 3, 5) for event in (started(seq), kept(seq + 1, seq))]
     assert not runs.must_hold(runs.fold(events).job("nightly"))
@@ -85,6 +122,8 @@ def test_a_hold_lasts_until_it_is_released():
         [kept(1, 1)],
         [started(1), kept(2, 7)],
         [started(1), kept(2, 1), kept(3, 1)],
+        [started(1), kept(2, 1), Settled(**common(3), run=1, how="ended")],
+        [*tried(1, "ended"), Settled(**common(4), run=1, how="promoted")],
     ],
 )
 def test_what_cannot_follow(events):
@@ -120,7 +159,8 @@ def test_an_event_reads_back_as_it_was_written():
         started(1),
         kept(2, 1),
         Failed(**common(3), run=1, how="stopped"),
-        Held(**common(4)),
+        Settled(**common(4), run=1, how="aborted"),
+        Held(**common(5)),
     ):
         raw = {"seq": event.seq, **runs.body(event), "prev": event.prev}
         assert runs.one.validate_python(raw) == event
