@@ -1,7 +1,22 @@
 """What the triggers of a job look at, gathered once. Pure: the gathering is in `watch.py`."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Drifted:
+    """Of how many items it could be said whether they have drifted since the active version was trained.
+
+    q: of those that may have, the most likely first: the false discovery rate at which each is called so.
+    """
+
+    LEAST: ClassVar = 0.2  # items above it are not kept
+
+    judged: int = 0
+    q: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -14,7 +29,6 @@ class Facts:
     alerts: metrics of quality whose critical alert is firing. answered: the better version that the last
     success made for the active one, as long as its experiment runs or it waits for a person.
     ece, baseline_ece: the calibration error now, over `labelled` outcomes, and at deployment.
-    drifted: items of the last `kt drift`.
     """
 
     now: datetime
@@ -27,7 +41,7 @@ class Facts:
     ece: float | None = None
     baseline_ece: float | None = None
     labelled: int = 0
-    drifted: tuple[str, ...] = ()
+    drifted: Drifted = Drifted()  # as was found last
     running: str = ""  # who trains, as they say it
     held: str = ""  # why a person, or kt, has put a hold on it
 

@@ -18,7 +18,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,7 +31,7 @@ from kt.deployments.events import Canary
 from kt.deployments.history import State
 from kt.deployments.plan import Stamp
 from kt.errors import Invalid, KtError, Refused
-from kt.jobs import alarm, book, runs, watch
+from kt.jobs import alarm, book, drifted, runs, watch
 from kt.jobs.decide import Due, Pace, decide
 from kt.jobs.runs import LAST_CHECK, Comparison, Failed, Finished, Held, Learnt, Settled, Started
 from kt.jobs.training import Failure, Training, digest
@@ -111,6 +111,7 @@ def retrain(asked: Asked, tell: Tell) -> Done:
             sweep(asked)
             settled(asked, tell)
             alarmed(asked, tell)
+            drift(asked, tell)
         due = look(asked, holder)
         remember(asked, due)
         if not due.yes:
@@ -206,6 +207,43 @@ def alarmed(asked: Asked, tell: Tell) -> None:
         alarm.agree(asked.workspace, asked.name, asked.model, job, Stamp(asked.by, asked.at, ""))
     except KtError as error:
         tell("alert", f"it is not written yet: {error}")
+
+
+def drift(asked: Asked, tell: Tell) -> None:
+    """Look for items that have drifted, where the job asks for it and it is time."""
+    workspace = asked.workspace
+    every = watch.hours_between_looks(workspace, asked.name, asked.job)
+    if every is None:
+        return
+    job = book.read(workspace)[1].job(asked.name)
+    active = audit.read(workspace)[1].serving(asked.model).active
+    if active is None or job.held:
+        return
+    learnt = drifted.learnt(job, active.version)
+    sources = watch.sources(workspace, asked.name, asked.job)
+    counts = [one.count() for one in sources]
+    if len(learnt) != len(counts) or sum(counts) <= sum(learnt):
+        return
+    look = drifted.Look(asked.at, active.version, sum(counts))
+    before = drifted.last(workspace, asked.name)
+    if not before.is_due(active.version, look.samples, asked.now(), every):
+        return
+    tell("drift", f"of items, since {asked.model}@{active.version} was trained")
+    log = log_of(workspace, f"drift-{asked.name}")
+    room_for_log(workspace)
+    files.discard(log)
+    with staging(workspace) as folder:
+        given = folder / "data"
+        given.mkdir()
+        parts = [(one.collect(given), n) for one, n in zip(sources, learnt, strict=True)]
+        training = Training(workspace, asked.name, asked.job, asked.model, "", [], folder, log)
+        try:
+            found = training.drift((asked.model, active.version, active.sha256), parts)
+            look = replace(look, judged=found["judged"], q=found["q"])
+        except Failure as failure:
+            look = replace(look, why=str(failure))
+            tell("drift", f"nobody can tell: {failure}")
+    drifted.remember(workspace, asked.name, look)
 
 
 def run(asked: Asked, due: Due, tell: Tell) -> Done:
@@ -427,7 +465,7 @@ def family_of(asked: Asked) -> str:
     return record.read(asked.workspace, asked.model, active.version).spec.family
 
 
-def log_of(workspace: Workspace, number: int) -> Path:
+def log_of(workspace: Workspace, number: int | str) -> Path:
     """What a run tells, as it goes. On this machine alone."""
     return workspace.local / LOGS / f"{number}.log"
 

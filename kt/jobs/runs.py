@@ -15,9 +15,8 @@ from kt.event import Base, Impossible, Name, Part, Time, appended
 
 HISTORY = "jobs/history.json"
 LAST_CHECK = "jobs/last_check.json"  # not in git: when each job was looked at, and what was found
-KEPT_AT_MOST = (
-    2  # candidates in a row that an alert called for and that did not cure it: then a hold
-)
+KEPT_AT_MOST = 2  # candidates in a row that were to cure something and did not: then a hold
+CURES = {"alert", "calibration", "item_drift"}  # triggers that ask again until it is cured
 
 
 class Event(Base):
@@ -142,8 +141,8 @@ class Job:
     """What a job's events add up to.
 
     success: the last run that ended well. open: the run that has no end yet. failures: in a row
-    since then. kept: candidates in a row that an alert called for and that did not cure it: no better, or
-    taken out of traffic again.
+    since then. kept: candidates in a row that were to cure something and did not: no better, or taken out
+    of traffic again.
     """
 
     runs: tuple[Run, ...] = ()
@@ -238,8 +237,8 @@ def settled(job: Job, event: Settled) -> Job:
 
 
 def called(run: Run) -> bool:
-    """Whether an alert called for a run."""
-    return "alert" in run.started.reasons
+    """Whether a run was to cure something."""
+    return not CURES.isdisjoint(run.started.reasons)
 
 
 def must_hold(job: Job) -> str:
@@ -247,7 +246,7 @@ def must_hold(job: Job) -> str:
     if job.kept < KEPT_AT_MOST:
         return ""
     return (
-        f"{job.kept} candidates in a row that a critical alert called for were no better:"
+        f"{job.kept} candidates in a row, called for by an alert or a drift, were no better:"
         " more of the same does not cure it"
     )
 

@@ -1,13 +1,16 @@
-"""The process that trains for a job, and the one that compares: they do what they are told on standard input.
+"""The processes that train for a job, compare, and look for drift: each does what it is told on standard input.
 
     {"task": "train", ...}      a checkpoint in `out`, learnt from all but the newest units
     {"task": "compare", ...}    candidate and active version on the newest units, paired
+    {"task": "drift", ...}      the items of the active version, between what it has learnt and what has come since
 
 The newest units are those that come last in the data. As data grow their beginning only moves on, so
 that nobody on whom two versions are compared was learnt from by an earlier run of the same job.
 """
 
 import contextlib
+import gzip
+import itertools
 import json
 import os
 import sys
@@ -28,7 +31,7 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a family prints is not an answer
     try:
-        done = {"train": train, "compare": compare}[order["task"]](order)
+        done = {"train": train, "compare": compare, "drift": drift}[order["task"]](order)
         said: dict[str, Any] = {"done": done}
     except KtError as error:
         said = {"error": str(error), "do": error.do}
@@ -123,6 +126,41 @@ def compare(order: Mapping[str, Any]) -> dict[str, Any]:
             "units": len(newest.units),
         }
     }
+
+
+def drift(order: Mapping[str, Any]) -> dict[str, Any]:
+    """How many items could be judged, and the false discovery rate of each that may have drifted."""
+    from kt.jobs.facts import Drifted
+    from kt.models import items, task
+
+    active = load.load(Path(order["root"]), *order["active"])
+    before, after = (Path(order["folder"]) / name for name in ("before", "after"))
+    for folder in (before, after):
+        folder.mkdir()
+    for number, source in enumerate(order["sources"]):
+        left = source["learnt"]
+        for place, path in enumerate(map(Path, source["paths"])):
+            name = f"{number}-{place}.csv"
+            left -= in_two(path, left, before / name, after / name)
+    read = task.of(active.family).read
+    periods = [read([folder]) for folder in (before, after)]
+    rows = items.drift(active.family, active.module, active.signature, *periods)
+    judged = {str(row["item"]): row["q"] for row in rows if row["q"] is not None}
+    return {"judged": len(judged), "q": {k: q for k, q in judged.items() if q <= Drifted.LEAST}}
+
+
+def in_two(path: Path, count: int, before: Path, after: Path) -> int:
+    """The first `count` samples of a file of answers as one file and the others as another, neither without
+    any. Returns how many there were of the first."""
+    if path.suffix == ".npz":
+        raise Invalid("holds no answers to items", where=str(path))
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        head = file.readline()
+        first = list(itertools.islice(file, count))
+        for to, rows in ((before, first), (after, list(file))):
+            if rows:
+                to.write_bytes(head + b"".join(rows))
+    return len(first)
 
 
 def apart(data: Any, share: float) -> tuple[Any, Any]:

@@ -67,6 +67,14 @@ class Training:
             "compare", candidate=str(self.out), active=list(active), metric=self.job.metric
         )
 
+    def drift(
+        self, active: Sequence[str], sources: Sequence[tuple[Sequence[Path], int]]
+    ) -> dict[str, Any]:
+        """Which items the active version sees drifted. sources: the files of each, and of how many of
+        their samples it has learnt. Raises Failure."""
+        parts = [{"paths": [str(path) for path in paths], "learnt": n} for paths, n in sources]
+        return self.ask("drift", active=list(active), sources=parts, folder=str(self.folder))
+
     def ask(self, task: str, **more: Any) -> dict[str, Any]:
         order = {
             "task": task,

@@ -13,9 +13,9 @@ from kt import plugins
 from kt.config import Job, Plugin
 from kt.deployments import audit
 from kt.errors import Invalid
-from kt.jobs import runs
+from kt.jobs import drifted, runs
 from kt.jobs.decide import Trigger
-from kt.jobs.facts import Facts
+from kt.jobs.facts import Drifted, Facts
 from kt.monitors import history
 from kt.workspace import Workspace
 
@@ -107,9 +107,25 @@ def facts(
         ece=error.ece,
         baseline_ece=error.baseline,
         labelled=error.outcomes,
+        drifted=drifts(workspace, name, job),
         running=running,
         held=done.held,
     )
+
+
+def hours_between_looks(workspace: Workspace, name: str, job: Job) -> float | None:
+    """At the items of the active version; None where the job does not ask for it."""
+    found = {which: settings for which, _, settings in triggers(workspace, name, job)}
+    return getattr(found.get("item_drift"), "every", None)
+
+
+def drifts(workspace: Workspace, name: str, job: Job) -> Drifted:
+    """What the last look at the items of the active version has found, where the job asks for it."""
+    if not any(one.name == "item_drift" for one in job.trigger):
+        return Drifted()
+    look = drifted.last(workspace, name)
+    active = audit.read(workspace)[1].serving(job.model or name).active
+    return look.found if active and active.version == look.version else Drifted()
 
 
 def answered(workspace: Workspace, model: str, success: runs.Run | None) -> str:

@@ -15,7 +15,7 @@ class Settings(BaseModel, extra="forbid"):
 
 
 def due(facts: Facts, settings: Settings) -> str:
-    if facts.ece is None:
+    if facts.answered or facts.ece is None:
         return ""
     if recalibration.decide(facts.labelled, facts.ece, facts.baseline_ece) != "recalibrate":
         return ""
