@@ -11,8 +11,8 @@ from kt.deployments.plan import Stamp
 from kt.jobs import runs
 from kt.jobs.runs import KEPT_AT_MOST, Job
 from kt.monitors import history
-from kt.monitors.events import RETRAINING, Alerts, Ended, Opened
-from kt.monitors.thresholds import Severity
+from kt.monitors.events import Alerts, Ended, Opened
+from kt.monitors.thresholds import RETRAINING, Severity
 from kt.workspace import Workspace
 
 FAILURES = 3  # in a row, before people are told: one may be the network's

@@ -259,7 +259,7 @@ def gone(gathered: Gathered, is_open: Mapping[Key, Opened], stamp: Stamp) -> Ite
     """The ends of alerts on what is not watched any more. One whose data fell silent stays open."""
     unheld = {one.key for one in gathered.measured if not one.judged}
     for key, alert in is_open.items():
-        if alert.metric.startswith(events.RETRAINING):
+        if alert.metric.startswith(thresholds.RETRAINING):
             continue
         if gathered.here.get(key[:2]) is None or alert.metric == aborts.METRIC:
             yield ended(alert, "superseded", None, stamp, "it answers nobody any more")

@@ -12,7 +12,6 @@ from pydantic import Field, TypeAdapter
 from kt.event import Base, Impossible, Time, appended
 
 HISTORY = "monitors/history.json"
-RETRAINING = "retraining_"  # and a job's name: the metric of an alert that kt/jobs opens and ends
 Name = Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9._-]{0,63})?$")]
 Variant = Literal["active", "control", "treatment", ""]
 

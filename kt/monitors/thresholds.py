@@ -21,6 +21,7 @@ Health = Literal["ok", "warning", "critical", "unknown"]
 SLOW = 0.05  # the share of answers above a p95
 NAGIOS: dict[Health, int] = {"ok": 0, "warning": 1, "critical": 2, "unknown": 3}
 DAY = 1_440  # minutes
+RETRAINING = "retraining_"  # and a job's name: the metric of an alert that kt/jobs opens and ends
 
 
 @dataclass(frozen=True)

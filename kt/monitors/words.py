@@ -1,7 +1,6 @@
 """Metrics as people read them: values in their units, levels, windows."""
 
-from kt.monitors.events import RETRAINING
-from kt.monitors.thresholds import Levels
+from kt.monitors.thresholds import RETRAINING, Levels
 
 SHARES = ("error_rate", "labelled", "guardrail")
 COUNTS = ("recording", "dropped", "refused")
