@@ -87,7 +87,10 @@ def run(given: argparse.Namespace, name: str, folder: Path) -> int:
     what = scene(name)
     me = f"{sys.executable} {Path(__file__).resolve()}"
     race = name.partition("+")[2]
-    made, answer = folder / str(abs(hash((what.before, what.shared)))), folder / "answer.json"
+    made, answer = (
+        folder / str(abs(hash((what.before, what.shared, what.also)))),
+        folder / "answer.json",
+    )
     if not made.exists():
         made.mkdir()
         subprocess.run(f"{me} --make {name}", shell=True, cwd=made, check=True)
@@ -98,6 +101,7 @@ def run(given: argparse.Namespace, name: str, folder: Path) -> int:
             "--template", str(made), "--check", f"{me} --check {name}",
             *(["--race-cmd", f"cd {{dir}}/{what.at} && exec {KT} {RACES[race]}"] if race else []),
             *(["--retry"] if given.modes != "power" else []),
+            *(["--no-locks"] if what.also else []),  # of the tables: half of the calls
             "--tracebacks", "--max-points", given.most, "--fs", given.fs, "--jobs", given.jobs,
             "--show", given.show, "--json", str(answer),
             "--", "sh", "-c", f"cd {{dir}}/{what.at} && exec {KT} {what.command}",
@@ -121,16 +125,16 @@ def check(name: str) -> str:
     place = Workspace((now / what.at).resolve())
     said = now.with_name(f"{now.name}.said")  # the exit code before the retry
     try:
-        seen, old = world.look(now, what.at), world.look(before, what.at)
+        seen, old = world.look(now, what), world.look(before, what)
         if "+" in name:
             codes = [code, os.environ.get("FP_RACE_EXIT", "0")]
             clean = os.environ["FP_MODE"] == "none"
             return raced(name.split("+")[: 1 if clean else 2], codes, old, seen) or (
                 in_step(place, fetched="pull" in name)
             )
-        new = world.look(after, what.at)
+        new = world.look(after, what)
         if retry:
-            again = what.more and said.read_text() in ("0", "75", "130")
+            again = what.again or (what.more and said.read_text() in ("0", "75", "130"))
             return done(seen, new, again=again) or in_step(place)
         said.write_text(code)
         wrong = judge(what, old, new, seen, code) or sound(place)
@@ -152,6 +156,9 @@ def judge(what: Scene, old: Seen, new: Seen, now: Seen, code: str) -> str:
     for key in old.versions.keys() | now.versions.keys():
         if now.versions.get(key) not in (old.versions.get(key), new.versions.get(key)):
             return f"{key} is neither old nor new: {now.versions.get(key, ('', 'gone'))[1]}"
+    for name, part in now.also.items():
+        if not begins(old.also[name], part) or not begins(part, new.also[name]):
+            return f"{name} are neither old nor new: {part}"
     if code in ("0", "75") and now != new:
         return "it said done, and it is not"
     failed = code.isdigit() and code not in ("0", "75", "130")
@@ -162,8 +169,18 @@ def judge(what: Scene, old: Seen, new: Seen, now: Seen, code: str) -> str:
 
 def done(now: Seen, new: Seen, *, again: bool) -> str:
     """Whether the command that was typed again has come to its end, or, where it may, gone further."""
-    further = again and now.events[: len(new.events)] == new.events
-    return "" if further or now == new else "the same command again has not finished it"
+    further = (
+        again
+        and begins(new.events, now.events)
+        and all(begins(part, now.also[name]) for name, part in new.also.items())
+    )
+    return (
+        "" if further or now == new else f"the same command again has not finished it: {now.also}"
+    )
+
+
+def begins(first: Sequence[str], whole: Sequence[str]) -> bool:
+    return whole[: len(first)] == first
 
 
 def raced(names: Sequence[str], codes: Sequence[str], old: Seen, now: Seen) -> str:

@@ -9,12 +9,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import forge
+import observed
 
 from kt import doctor, git, journal
 from kt.deployments import audit, manifest
@@ -28,8 +29,8 @@ from kt.workspace import Workspace
 class Scene:
     """before: what is typed first, each on a machine. command: what the faults strike, on `at`.
 
-    more: typed twice it does more, though never where the first was killed. partly: it may stop half way,
-    each part of it old or new.
+    more: typed twice it does more, though never where the first was killed. again: there too.
+    partly: it may stop half way, each part of it old or new. also: what observed.py prepares.
     """
 
     command: str
@@ -37,7 +38,9 @@ class Scene:
     at: str = "ours"
     shared: bool = False
     more: bool = False
+    again: bool = False
     partly: bool = False
+    also: str = ""
 
 
 TRIAL = ("ours deploy m@v1", "ours deploy m@v2 -t 10 --ab-test x")
@@ -60,6 +63,25 @@ SCENES = {
     "gc": Scene("gc --keep 1 --yes", ("ours deploy m@v3",), partly=True),
     "push": Scene("push", ("ours deploy m@v5",), shared=True, partly=True),
     "pull": Scene("pull", PUSHED, at="theirs", shared=True),
+    "monitor": Scene("monitor", ("ours deploy m@v1",), again=True, partly=True, also="alert"),
+    "abort": Scene("monitor", TRIAL, again=True, partly=True, also="trip"),
+    "silence": Scene(
+        "alerts silence error_rate --for 2h --reason bench",
+        ("ours deploy m@v1",),
+        again=True,
+        also="alert",
+    ),
+    "feedback": Scene(
+        "feedback --file ../outcomes.jsonl", ("ours deploy m@v1",), partly=True, also="outcomes"
+    ),
+    "rotate": Scene("key rotate", ("ours deploy m@v1",), again=True, also="key"),
+    "retrain": Scene(
+        "retrain nightly --deploy --force",
+        ("ours deploy m@v1",),
+        again=True,
+        partly=True,
+        also="job",
+    ),
 }
 # Two at once, on one machine where each of them has something to do; `pull` where another has pushed.
 BOTH = (
@@ -95,6 +117,10 @@ def make(root: Path, scene: Scene) -> None:
     for line in scene.before:
         machine, *words = line.split()
         typed(root / machine, sys.executable, "-m", "kt", *words)
+    if scene.also:
+        observed.PREPARED[scene.also](place, root)
+        typed(place.root, "git", "add", ".")
+        typed(place.root, "git", "commit", "--quiet", "--allow-empty", "-m", "what is watched")
 
 
 def command(*words: str, at: Workspace) -> Any:
@@ -128,18 +154,19 @@ class Seen:
     """A world from outside, without what differs from run to run: times, and digests that cover them.
 
     events: of the machine's history. versions: by their folder, the record and where the weights are.
-    branch: the events of the shared history. store: the digests that it has.
+    branch: the events of the shared history. store: the digests that it has. also: see observed.py.
     """
 
     events: tuple[str, ...]
     versions: Mapping[str, tuple[str, str]]
     branch: tuple[str, ...] = ()
     store: frozenset[str] = frozenset()
+    also: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def look(root: Path, at: str) -> Seen:
+def look(root: Path, scene: Scene) -> Seen:
     """Raises KtError, OSError or CalledProcessError where a part cannot be read."""
-    place = Workspace((root / at).resolve())
+    place = Workspace((root / scene.at).resolve())
     book, _ = audit.read(place)
     found = place.root / manifest.MANIFEST
     if found.exists():
@@ -159,7 +186,8 @@ def look(root: Path, at: str) -> Seen:
     for name in names:
         if hashlib.sha256((folder / name).read_bytes()).hexdigest() != name:
             raise KtError("holds other bytes than its name says", where=f"store/weights/{name}")
-    return Seen(tuple(map(essence, book.events)), versions, branch, frozenset(names))
+    also = observed.seen(place, root) if scene.also else {}
+    return Seen(tuple(map(essence, book.events)), versions, branch, frozenset(names), also)
 
 
 def shown(bare: Path) -> str:

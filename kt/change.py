@@ -382,7 +382,7 @@ def clear(workspace: Workspace) -> None:
 def recover(lock: Lock) -> None:
     """Sweep what a killed command staged. Its commit follows in `catch_up`, once its files are whole."""
     workspace = lock.workspace
-    for folder in [workspace.local, *(workspace.root / room for room in ROOMS)]:
+    for folder in written(workspace):
         files.sweep(folder)
     sweep_staging(workspace)
 
@@ -477,9 +477,13 @@ def staged(workspace: Workspace) -> Iterator[tuple[Path, int]]:
 
 def leftovers(workspace: Workspace) -> list[Path]:
     """What killed commands left half written. The next command that takes the lock removes it."""
-    folders = [workspace.local, *(workspace.root / room for room in ROOMS)]
-    asides = [path for folder in folders for path in files.asides(folder)]
+    asides = [path for folder in written(workspace) for path in files.asides(folder)]
     return [*asides, *abandoned(workspace)]
+
+
+def written(workspace: Workspace) -> list[Path]:
+    """The folders in which kt writes files: the root has those with secrets in them."""
+    return [workspace.root, workspace.local, *(workspace.root / room for room in ROOMS)]
 
 
 def must_be_workspace(root: Path) -> None:

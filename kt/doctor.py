@@ -378,6 +378,7 @@ def times(workspace: Workspace, now: datetime) -> Found:
 
 IGNORED = (  # by git
     ".kt/",
+    f"{files.ASIDE}*",
     "kt.db*",
     "keys.json",
     "secret.json",

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from kt import change, git
-from kt.deployments import audit, courses
+from kt.deployments import audit, courses, deploy
 from kt.deployments.plan import Stamp
 from kt.errors import KtError
 from kt.monitors import aborts, alerts, enforce, events, history, memory, message, spool, thresholds
@@ -79,15 +79,35 @@ def check(
     patience: float = PATIENCE,
 ) -> Report:
     """Measure, judge and tell. recordings: of the predictors that run. Raises KtError."""
-    sinks = spool.sinks(workspace)
-    store = connect.open(workspace.root, workspace.settings)
     with alone(workspace) as mine:
+        # first, and without the tables: a treatment that fails ends whatever else is broken
+        said = [*experiments(workspace, None, now), *recovered(workspace)] if mine else []
+        sinks = spool.sinks(workspace)
+        store = connect.open(workspace.root, workspace.settings)
         if mine:
             report = evaluate(workspace, store, sinks, now, recordings)
         else:
             report = look(workspace, store, now, recordings)
-    said = spool.deliver(store, workspace, sinks, int(now.timestamp()), patience)
-    return replace(report, said=[*report.said, *said], waiting=spool.waiting(store))
+    said += report.said
+    waiting: Sequence[Waiting] = ()
+    try:
+        said += spool.deliver(store, workspace, sinks, int(now.timestamp()), patience)
+        waiting = spool.waiting(store)
+    except KtError as error:  # what was judged stands, and the next check tells what waits
+        said.append(f"what waits to be told cannot be read: {error}")
+    return replace(report, said=said, waiting=waiting)
+
+
+def recovered(workspace: Workspace) -> list[str]:
+    """Finish what a killed command left: nothing else may be run here for days."""
+    if not change.pending(workspace):
+        return []
+    try:
+        with change.locked(workspace, "monitor") as lock:
+            deploy.recover(lock)
+    except KtError as error:
+        return [f"what a killed command left waits: {error}"]
+    return lock.notes
 
 
 @contextmanager
@@ -171,7 +191,7 @@ def evaluate(
     said = [*experiments(workspace, store, now)]
     gathered = gather(workspace, store, now, recordings)
     _, known = history.read(workspace)
-    watches, new = judge(gathered, due, remembered.watches, known, at, intervals, stamp(now))
+    watches, new = judge(gathered, due, remembered, known, at, intervals, stamp(now))
     over = courses.courses(audit.read(workspace)[0].events)
     new += aborts.untold(over, known, now, stamp(now))
     if new:
@@ -204,8 +224,11 @@ def roll_up(workspace: Workspace, store: Store, now: datetime) -> list[str]:
     return []
 
 
-def experiments(workspace: Workspace, store: Store, now: datetime) -> Iterator[str]:
-    """What is due for the experiments that run. Where it cannot be done, the watching goes on."""
+def experiments(workspace: Workspace, store: Store | None, now: datetime) -> Iterator[str]:
+    """What is due for the experiments that run, by the tables or, without them, by the predictors' word.
+
+    Where it cannot be done, the watching goes on.
+    """
     try:
         for done in enforce.enforce(workspace, store, now):
             yield from (*done.notes, *done.warnings)
@@ -221,7 +244,7 @@ def is_due(last: int | None, now: int, interval: float) -> bool:
 def judge(
     gathered: Gathered,
     due: Sequence[str],
-    watches: Mapping[Key, Watch],
+    remembered: Memory,
     known: Alerts,
     at: int,
     intervals: Mapping[str, float],
@@ -236,7 +259,7 @@ def judge(
     new: list[Opened | Ended] = []
     for one in gathered.measured:
         alert = is_open.get(one.key)
-        watch = agreed(watches.get(one.key), alert, at)
+        watch = agreed(remembered.watches.get(one.key), alert, at)
         if not one.judged:
             continue
         kind = "fast" if one.fast else "slow"
@@ -251,17 +274,26 @@ def judge(
                 new.append(ended(alert, each, one, stamp))
             elif each == "fired":
                 new.append(opened(one, stamp))
-    new += gone(gathered, is_open, stamp)
+    new += gone(gathered, is_open, remembered.told, stamp)
     return after, new
 
 
-def gone(gathered: Gathered, is_open: Mapping[Key, Opened], stamp: Stamp) -> Iterator[Ended]:
+def gone(
+    gathered: Gathered,
+    is_open: Mapping[Key, Opened],
+    told: Mapping[Key, Told],
+    stamp: Stamp,
+) -> Iterator[Ended]:
     """The ends of alerts on what is not watched any more. One whose data fell silent stays open."""
     unheld = {one.key for one in gathered.measured if not one.judged}
     for key, alert in is_open.items():
         if alert.metric.startswith(thresholds.RETRAINING):
             continue
-        if gathered.here.get(key[:2]) is None or alert.metric == aborts.METRIC:
+        if alert.metric == aborts.METRIC:  # over as it opens: it stays so until it is told
+            over = key in told and told[key].seq == alert.seq
+        else:
+            over = gathered.here.get(key[:2]) is None
+        if over:
             yield ended(alert, "superseded", None, stamp, "it answers nobody any more")
         elif key in unheld:
             yield ended(alert, "superseded", None, stamp, "kt.toml holds it to nothing any more")

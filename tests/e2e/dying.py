@@ -1,7 +1,8 @@
 """kt, with a fault at the n-th call that changes a file.
 
 Every such call of the process is counted: opening a file to write, its sync, a rename, a link, a new
-folder, a removal, the start of git. A fault is `kill`, or the name of the error that the call gets.
+folder, a removal, the start of git, a commit of the tables. A fault is `kill`, or the name of the error
+that the call gets.
 
 A server, because starting Python takes longer than the command: it reads orders, one JSON object a
 line, forks for each, and answers with the exit code and what was said. `Dying` is its client. The
@@ -11,26 +12,36 @@ exit code is 99 where there were fewer than n calls.
 import builtins
 import contextlib
 import errno
+import importlib
 import json
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 THROUGH = 99
+COMMIT = "do_commit"  # SQLAlchemy's name of it
 CALLS = ("fsync", "rename", "replace", "link", "mkdir", "rmdir", "unlink", "ftruncate", "pwrite")
 
 
 class Dying:
-    """One server. run(root, n, fault, command) -> exit code, stdout and stderr together."""
+    """One server. run(root, n, fault, command) -> exit code, stdout and stderr together.
+
+    modules: what it imports, so that no command has to.
+    """
+
+    def __init__(self, *modules: str) -> None:
+        self.modules = modules
 
     def __enter__(self) -> "Dying":
-        command = [sys.executable, __file__]
+        command = [sys.executable, __file__, *self.modules]
         self.server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         return self
 
@@ -51,6 +62,33 @@ class Dying:
         self.server.communicate()
 
 
+def points(
+    template: Path,
+    tmp_path: Path,
+    fault: str,
+    command: tuple[str, ...],
+    every: int = 1,
+    *,
+    modules: tuple[str, ...] = (),
+    least: int = 10,
+) -> Iterator[tuple[Path, int, str]]:
+    """A copy of the workspace after each fault in turn, until the command comes through.
+
+    every: 3 for every third call. least: calls that it makes, or nothing was tried.
+    """
+    with Dying(*modules) as dying:
+        for at in range(1, 200, every):
+            root = tmp_path / "copy"
+            shutil.rmtree(root, ignore_errors=True)
+            shutil.copytree(template, root, symlinks=True)
+            code, said = dying.run(root, at, fault, command)
+            if code == THROUGH:
+                assert at > least, said
+                return
+            yield root, code, said
+    raise AssertionError("the command never comes to its end")
+
+
 class Fault:
     """Counts the calls, and is the fault at one of them."""
 
@@ -63,6 +101,8 @@ class Fault:
             return
         if self.fault == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if call == COMMIT:  # as SQLite says it, of whatever error
+            raise sqlite3.OperationalError("disk I/O error")
         code = getattr(errno, self.fault)
         raise OSError(code, os.strerror(code), call)
 
@@ -86,6 +126,10 @@ class Fault:
         self.counted(builtins, "open", lambda _, mode="r", *__, **___: "w" in mode or "+" in mode)
         for name in CALLS:
             self.counted(os, name)
+        if "sqlalchemy" in sys.modules:
+            from sqlalchemy.engine.default import DefaultDialect
+
+            self.counted(DefaultDialect, COMMIT)
         if self.fault == "kill":
             self.counted(subprocess.Popen, "__init__")
 
@@ -111,14 +155,9 @@ def child(root: str, at: int, fault: str, command: list[str]) -> None:
     os._exit(THROUGH if what.seen < at else code)
 
 
-def serve() -> None:
-    import git  # imported once
-
-    import kt.cli.app
-    import kt.deployments.deploy
-
-    assert git
-    assert kt
+def serve(modules: list[str]) -> None:
+    for name in ("git", "kt.cli.app", "kt.deployments.deploy", *modules):
+        importlib.import_module(name)
     for line in sys.stdin:
         with tempfile.TemporaryFile() as said:
             pid = os.fork()
@@ -134,4 +173,4 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(sys.argv[1:])

@@ -4,12 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import Kt, git
-from dying import THROUGH, Dying
+from dying import points
 
 from kt import journal
 from kt.deployments import audit, gc, manifest
@@ -19,26 +18,6 @@ from kt.workspace import Workspace
 pytestmark = pytest.mark.e2e
 
 PROMOTE = ("promote", "x", "--force", "--reason", "test")
-
-
-def points(
-    template: Path, tmp_path: Path, fault: str, command: tuple[str, ...], every: int = 1
-) -> Iterator[tuple[Path, int, str]]:
-    """A copy of the workspace after each fault in turn, until the command comes through.
-
-    every: 3 for every third call.
-    """
-    with Dying() as dying:
-        for at in range(1, 200, every):
-            root = tmp_path / "copy"
-            shutil.rmtree(root, ignore_errors=True)
-            shutil.copytree(template, root, symlinks=True)
-            code, said = dying.run(root, at, fault, command)
-            if code == THROUGH:
-                assert at > 10, said
-                return
-            yield root, code, said
-    raise AssertionError("the command never comes to its end")
 
 
 def seq(root: Path) -> int:

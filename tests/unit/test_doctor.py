@@ -130,11 +130,14 @@ def test_weights_in_git_are_a_problem(workspace: Workspace) -> None:
 def test_what_killed_commands_left_is_found_and_removed(workspace: Workspace, kt: Kt) -> None:
     left = workspace.root / "deployments/.aside-1234-history.json"
     left.write_text("half")
+    secret = workspace.root / ".aside-1234-secret.json"
+    secret.write_text("half")
     staged = workspace.local / change.STAGING / "dead"
     staged.mkdir(parents=True)
-    assert of(workspace, "leftovers").what.startswith("2 of killed commands")
-    assert "removed 2 left-overs" in kt("doctor", "--fix", at=workspace).err
+    assert of(workspace, "leftovers").what.startswith("3 of killed commands")
+    assert "removed 3 left-overs" in kt("doctor", "--fix", at=workspace).err
     assert not left.exists()
+    assert not secret.exists()
     assert not staged.exists()
 
 

@@ -10,7 +10,8 @@ from learners import World, course
 
 from kt import journal
 from kt.deployments import audit, deploy
-from kt.monitors import check, enforce, tripped
+from kt.errors import Corrupt
+from kt.monitors import check, enforce, memory, tripped
 from kt.predictor import brake
 from kt.store import connect
 from kt.workspace import Workspace
@@ -69,6 +70,25 @@ def test_it_ends_the_experiment_and_tells_of_it_once(running: Workspace) -> None
     assert kinds == ["opened", "superseded"]
 
 
+def test_an_abort_is_told_by_the_next_check_where_the_first_was_killed(
+    running: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such an alert is over as it opens, and must not end untold."""
+    trip(running, 2)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(memory, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            check.check(running, AN_HOUR_LATER)
+    assert (len(aborted(running)), told(running)) == (1, [])
+    for minutes in (1, 2, 3):
+        check.check(running, AN_HOUR_LATER + timedelta(minutes=minutes))
+    assert [one["alerts"][0]["kind"] for one in told(running)] == ["opened", "superseded"]
+
+
 @pytest.mark.parametrize(
     ("metric", "words"),
     [
@@ -85,6 +105,20 @@ def test_what_a_predictors_brake_did_becomes_an_event_without_tables(
     (event,) = (one for one in audit.read(running)[0].events if one.get("aborted"))
     assert event["evidence"]["tripped"]["log_e"] == 9.5
     assert told(running)[0]["severity"] == "critical"
+
+
+def test_a_brake_becomes_an_event_though_the_tables_are_damaged_and_is_told_when_there_are_new_ones(
+    running: Workspace,
+) -> None:
+    trip(running, 2)
+    tables = running.root / "kt.db"
+    tables.write_bytes(b"no tables" * 1_000)
+    with pytest.raises(Corrupt, match="the tables are damaged"):
+        check.check(running, AN_HOUR_LATER)
+    assert (len(aborted(running)), told(running)) == (1, [])
+    tables.unlink()
+    check.check(running, AN_HOUR_LATER + timedelta(minutes=1))
+    assert (len(aborted(running)), len(told(running))) == (1, 1)
 
 
 def test_a_brake_of_an_earlier_phase_is_over(running: Workspace) -> None:
