@@ -34,8 +34,9 @@ def key(
 ) -> None:
     """API keys: make, list and revoke them. A running predictor follows within a second.
 
-    rotate is for the secret that signs prediction ids: ids of the old one are read for as long as
-    outcomes may come (store.horizon). Units count as others afterwards, so do it between experiments.
+    rotate is for the secret that signs prediction ids: the old one is kept for as long as outcomes may
+    come (store.horizon) and rows of units be found by it (kt privacy). Units count as others afterwards,
+    so do it between experiments.
 
     Example: kt key new --role predict --note "the web app"
     """
@@ -97,10 +98,11 @@ def rotate(workspace: "Workspace") -> None:
 
     from kt import change, clock
     from kt.store import secret
+    from kt.store.rollup import KEEP
 
-    horizon = timedelta(days=workspace.settings.store.horizon)
+    needed = max(*workspace.settings.store.kept, timedelta(minutes=KEEP))
     with change.locked(workspace, "key rotate"):
-        changed = secret.rotate(secret.read(workspace.root), clock.now(), horizon)
+        changed = secret.rotate(secret.read(workspace.root), clock.now(), needed)
         secret.write(workspace.root, changed)
     ids = [key.id for key in changed.keys]
     output.emit(

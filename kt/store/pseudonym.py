@@ -41,3 +41,8 @@ def bucket(pseudonym: bytes) -> int:
 def every(secret: Secret, unit: str) -> dict[int, bytes]:
     """The pseudonyms that a unit has had, by the id of the key."""
     return {one.id: Pseudonyms(Secret(keys=(one,))).of(unit) for one in secret.keys}
+
+
+def labelled(secret: Secret, unit: str) -> list[bytes]:
+    """The same with the key's id in front."""
+    return [bytes([key]) + name for key, name in every(secret, unit).items()]

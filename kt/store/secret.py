@@ -103,13 +103,13 @@ def ensure(root: Path, now: datetime, draw: Draw = secrets.token_bytes) -> Secre
 
 
 def rotate(
-    secret: Secret, now: datetime, horizon: timedelta, draw: Draw = secrets.token_bytes
+    secret: Secret, now: datetime, needed: timedelta, draw: Draw = secrets.token_bytes
 ) -> Secret:
-    """The secret with a new key, and of the old ones those whose outcomes may still come.
+    """The secret with a new key, and of the old ones those that are still of use.
 
-    horizon: how long an outcome may come after its prediction.
+    needed: for how long after the last use a key may be: outcomes come late, and units are looked for.
     """
-    until = [later.made_at + horizon for later in secret.keys[1:]] + [now + horizon]
+    until = [later.made_at + needed for later in secret.keys[1:]] + [now + needed]
     kept = [key for key, end in zip(secret.keys, until, strict=True) if end >= now]
     taken = {key.id for key in kept}
     following = (secret.newest.id + step for step in range(LARGEST_ID))

@@ -7,12 +7,13 @@ import pytest
 
 from kt.config import Settings
 from kt.stats.scored import binary
-from kt.store import answered, connect, merge, requests, traffic
+from kt.store import answered, connect, erasure, merge, requests, secret, traffic
 from kt.store.answered import Rules
 from kt.store.batch import Batch, Logged, Stream
 from kt.store.database import Store
 from kt.store.ids import Ticket
 from kt.store.outcomes import Outcome
+from kt.store.pseudonym import Pseudonyms, unit_hash
 from kt.store.rollup import roll_up
 
 ONE = Stream("m", "v1", "", "", 1, 1, 100.0, "probability")
@@ -120,3 +121,23 @@ def test_another_machines_requests_come_with_a_merge_and_once(store: Store, tmp_
     for _ in range(2):
         merge.merge(store, there)
     assert len(requests.newest(store, 10)) == 2
+
+
+def test_a_unit_is_found_and_erased_whatever_key_it_was_written_under(store: Store) -> None:
+    def key(name: int) -> secret.Master:
+        return secret.master(name, at(name), lambda size: bytes([name]) * size)
+
+    both = secret.Secret(keys=(key(1), key(2)))
+    stream = Stream("m", "v2", "treatment", "x", 1, 2, 10.0, "probability")
+    for one in both.keys:
+        who = Pseudonyms(secret.Secret(keys=(one,)))
+        for unit in ("ana", "bo"):
+            logged = row(f"{unit}{one.id}", unit=who.labelled(unit), stream=stream)
+            batch = Batch(streams={stream.id: stream}, logged=[logged])
+            batch.units = {stream.id: {unit_hash(who.of(unit))}}
+            traffic.append(store, f"{unit}{one.id}", 1, batch, START // 60)
+    assert erasure.find(store, both, "ana") == {"requests": 2, "units": 2}
+    assert erasure.find(store, both, "cy") == {"requests": 0, "units": 0}
+    assert erasure.erase(store, both, "ana") == {"requests": 2, "units": 2}
+    assert erasure.find(store, both, "ana") == {"requests": 0, "units": 0}
+    assert erasure.find(store, both, "bo") == {"requests": 2, "units": 2}
