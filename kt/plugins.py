@@ -32,25 +32,28 @@ def load(folder: str, name: str, root: Path, holds: tuple[str, ...]) -> ModuleTy
             f"there is no {name[:64]} in kt/{folder.replace('.', '/')}",
             do=f"there are: {', '.join(known)}; or name a module of your own, in {root}",
         )
-    if own and str(root) not in sys.path:
-        sys.path.insert(0, str(root))
-    try:
-        module = importlib.import_module(name if own else f"kt.{folder}.{name}")
-    except Exception as error:
-        if not own:
-            raise
-        reason = (
-            str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
-        )
-        raise Invalid(
-            f"{name} cannot be imported: {reason}", do=f"a dotted path is looked for in {root}"
-        ) from error
+    module = load_own(name, root) if own else importlib.import_module(f"kt.{folder}.{name}")
     missing = [wanted for wanted in holds if not hasattr(module, wanted)]
     if missing:
         raise Invalid(
             f"{name} is no plugin of kt/{folder.replace('.', '/')}: it lacks {', '.join(missing)}"
         )
     return module
+
+
+def load_own(name: str, root: Path) -> ModuleType:
+    """A module of the user's own. Raises Invalid, whatever it raises."""
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        reason = (
+            str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+        )
+        raise Invalid(
+            f"{name} cannot be imported: {reason}", do=f"a dotted path is looked for in {root}"
+        ) from error
 
 
 def is_own(name: str, root: Path) -> bool:

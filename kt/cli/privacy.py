@@ -1,6 +1,7 @@
 """kt privacy: what the tables hold of one unit, and that it is erased."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -43,27 +44,30 @@ def privacy(
     if not name:
         raise Invalid("is empty", where="UNIT")
     store = connect.peek(workspace.root, workspace.settings)
-    held = secret.read(workspace.root) if store else None
-    found = erasure.find(store, held, name) if store and held else {}
-    if action == "find" or not (store and held and any(found.values())):
-        result = {
-            "found": found,
-            "erased": False,
-            "keys": [key.id for key in held.keys] if held else [],
-        }
-        output.emit(result, shown(found))
+    if store is None:
+        tell(dict.fromkeys((table.name for table in erasure.TABLES), 0), keys=())
         return
-    options.agree(yes, shown(found).splitlines(), "erase these rows?")
+    held = secret.read(workspace.root)
+    keys = [key.id for key in held.keys]
+    found = erasure.find(store, held, name)
+    if action == "find" or not any(found.values()):
+        tell(found, keys)
+        return
+    options.agree(yes, shown(found), "erase these rows?")
     gone = erasure.erase(store, held, name)
     told = ", ".join(f"{n:,} of {table}" for table, n in gone.items() if n)
-    result = {"found": gone, "erased": True, "keys": [key.id for key in held.keys]}
-    output.emit(result, f"erased: {told}")
+    output.emit({"found": gone, "erased": True, "keys": keys}, f"erased: {told}")
 
 
-def shown(found: dict[str, int]) -> str:
+def tell(found: Mapping[str, int], keys: Sequence[int]) -> None:
+    output.emit({"found": found, "erased": False, "keys": keys}, shown(found))
+
+
+def shown(found: Mapping[str, int]) -> list[str]:
     if not any(found.values()):
-        return "the tables hold nothing of it"
+        return ["the tables hold nothing of it"]
     from kt.store.erasure import TABLES
 
     rows = [(table.name, f"{found[table.name]:,}", what) for table, what in TABLES.items()]
-    return output.table(("TABLE", "ROWS", "WHAT THEY SAY"), [row for row in rows if row[1] != "0"])
+    rows = [row for row in rows if row[1] != "0"]
+    return output.table(("TABLE", "ROWS", "WHAT THEY SAY"), rows).splitlines()

@@ -120,7 +120,7 @@ def test_in_an_empty_workspace_there_is_nothing_and_nothing_is_made(kt: Kt, tmp_
     place = forge.workspace(tmp_path / "w")
     assert "no such request was kept" in kt("requests", at=place).out
     found = kt("privacy", "find", "s-1", "--json", at=place)
-    assert found.result == {"found": {}, "erased": False, "keys": []}
+    assert found.result == {"found": {"requests": 0, "units": 0}, "erased": False, "keys": []}
     assert not (place.root / "kt.db").exists()
     assert not (place.root / "secret.json").exists()
 

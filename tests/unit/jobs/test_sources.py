@@ -1,12 +1,14 @@
 import gzip
 import sqlite3
+import sys
 from contextlib import closing
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from kt.errors import Invalid, Unavailable
-from kt.jobs.sources import files, query
+from kt.jobs.sources import files, function, query
 
 
 def settings(*paths):
@@ -85,3 +87,61 @@ def test_a_query_that_cannot_be_asked_says_why(answered, url, sql, kind, said):
     with pytest.raises(kind, match=said):
         query.count(answered, query.Settings(url=url, sql=sql))
     assert not (answered.root / "nowhere.db").exists()
+
+
+OWN = """
+def fetched():
+    yield {"student_id": "ana", "item": "7", "response": 1}
+    yield {"item": "8", "response": 0, "student_id": "bo, jr"}
+
+def nothing():
+    return []
+
+def lists():
+    return [["ana", "7", 1]]
+
+def uneven():
+    return [{"item": 1}, {"response": 0}]
+
+def broken():
+    yield {"item": 1}
+    raise OSError("no route to the school")
+"""
+
+
+@pytest.fixture
+def own(place, monkeypatch):
+    (place.root / "own_answers.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(place.root))
+    yield place
+    sys.modules.pop("own_answers", None)
+
+
+def test_a_sample_is_what_a_function_gives(own, tmp_path):
+    asked = function.Settings(call="own_answers.fetched")
+    assert function.count(own, asked) == 2
+    assert function.new(own, asked, 1, None) == 1
+    (path,) = function.collect(own, asked, tmp_path)
+    assert path.read_text().splitlines() == ["student_id,item,response", "ana,7,1", '"bo, jr",8,0']
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "said"),
+    [
+        ("own_answers.nothing", Invalid, "gives no rows"),
+        ("own_answers.lists", Invalid, "gives list, no mapping"),
+        ("own_answers.uneven", Invalid, "gives rows of response and of item"),
+        ("own_answers.broken", Unavailable, "failed: OSError: no route to the school"),
+        ("own_answers.absent", Invalid, "has no function absent"),
+        ("not_there.at_all", Invalid, "cannot be imported"),
+    ],
+)
+def test_a_function_that_gives_no_samples_says_why(own, tmp_path, name, kind, said):
+    with pytest.raises(kind, match=said):
+        function.collect(own, function.Settings(call=name), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["answers", "answers.", "a b.c", "os;x.y"])
+def test_a_function_is_named_with_its_module(name):
+    with pytest.raises(ValidationError):
+        function.Settings(call=name)
