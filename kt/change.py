@@ -361,6 +361,14 @@ def time_of_day() -> float:
     return now().timestamp()
 
 
+def commit_of(workspace: Workspace) -> str:
+    """The commit that a workspace stands at; empty without git, before the first, and of a folder that is none."""
+    try:
+        return git.head(workspace.root) if workspace.settings.git == "on" else ""
+    except KtError:
+        return ""
+
+
 def pending(workspace: Workspace) -> dict[str, Any]:
     """The note that a killed or uncommitted change left, or nothing."""
     try:

@@ -179,9 +179,11 @@ def train(
     """
     import torch
 
-    from kt.models import plots, task
+    from kt import change
+    from kt.models import origin, plots, task
     from kt.models.train import Options
     from kt.models.train import train as run
+    from kt.workspace import Workspace
 
     if plot:
         plots.require()
@@ -209,8 +211,13 @@ def train(
         device=device,
         precision=precision.value,
     )
+    about = {
+        "origin": origin.of(
+            code, data, root(), valid=valid or (), commit=change.commit_of(Workspace(root()))
+        )
+    }
     if sweep:
-        trained = swept(family, parts, sweep, tries, given, how, out, threads)
+        trained = swept(family, parts, sweep, tries, given, how, out, threads, about)
     else:
         with progress(code.METRIC) as (on_epoch, on_batch):
             trained = run(
@@ -224,6 +231,7 @@ def train(
                 out=out,
                 resume=resume,
                 start=begun,
+                about=about,
                 on_epoch=on_epoch,
                 on_batch=on_batch,
             )
@@ -286,6 +294,7 @@ def swept(
     how: "Options",
     out: Path,
     threads: int,
+    about: dict[str, Any],
 ) -> "Trained":
     """The best of a sweep, each try told as it ends and all of them ranked at the end."""
     from kt.models import sweep as room
@@ -314,6 +323,7 @@ def swept(
         out=out,
         how=compute(),
         threads=threads,
+        about=about,
         on_try=told,
     )
     output.step("best", f"try {done.tries[0].number}  {shown(done.tries[0])}")
@@ -467,23 +477,13 @@ def opened(what: str) -> tuple[Any, Any, Any, dict[str, Any]]:
 
     Raises Invalid.
     """
-    from kt.errors import Invalid
-    from kt.registry import load, record, register
+    from kt.registry import register
     from kt.workspace import Workspace
 
-    path = Path(what)
-    name, at, version = what.partition("@")
-    if path.exists() or not at:
-        found, training = register.opened(Workspace(root()), path)
-        return found.family, found.module, found.signature, training
-    if not name or not version:
-        raise Invalid(
-            f"{what[:64]!r} names no version", do="write it as MODEL@VERSION; see them: kt models"
-        )
-    workspace = options.workspace()
-    known = record.read(workspace, name, version)
-    loaded = load.load(workspace.root, name, version, known.sha256)
-    return loaded.family, loaded.module, loaded.signature, known.training
+    is_version = "@" in what and not Path(what).exists()
+    workspace = options.workspace() if is_version else Workspace(root())
+    found, training = register.found(workspace, what)
+    return found.family, found.module, found.signature, training
 
 
 def refuse_shared_units(train: "Data", held_out: "Data") -> None:

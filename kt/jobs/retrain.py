@@ -487,14 +487,12 @@ def versions(workspace: Workspace) -> dict[str, str]:
     """Of what a run's numbers rest on; commit: of the workspace, whose code may have trained."""
     import importlib.metadata
 
-    from kt import __version__, git
+    from kt import __version__
 
     torch = importlib.metadata.version("torch")
     found = {"kt": __version__, "torch": torch, "python": platform.python_version()}
-    if workspace.settings.git == "on":
-        with contextlib.suppress(KtError):
-            found["commit"] = git.head(workspace.root)
-    return found
+    commit = change.commit_of(workspace)
+    return found | ({"commit": commit} if commit else {})
 
 
 def remember(asked: Asked, due: Due) -> None:

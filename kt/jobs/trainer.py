@@ -14,13 +14,16 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kt.errors import Invalid, KtError
 from kt.registry import load, register
 from kt.workspace import Workspace
+
+if TYPE_CHECKING:
+    from kt.models.task import Parts, Task
 
 ONE_SIDED = 0.9  # the middle 90 % begin at the one-sided 95 % bound
 FEW = 5  # units: fewer are no evidence
@@ -43,8 +46,10 @@ def main() -> None:
 
 def train(order: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the scores."""
+    import torch
+
     from kt import plugins
-    from kt.models import task
+    from kt.models import origin, task
     from kt.models.family import is_trainable
     from kt.models.train import Epoch, Options
     from kt.models.train import train as run
@@ -59,11 +64,12 @@ def train(order: Mapping[str, Any]) -> dict[str, Any]:
             where=f"jobs.{order['job']}.size",
             do=f"there are: {', '.join(family.SIZES)}",
         )
-    room = task.of(family)
-    older, _ = apart(room.read([Path(path) for path in order["paths"]]), order["holdout"])
-    parts = room.split(older)
+    paths = [Path(path) for path in order["paths"]]
+    parts = parted(task.of(family), paths, order["holdout"])
+    given = dict(order["options"])
+    torch.set_num_threads(int(given.pop("threads", 1)))  # one repeats bit for bit
     try:
-        options = Options.of(family, **order["options"], seed=order["seed"])
+        options = Options.of(family, **given, seed=order["seed"])
     except TypeError as error:
         raise Invalid(str(error), where=f"jobs.{order['job']}.options") from error
 
@@ -81,6 +87,17 @@ def train(order: Mapping[str, Any]) -> dict[str, Any]:
         settings={**(family.SIZES[order["size"]] if order["size"] else {}), **order["settings"]},
         options=options,
         out=Path(order["out"]),
+        about={
+            "origin": origin.of(
+                family,
+                paths,
+                Path(order["root"]),
+                made=Path(order["out"]).parent,
+                holdout=order["holdout"],
+                job=order["job"],
+                commit=order["commit"],
+            )
+        },
         on_epoch=told,
     )
     return trained.summary()
@@ -161,6 +178,15 @@ def in_two(path: Path, count: int, before: Path, after: Path) -> int:
             if rows:
                 to.write_bytes(head + b"".join(rows))
     return len(first)
+
+
+def parted(
+    room: "Task", paths: Sequence[Path], holdout: float, valid: Sequence[Path] = ()
+) -> "Parts":
+    """The data in files by what each is for. holdout: the share of newest units that are left out."""
+    data = room.read(paths)
+    older = apart(data, holdout)[0] if holdout else data
+    return room.split(older, room.read(valid) if valid else None)
 
 
 def apart(data: Any, share: float) -> tuple[Any, Any]:

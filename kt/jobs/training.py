@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kt import process
+from kt import change, process
 from kt.config import Job
 from kt.errors import Invalid
 from kt.jobs import within
@@ -58,6 +58,7 @@ class Training:
             settings=self.job.settings,
             options=self.job.options,
             seed=self.job.seed,
+            commit=change.commit_of(self.workspace),
             out=str(self.out),
         )
 

@@ -139,14 +139,15 @@ def sweep(
     out: Path,
     how: Compute,
     threads: int = 1,
+    about: Mapping[str, Any] | None = None,
     on_try: Callable[[Try], None] = lambda _: None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> Swept:
     """Train the family `name` with each of the chosen settings, and write the best to `out`.
 
     root: where a family of the user's own is found. A sweep that was killed goes on with the same call:
-    what each try has is kept in a folder beside `out`, until the best is written. Raises Invalid where
-    every try fails, with the first one's reason.
+    what each try has is kept in a folder beside `out`, until the best is written. about: more for the record.
+    Raises Invalid where every try fails, with the first one's reason.
     """
     family = family_of(name, root)
     given = [placed(one, settings, options) for one in chosen]
@@ -179,7 +180,7 @@ def sweep(
     trained = train(
         family, name, data, valid,
         test=test, settings=own, options=opts, out=out, on_epoch=on_epoch,
-        about={"sweep": [asdict(one) for one in ranked]},
+        about={**(about or {}), "sweep": [asdict(one) for one in ranked]},
     )  # fmt: skip
     for path in kept:
         files.discard(path)

@@ -184,12 +184,12 @@ def train(
         "history": [asdict(epoch) for epoch in state.history],
         "seconds": round(sum(epoch.seconds for epoch in state.history), 3),
         "calibration": calibration,
-        **({"from": start.name} if start else {}),
+        **({"from": start.name, "from_sha256": start.sha256} if start else {}),
         **(about or {}),
         "versions": {
             "kt": kt.__version__,
             "python": platform.python_version(),
-            **_versions(family),
+            **library_versions(family),
         },
     }
     trained = Trained(
@@ -443,7 +443,7 @@ class _Run:
             self.signature.model_dump(mode="json"),
             options,
             [_describe(self.data), _describe(self.valid)],
-            _versions(self.family),
+            library_versions(self.family),
             self.start and self.start.sha256,
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -512,9 +512,10 @@ def running_mean(model: torch.nn.Module, average: float) -> AveragedModel:
     return AveragedModel(model, multi_avg_fn=update)
 
 
-def _versions(family: Any) -> dict[str, str]:
+def library_versions(family: Any) -> dict[str, str]:
     """Of what the numbers rest on."""
-    return {"torch": str(torch.__version__), **getattr(family, "versions", dict)()}
+    ours = {"torch": str(torch.__version__), "numpy": np.__version__}
+    return ours | getattr(family, "versions", dict)()
 
 
 def _describe(data: Data) -> dict[str, Any]:

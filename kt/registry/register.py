@@ -221,6 +221,20 @@ def opened(workspace: Workspace, path: Path) -> tuple[Loaded, dict[str, Any]]:
     return Loaded(spec, family, family.FORM, signature, module), held.training
 
 
+def found(workspace: Workspace, what: str) -> tuple[Loaded, dict[str, Any]]:
+    """A checkpoint file or MODEL@VERSION in memory, and what it tells of its training. Raises Invalid."""
+    path = Path(what)
+    name, at, version = what.partition("@")
+    if path.exists() or not at:
+        return opened(workspace, path)
+    if not name or not version:
+        raise Invalid(
+            f"{what[:64]!r} names no version", do="write it as MODEL@VERSION; see them: kt models"
+        )
+    known = record.read(workspace, name, version)
+    return load.load(workspace.root, name, version, known.sha256), known.training
+
+
 def choose_model(workspace: Workspace, request: Request, opened: Opened) -> str:
     """The model that a file is a version of."""
     known = record.models(workspace)
