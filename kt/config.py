@@ -403,7 +403,7 @@ class Settings(Table):
     signing: Signing = setting(Signing(), "who stands for versions: kt sign")
     store: Tables = setting(Tables(), "where what is observed is kept")
     remote: Remote = setting(Remote(), "what machines share: kt push and kt pull")
-    compute: Compute = setting(Compute(), "where kt train --sweep runs")
+    compute: Compute = setting(Compute(), "where kt train --sweep and kt backtest train")
     experiment: Experiment = setting(
         Experiment(), "when an experiment has a verdict, and what ends it"
     )

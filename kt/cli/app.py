@@ -13,6 +13,7 @@ import typer
 
 from kt import __version__
 from kt.cli import (
+    backtest,
     calibrate,
     dashboard,
     demo,
@@ -146,6 +147,7 @@ VERBS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("retrain", jobs.retrain),
     ("jobs", jobs.jobs),
     ("runs", jobs.runs),
+    ("backtest", backtest.backtest),
     ("daemon", jobs.daemon),
     ("verify", workspaces.verify),
     ("doctor", doctor.doctor),

@@ -14,7 +14,7 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ from kt.workspace import Workspace
 
 if TYPE_CHECKING:
     from kt.models.task import Parts, Task
+    from kt.models.train import Epoch, Trained
+    from kt.registry.load import Loaded
 
 ONE_SIDED = 0.9  # the middle 90 % begin at the one-sided 95 % bound
 FEW = 5  # units: fewer are no evidence
@@ -46,13 +48,30 @@ def main() -> None:
 
 def train(order: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the scores."""
-    import torch
-
-    from kt import plugins
     from kt.models import origin, task
+    from kt.models.train import Epoch
+
+    family = family_of(order)
+    root, out = Path(order["root"]), Path(order["out"])
+    paths = [Path(path) for path in order["paths"]]
+    parts = parted(task.of(family), paths, order["holdout"])
+    asked = {name: order[name] for name in ("holdout", "job", "commit")}
+
+    def told(epoch: Epoch) -> None:
+        best = "  best" if epoch.best else ""
+        values = f"loss {epoch.loss:.4f}  {family.METRIC} {epoch.metric:.4f}{best}"
+        sys.stderr.write(f"epoch {epoch.number}  {values}\n")
+
+    def about() -> dict[str, Any]:
+        return {"origin": origin.of(family, paths, root, made=out.parent, **asked)}
+
+    return taught(order, family, parts, out, about, told).summary()
+
+
+def family_of(order: Mapping[str, Any]) -> Any:
+    """What is trained. Raises Invalid where it cannot be, or not in that size."""
+    from kt import plugins
     from kt.models.family import is_trainable
-    from kt.models.train import Epoch, Options
-    from kt.models.train import train as run
 
     name = order["family"]
     family = plugins.load("models", name, Path(order["root"]), (*load.FAMILY, "SIZES"))
@@ -64,69 +83,70 @@ def train(order: Mapping[str, Any]) -> dict[str, Any]:
             where=f"jobs.{order['job']}.size",
             do=f"there are: {', '.join(family.SIZES)}",
         )
-    paths = [Path(path) for path in order["paths"]]
-    parts = parted(task.of(family), paths, order["holdout"])
+    return family
+
+
+def taught(
+    order: Mapping[str, Any],
+    family: Any,
+    parts: "Parts",
+    out: Path,
+    about: Callable[[], dict[str, Any]] = dict,
+    on_epoch: "Callable[[Epoch], None]" = lambda _: None,
+) -> "Trained":
+    """The family trained as the job says. about: more for the record, asked once the threads are set."""
+    import torch
+
+    from kt.models.train import Options
+    from kt.models.train import train as run
+
     given = dict(order["options"])
     torch.set_num_threads(int(given.pop("threads", 1)))  # one repeats bit for bit
     try:
         options = Options.of(family, **given, seed=order["seed"])
     except TypeError as error:
         raise Invalid(str(error), where=f"jobs.{order['job']}.options") from error
-
-    def told(epoch: Epoch) -> None:
-        best = "  best" if epoch.best else ""
-        values = f"loss {epoch.loss:.4f}  {family.METRIC} {epoch.metric:.4f}{best}"
-        sys.stderr.write(f"epoch {epoch.number}  {values}\n")
-
-    trained = run(
+    return run(
         family,
-        name,
+        order["family"],
         parts.train,
         parts.valid,
         test=parts.test,
         settings={**(family.SIZES[order["size"]] if order["size"] else {}), **order["settings"]},
         options=options,
-        out=Path(order["out"]),
-        about={
-            "origin": origin.of(
-                family,
-                paths,
-                Path(order["root"]),
-                made=Path(order["out"]).parent,
-                holdout=order["holdout"],
-                job=order["job"],
-                commit=order["commit"],
-            )
-        },
-        on_epoch=told,
+        out=out,
+        about=about(),
+        on_epoch=on_epoch,
     )
-    return trained.summary()
 
 
 def compare(order: Mapping[str, Any]) -> dict[str, Any]:
-    """Each has its family's own reading of the data; what is asked must be the same."""
-    from kt.models import metrics, task
-    from kt.models.evaluate import evaluate
+    """Candidate and active version on the newest units of the data."""
+    from kt.models import task
 
     root = Path(order["root"])
     candidate, _ = register.opened(Workspace(root), Path(order["candidate"]))
     active = load.load(root, *order["active"]) if order["active"] else None
     room = task.of(candidate.family)
     _, newest = apart(room.read([Path(path) for path in order["paths"]]), order["holdout"])
+    return compared(order, candidate, active, newest)
+
+
+def compared(
+    order: Mapping[str, Any], candidate: "Loaded", active: "Loaded | None", newest: Any
+) -> dict[str, Any]:
+    """Each has its family's own reading of the data; what is asked must be the same."""
+    from kt.models import metrics, task
+    from kt.models.evaluate import evaluate
+
+    room = task.of(candidate.family)
     scores = evaluate(candidate.family, candidate.module, candidate.signature, newest)
     found: dict[str, Any] = {"scores": scores.summary(), "comparison": None}
     if active is None:
         return found
     if active.family.TASK != candidate.family.TASK:
         return found | {"why": "the active version has learnt another task"}
-    names = room.names(candidate.signature)
-    metric = order["metric"] or ("accuracy" if "accuracy" in names else candidate.family.METRIC)
-    if metric not in names:
-        raise Invalid(
-            f"{metric} is no score of this task",
-            where=f"jobs.{order['job']}.metric",
-            do=f"there are: {', '.join(names)}",
-        )
+    metric = metric_of(order, candidate)
     before = room.predict(active.module, active.signature, newest)
     found_apart = metrics.difference(metric, before, scores.predicted, level=ONE_SIDED)
     up = metrics.higher_is_better(metric)
@@ -143,6 +163,22 @@ def compare(order: Mapping[str, Any]) -> dict[str, Any]:
             "units": len(newest.units),
         }
     }
+
+
+def metric_of(order: Mapping[str, Any], candidate: "Loaded") -> str:
+    """What they are compared by. Raises Invalid where the task has no such score."""
+    from kt.models import task
+
+    names = task.of(candidate.family).names(candidate.signature)
+    own: str = candidate.family.METRIC
+    metric: str = order["metric"] or ("accuracy" if "accuracy" in names else own)
+    if metric not in names:
+        raise Invalid(
+            f"{metric} is no score of this task",
+            where=f"jobs.{order['job']}.metric",
+            do=f"there are: {', '.join(names)}",
+        )
+    return metric
 
 
 def drift(order: Mapping[str, Any]) -> dict[str, Any]:

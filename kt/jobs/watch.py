@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
@@ -17,7 +17,11 @@ from kt.jobs import drifted, runs
 from kt.jobs.decide import Trigger
 from kt.jobs.facts import Drifted, Facts
 from kt.monitors import history
+from kt.monitors.events import Alerts
 from kt.workspace import Workspace
+
+if TYPE_CHECKING:
+    from kt.deployments.history import State
 
 HOLDS = ("Settings", "collect", "count", "new")
 QUALITY = ("accuracy", "auc", "brier", "mae", "ece")
@@ -102,7 +106,9 @@ def facts(
             one.new(learnt.counts[place] if learnt and place < len(learnt.counts) else 0, since)
             for place, one in enumerate(sources(workspace, name, job))
         ),
-        alerts=tuple(critical(workspace, job.model or name)),
+        alerts=tuple(
+            critical(history.read(workspace)[1], audit.read(workspace)[1], job.model or name)
+        ),
         answered=answered(workspace, job.model or name, done.success),
         ece=error.ece,
         baseline_ece=error.baseline,
@@ -151,8 +157,10 @@ class Confidence(NamedTuple):
     baseline: float | None = None
 
 
-def confidence(workspace: Workspace, model: str, now: datetime) -> Confidence:
-    """Of the active version, as `kt monitor` measures it."""
+def confidence(
+    workspace: Workspace, model: str, now: datetime, then: "State | None" = None
+) -> Confidence:
+    """Of the active version, as `kt monitor` measures it. then: what was deployed, where `now` has gone by."""
     from kt.monitors.live import live
     from kt.monitors.measure import Gauge
     from kt.store import connect
@@ -161,7 +169,7 @@ def confidence(workspace: Workspace, model: str, now: datetime) -> Confidence:
     store = connect.peek(workspace.root, workspace.settings)
     if store is None:
         return Confidence()
-    _, state = audit.read(workspace)
+    state = then or audit.read(workspace)[1]
     for who in live(state, streams(store)):
         if who.stream.model == model and who.slot == "active":
             gauge = Gauge(store, workspace, who, int(now.timestamp()) // 60)
@@ -171,11 +179,10 @@ def confidence(workspace: Workspace, model: str, now: datetime) -> Confidence:
     return Confidence()
 
 
-def critical(workspace: Workspace, model: str) -> Iterator[str]:
+def critical(known: Alerts, deployed: "State", model: str) -> Iterator[str]:
     """The metrics of quality whose critical alert is open on the active version; not on a treatment, which is
     ended and not trained anew, nor on a version that has been replaced, of which no monitor has heard yet."""
-    _, known = history.read(workspace)
-    active = audit.read(workspace)[1].serving(model).active if known.open else None
+    active = deployed.serving(model).active
     for alert in known.open.values():
         about = alert.model, alert.version, alert.variant != "treatment"
         ours = active is not None and about == (model, active.version, True)

@@ -47,6 +47,7 @@ __all__ = [
     "reference",
     "requests",
     "sees_ahead",
+    "since",
     "split",
     "steps",
     "without_test",
@@ -164,6 +165,13 @@ def predict_all(model: torch.nn.Module, signature: Signature, data: Data) -> Eve
         responses=data.responses,
         probabilities=calibrated(probabilities, signature.calibration),
     )
+
+
+def since(predicted: Events, before: Data) -> Events:
+    """Of the predictions those of answers that came after `before`, which holds what each student had given."""
+    given = dict(zip(before.students, np.diff(before.offsets), strict=True))
+    known = np.array([given.get(name, 0) for name in predicted.students])
+    return predicted.take(predicted.place >= known[predicted.student])
 
 
 def requests(data: Data, signature: Signature, most: int) -> list[Request]:

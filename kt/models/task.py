@@ -84,6 +84,7 @@ class Task(Protocol):
                                                          how loss or forward differ from what is served
         requests(data, signature, most) -> list          what a client would ask to be told the same, some of them;
                                                          with CLIENTS, the features of these that no data decide
+        since(predicted, before) -> Predicted            those of what earlier data do not hold, told from whole histories
     """
 
     DECIDES: frozenset[str]
