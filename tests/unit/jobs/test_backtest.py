@@ -104,7 +104,7 @@ def test_two_in_a_row_that_did_not_cure_an_alert_end_it():
     assert backtest.must_hold([told("kept", "age")] * 5) == ""
 
 
-def world(path, days=20, turned=3):
+def world(path, days=20, turned=2):
     """Twelve new students a day; from one day on what was easy is hard."""
     draw = random.Random(0)
     hard = np.linspace(-3, 3, 10)
