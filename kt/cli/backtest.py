@@ -69,6 +69,8 @@ def backtest(
         raise Invalid("there is no time between", where="--from, --to, --every")
     if plot:
         picture.require(plot)
+    if any(trigger.name == "item_drift" for trigger in found.trigger):
+        output.warn("item_drift is left out: what items looked like then was not kept")
 
     def told_looks(looks: "Sequence[Look]") -> None:
         due = sum(look.due.yes for look in looks)
