@@ -32,7 +32,7 @@ from kt.deployments import audit, courses, deploy, manifest
 from kt.deployments.plan import Candidate, Stamp
 from kt.monitors import enforce, experiment
 from kt.predictor import record
-from kt.stats.scored import binary
+from kt.stats.scored import Scores
 from kt.store import answered, connect, outcomes, secret
 from kt.store.database import Store
 from kt.store.ids import Ids
@@ -289,9 +289,9 @@ def answer(place: Workspace, store: Store, name: str, said: list[Answer], *, num
     for student, p, right in said:
         treated = manifest.treatment_for(route.experiment, manifest.fraction(name, student))
         entry = recorder.begin(of[treated.version if treated else record.CONTROL], [student])
-        scored = [binary(p)]
-        prediction = recorder.identity(entry, 0, scored)
-        recorder.end(entry, [record.Seen(took=1.0, scored=scored)])
+        scores = Scores("probability", [p])
+        prediction = recorder.identity(entry, 0, scores)
+        recorder.end(entry, [record.Seen(took=1.0, scores=scores)])
         told.append({"prediction_id": prediction, "outcome": right})
     append(store, "bench", number, recorder.take(), clock.second() // 60)
     ids = Ids(keys)

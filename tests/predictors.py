@@ -32,7 +32,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from kt.errors import Invalid
-from kt.stats.scored import Scored, binary
+from kt.stats.scored import Scores
 
 class Signature(BaseModel):
     largest: float
@@ -62,8 +62,8 @@ def answer(outputs: Any, requests: Any, signature: Any) -> list[list[dict[str, A
 def tensors(predictions: Any) -> dict[str, np.ndarray]:
     return {"probabilities": np.array([each["p"] for each in predictions])}
 
-def scored(prediction: Any, signature: Any) -> Scored:
-    return binary(prediction["p"][1])
+def scored(predictions: Any, signature: Any) -> Scores:
+    return Scores("probability", [each["p"][1] for each in predictions])
 
 def features(request: Any, signature: Any) -> dict[str, float]:
     return {"x": sum(request.x)}

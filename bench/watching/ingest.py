@@ -17,7 +17,7 @@ from load import show
 
 from kt import clock
 from kt.config import Settings
-from kt.stats.scored import binary
+from kt.stats.scored import Scores
 from kt.store import answered, connect, labels, outcomes, secret
 from kt.store.ids import Ids
 from kt.store.labels import Labels
@@ -46,7 +46,7 @@ def main() -> None:
         for number in range(options.n):
             when, bucket = minute - rng.randrange(back), rng.randrange(128)
             stream = STREAMS[number % 2].id
-            name = ids.make(stream, "probability", when, bucket, [binary(rng.random())])
+            name = ids.make(stream, when, bucket, Scores("probability", [rng.random()]))
             value = rng.getrandbits(1)
             truth.append({"prediction_id": name, "outcome": value})
             first.append(truth[-1] | {"outcome": 1 - value if number % 10 == 0 else value})

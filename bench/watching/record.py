@@ -44,16 +44,16 @@ def costs(experiment: str, calls: int) -> dict[str, object]:
     def record() -> None:
         request = turn()
         entry = recorder.begin(stream, [request.student_id])
-        scored = recorder.scored(engine, predictions)
+        scores = recorder.scores(engine, predictions)
         features = recorder.features(entry, engine, request)
-        recorder.end(entry, [Seen(4.2, "", False, scored, features)])
+        recorder.end(entry, [Seen(4.2, "", False, scores, features)])
 
     entry = recorder.begin(stream, ["s-1"])
-    scored = recorder.scored(engine, predictions)
+    scores = recorder.scores(engine, predictions)
     timed = medians(
         {
             "in the way": record,
-            "id": lambda: recorder.identity(entry, 0, scored),
+            "id": lambda: recorder.identity(entry, 0, scores),
             "features": lambda: tracing.features(turn(), engine.signature),
             "yardstick": yardstick,
         },

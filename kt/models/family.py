@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_
 import numpy as np
 from pydantic import BaseModel
 
-from kt.stats.scored import Scored
+from kt.stats.scored import Scores
 
 if TYPE_CHECKING:
     import torch
@@ -97,8 +97,8 @@ class Form(Protocol):
     def tensors(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """The predictions of one request as arrays; text as arrays of objects."""
 
-    def scored(self, prediction: Mapping[str, Any], signature: Any) -> Scored:
-        """The one number of a prediction that outcomes are compared with."""
+    def scored(self, predictions: Sequence[Mapping[str, Any]], signature: Any) -> Scores:
+        """The one number of each prediction of an answer that outcomes are compared with."""
 
     def features(self, request: Any, signature: Any) -> dict[str, float]:
         """Numbers of a request whose drift is watched, FEATURES at most."""

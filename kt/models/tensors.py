@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from kt.errors import Invalid
 from kt.models.family import FEATURES, Port
-from kt.stats.scored import NOTHING, Scored
+from kt.stats.scored import Scores, nothing
 
 UNIT = "unit"
 PROBABILITIES: tuple[str, ...] = ()
@@ -254,12 +254,21 @@ def tensors(predictions: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     }
 
 
-def scored(prediction: Mapping[str, Any], signature: Signature) -> Scored:
-    """An output of one element is a number; of more nothing is known."""
-    value = prediction["data"]
+def scored(predictions: Sequence[Mapping[str, Any]], signature: Signature) -> Scores:
+    """Outputs of one element are numbers; where any has more nothing is known."""
+    values = [lone(each["data"]) for each in predictions]
+    return (
+        nothing(len(values))
+        if list in map(type, values)
+        else Scores("number", list(map(float, values)))
+    )
+
+
+def lone(value: Any) -> Any:
+    """The element of a nested list that has but one."""
     while type(value) is list and len(value) == 1:
         value = value[0]
-    return NOTHING if type(value) is list else Scored("number", float(value))
+    return value
 
 
 def features(request: Request, signature: Signature) -> dict[str, float]:

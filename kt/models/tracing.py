@@ -40,7 +40,7 @@ from typing_extensions import TypedDict
 from kt.errors import Invalid
 from kt.models.calibrate import Calibrator, calibrated, fits
 from kt.models.family import Port
-from kt.stats.scored import Scored, likeliest
+from kt.stats.scored import Scores
 
 PADDING = 0
 UNKNOWN = 1
@@ -366,14 +366,13 @@ def tensors(predictions: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     return {name: _array(column) for name, column in columns.items()}
 
 
-def scored(prediction: Mapping[str, Any], signature: Any) -> Scored:
+def scored(predictions: Sequence[Mapping[str, Any]], signature: Any) -> Scores:
     """Of two categories the second is the positive."""
-    p = prediction["probabilities"]
-    if len(p) == 2:
-        positive = p[1]
-        return Scored("probability", positive, 1 if positive >= 0.5 else 0)  # binary, a call less
-    most = prediction["confidence"]
-    return likeliest(p.index(most), most)
+    p = [each["probabilities"] for each in predictions]
+    if len(p[0]) == 2:
+        return Scores("probability", [positive for _, positive in p])
+    most = [each["confidence"] for each in predictions]
+    return Scores("category", most, list(map(list.index, p, most)))
 
 
 def features(request: Request, signature: Signature) -> dict[str, float]:

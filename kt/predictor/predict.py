@@ -28,10 +28,10 @@ from kt.predictor.aside import Overrun
 from kt.predictor.decision import decide
 from kt.predictor.engine import Engine
 from kt.predictor.host import Host, Loaded
-from kt.predictor.record import ALERT, CONTROL, PLAIN, REFUSED, Seen
+from kt.predictor.record import ALERT, CONTROL, NONE, PLAIN, REFUSED, Seen
 from kt.predictor.run import Predictions, explain, run, validated
 from kt.predictor.shadow import Shadow
-from kt.stats.scored import Scored
+from kt.stats.scored import Scores
 from kt.store.batch import Stream
 
 Answer = dict[str, Any]  # as POST /predict gives it
@@ -135,23 +135,23 @@ def together(host: Host, batch: Sequence[Asked]) -> list[Answer | Exception]:
     found: list[Answer | Exception] = []
     seen: list[Seen] = []
     for place, (asked, outcome) in enumerate(zip(batch, outcomes, strict=True)):
-        scored: Sequence[Scored] = ()
+        scores = NONE
         if isinstance(outcome.said, Exception):
             found.append(outcome.said)
         else:
-            scored = recorder.scored(outcome.engine, outcome.said)
-            answer = told(host, asked, outcome, recorder.identity(entry, place, scored))
-            recorder.log(entry, asked.unit, asked.request, asked.control.form, answer, scored)
+            scores = recorder.scores(outcome.engine, outcome.said)
+            answer = told(host, asked, outcome, recorder.identity(entry, place, scores))
+            recorder.log(entry, asked.unit, asked.request, asked.control.form, answer, scores)
             found.append(answer)
         features = recorder.features(entry, asked.control, asked.request)
-        seen.append(noted(outcome, scored, features))
+        seen.append(noted(outcome, scores, features))
     recorder.end(entry, seen)
     return found
 
 
-def noted(outcome: Outcome, scored: Sequence[Scored], features: Mapping[str, float]) -> Seen:
-    """scored: of what is sent, which may be the control's."""
-    own = () if outcome.failure else scored
+def noted(outcome: Outcome, scores: Scores, features: Mapping[str, float]) -> Seen:
+    """scores: of what is sent, which may be the control's."""
+    own = NONE if outcome.failure else scores
     return Seen(outcome.took, outcome.failure, bool(outcome.why), own, features)
 
 

@@ -1,7 +1,7 @@
 """What this process has answered, counted in memory: a request pays for a few microseconds, and for no database.
 
     entry = recorder.begin(stream, units)       before the model runs: who fails early has been asked too
-    recorder.identity(entry, place, scored)     the prediction_id of an answer
+    recorder.identity(entry, place, scores)     the prediction_id of an answer
     recorder.end(entry, seen)                   what came of each request
 
 Both leave a note, and notes are added up MANY at a time, which costs half of doing it at once. `take`
@@ -11,11 +11,12 @@ hands over what was counted since it was last called; writer.py puts that into t
 import logging
 import os
 import random
+import struct
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple, TypeVar
 
 from kt import clock
@@ -24,7 +25,7 @@ from kt.models.family import FEATURES, Form
 from kt.predictor.engine import Engine
 from kt.predictor.sampler import Sampler
 from kt.stats.latency import Sketch
-from kt.stats.scored import NOTHING, Kind, Scored
+from kt.stats.scored import Kind, Scores, nothing
 from kt.store.batch import Batch, Load, Stream, Traffic
 from kt.store.ids import MOST, Ids
 from kt.store.pseudonym import BUCKETS, Pseudonyms, bucket, unit_hash
@@ -57,17 +58,20 @@ class Entry(NamedTuple):
     watched: bool
 
 
+NONE = nothing(0)
+
+
 class Seen(NamedTuple):
     """What came of a request.
 
     took: milliseconds of the version that was to answer. failure: of that version: failed, invalid,
-    slow or REFUSED, or nothing. fallback: the control answered in its place. scored: what it predicted.
+    slow or REFUSED, or nothing. fallback: the control answered in its place. scores: of what it predicted.
     """
 
     took: float
     failure: str = ""
     fallback: bool = False
-    scored: Sequence[Scored] = ()
+    scores: Scores = NONE
     features: Mapping[str, float] = {}
 
 
@@ -114,16 +118,17 @@ class Recorder:
         self._begun.append(entry)
         return entry
 
-    def scored(self, engine: Engine, predictions: Sequence[Mapping[str, Any]]) -> Sequence[Scored]:
+    def scores(self, engine: Engine, predictions: Sequence[Mapping[str, Any]]) -> Scores:
         """Of the first MOST predictions, as the form of whoever made them says: as many as an id tells of."""
-        form, signature = engine.form, engine.signature
-        if not self.on or not hasattr(form, "scored"):
-            return [NOTHING] * len(predictions)
+        form, told = engine.form, predictions[:MOST]
+        if not self.on or not told or not hasattr(form, "scored"):
+            return nothing(len(told))
         try:
-            return [form.scored(one, signature) for one in predictions[:MOST]]
+            found: Scores = form.scored(told, engine.signature)
+            return found
         except Exception as error:  # noqa: BLE001  # a form is foreign code, and no answer fails with this
             self._complain(f"{form.__name__}.scored", error)
-            return [NOTHING] * len(predictions)
+            return nothing(len(told))
 
     def features(self, entry: Entry, engine: Engine, request: Any) -> Mapping[str, float]:
         """Of a request, as the form of the active version says: the same for every variant."""
@@ -137,29 +142,25 @@ class Recorder:
             self._complain(f"{form.__name__}.features", error)
             return {}
 
-    def identity(self, entry: Entry, place: int, scored: Sequence[Scored]) -> str:
-        """The prediction_id of an answer. scored: its predictions."""
+    def identity(self, entry: Entry, place: int, scores: Scores) -> str:
+        """The prediction_id of an answer. scores: of its predictions."""
         if self._ids is None:
             return os.urandom(16).hex()
-        kind = scored[0].kind if scored else NOTHING.kind
-        if len(scored) > 1 and any(one.kind != kind for one in scored):
-            kind = NOTHING.kind
-        about = entry.stream.id, kind, entry.minute, entry.buckets[place]
         try:
-            return self._ids.make(*about, scored)
-        except (ValueError, OverflowError) as error:  # a form scores with what is no number
+            return self._ids.make(entry.stream.id, entry.minute, entry.buckets[place], scores)
+        except (ValueError, TypeError, OverflowError, struct.error) as error:  # by no number
             self._complain(f"an answer of {entry.stream.version}", error)
             return os.urandom(16).hex()
 
     def log(
         self, entry: Entry, unit: str | None, request: Any, form: Form, answer: Mapping[str, Any],
-        scored: Sequence[Scored],
+        scores: Scores,
     ) -> None:  # fmt: skip
         """Keep a request and its answer, if they are of the sample. form: the request's."""
         if self.sampler is None:
             return
         try:
-            self.sampler.offer(entry.stream, unit, request, form.UNIT, answer, scored)
+            self.sampler.offer(entry.stream, unit, request, form.UNIT, answer, scores)
         except Exception as error:  # noqa: BLE001  # what cannot be written as JSON fails no answer
             self._complain(f"a request to {entry.stream.model}", error)
 
@@ -284,12 +285,11 @@ def add(traffic: Traffic, kind: str, seen: Sequence[Seen]) -> None:
     traffic.latency.extend(took)
     traffic.over_limit += sum(one > LIMIT for one in took)
     traffic.over_alert += sum(one > ALERT for one in took)
-    values = [scored.value for one in served for scored in one.scored]
+    values = list(chain.from_iterable(one.scores.values for one in served))
     if kind == "number":
         traffic.numbers.extend(values)
     elif kind != "none":
-        for value in values:
-            traffic.scores.add(value)
+        traffic.scores.extend(values)
     columns: dict[str, list[float]] = {}
     for one in (*served, *failed):
         for name, value in one.features.items():
@@ -305,17 +305,17 @@ FAILURES = {"failed": "failed", "invalid": "invalid", "slow": "slow_out"}  # in 
 
 
 def kind(engine: Engine, predictions: Sequence[Mapping[str, Any]]) -> Kind:
-    """What a version predicts, where all of it is of one kind."""
-    if not hasattr(engine.form, "scored"):
-        return NOTHING.kind
+    """What a version predicts, judged by an answer."""
+    if not predictions or not hasattr(engine.form, "scored"):
+        return NONE.kind
     try:
-        kinds: set[Kind] = {engine.form.scored(one, engine.signature).kind for one in predictions}
+        found: Kind = engine.form.scored(predictions, engine.signature).kind
     except Exception as error:  # noqa: BLE001  # a form is foreign code, and its version can serve all the same
         log.warning(
             "kt: %s.scored fails, so no scores are recorded: %r", engine.form.__name__, error
         )
-        return NOTHING.kind
-    return kinds.pop() if len(kinds) == 1 else NOTHING.kind
+        return NONE.kind
+    return found
 
 
 def streams(model: str, route: Route, kinds: Mapping[str, Kind]) -> dict[str, Stream]:

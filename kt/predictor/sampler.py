@@ -8,14 +8,14 @@ What waits to be written is text, and no more than MOST of it: what comes on top
 """
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
 
 from kt import clock
 from kt.config import Settings
-from kt.stats.scored import Scored
+from kt.stats.scored import Scores
 from kt.store.batch import Batch, Logged, Stream
 from kt.store.ids import answer_id
 from kt.store.pseudonym import Pseudonyms
@@ -46,9 +46,9 @@ class Sampler:
 
     def offer(
         self, stream: Stream, unit: str | None, request: Any, hidden: str, answer: Mapping[str, Any],
-        scored: Sequence[Scored],
+        scores: Scores,
     ) -> None:  # fmt: skip
-        """Keep a request if it is one of the sample. hidden: the field that names the unit. scored: of the
+        """Keep a request if it is one of the sample. hidden: the field that names the unit. scores: of the
         answer's predictions."""
         share, fields = self._settings.log_of(stream.model)
         if not share or self._pseudonyms is None:
@@ -59,7 +59,7 @@ class Sampler:
             return
         kept = {field: getattr(request, field, None) for field in fields if field != hidden}
         kept.pop(PREDICTIONS, None)
-        said = answered(answer, scored, whole=PREDICTIONS in fields)
+        said = answered(answer, scores, whole=PREDICTIONS in fields)
         row = Logged(name, stream.id, clock.moment(), who, text(kept), text(said))
         with self._lock:
             if self._waiting + row.size > MOST:
@@ -90,22 +90,23 @@ def sampled(name: bytes, share: float) -> bool:
     return int.from_bytes(name[-4:]) < share * SHARES
 
 
-def answered(answer: Mapping[str, Any], scored: Sequence[Scored], *, whole: bool) -> dict[str, Any]:
+def answered(answer: Mapping[str, Any], scores: Scores, *, whole: bool) -> dict[str, Any]:
     """What is kept of an answer: who gave it, and of its predictions what outcomes are compared with, or all."""
     kept = {name: answer[name] for name in ("version", "fallback") if name in answer}
-    return kept | {PREDICTIONS: answer[PREDICTIONS] if whole else [*map(number, scored)]}
+    return kept | {PREDICTIONS: answer[PREDICTIONS] if whole else numbers(scores)}
 
 
-def number(scored: Scored) -> dict[str, Any]:
-    match scored.kind:
+def numbers(scores: Scores) -> list[dict[str, Any]]:
+    match scores.kind:
         case "category":
-            return {"category": scored.category, "probability": scored.value}
+            both = zip(scores.categories, scores.values, strict=True)
+            return [{"category": category, "probability": p} for category, p in both]
         case "probability":
-            return {"probability": scored.value}
+            return [{"probability": p} for p in scores.values]
         case "number":
-            return {"value": scored.value}
+            return [{"value": value} for value in scores.values]
         case _:
-            return {}
+            return [{} for _ in scores.values]
 
 
 def text(value: Any) -> str:

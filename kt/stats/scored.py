@@ -7,6 +7,7 @@ number       the number                     -                  a number
 none         -                              -                  0 or 1: was it right
 """
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 Kind = Literal["probability", "category", "number", "none"]
@@ -21,6 +22,22 @@ class Scored(NamedTuple):
 
 
 NOTHING = Scored("none")
+
+
+class Scores(NamedTuple):
+    """The predictions of one answer, in columns: a hundred cost little more than one.
+
+    values: one a prediction, 0 where there is nothing to tell. categories: as many, of the kind category.
+    """
+
+    kind: Kind
+    values: Sequence[float]
+    categories: Sequence[int] = ()
+
+
+def nothing(count: int) -> Scores:
+    """So many predictions of which nothing is known."""
+    return Scores("none", [0.0] * count)
 
 
 def binary(p: float) -> Scored:

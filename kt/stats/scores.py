@@ -6,6 +6,7 @@ Enough for drift, for AUC within 0.001, and for an accuracy that is expected wit
 import struct
 import zlib
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -49,6 +50,20 @@ class Histogram:
         self.counts[place] += 1
         self.sums[place] += p
         self.squares += p * p
+
+    def extend(self, values: Sequence[float]) -> None:
+        """Add all of them: many cost a tenth of what they cost one by one."""
+        import numpy as np  # not for who only reads
+
+        found = np.asarray(values, float)
+        found = found[(found >= 0) & (found <= 1)]
+        self.odd += len(values) - len(found)
+        places = np.searchsorted(EDGES, found, side="right")
+        counts = np.bincount(places, minlength=BINS).tolist()
+        sums = np.bincount(places, weights=found, minlength=BINS).tolist()
+        self.counts = [a + b for a, b in zip(self.counts, counts, strict=True)]
+        self.sums = [a + b for a, b in zip(self.sums, sums, strict=True)]
+        self.squares += float(found @ found)
 
     def merge(self, other: Self) -> None:
         if any(other.counts):  # often it is empty, and adding nothing up takes long

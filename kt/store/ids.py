@@ -19,10 +19,11 @@ import os
 import re
 import struct
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from kt.stats.scored import NOTHING, Kind, Scored, binary, likeliest
+from kt.stats.scored import NOTHING, Kind, Scored, Scores, binary, likeliest
 from kt.store import secret
 from kt.store.secret import FILE, Draw, Mac, Master, Secret
 
@@ -72,13 +73,11 @@ class Ids:
         self._newest = held.newest.id
         self._macs = {key.id: macs(key) for key in held.keys}
 
-    def make(
-        self, stream: int, kind: Kind, minute: int, bucket: int, scored: Sequence[Scored]
-    ) -> str:
-        """The id of an answer. scored: its predictions in their order, none of whose values is NaN."""
+    def make(self, stream: int, minute: int, bucket: int, scores: Scores) -> str:
+        """The id of an answer. scores: of its predictions in their order. Raises ValueError where one is NaN."""
         nonce = self._draw(NONCE)
         head = OPEN.pack(VERSION, self._newest, nonce)
-        body = ABOUT.pack(KINDS.index(kind), stream, minute, bucket) + packed(kind, scored)
+        body = ABOUT.pack(KINDS.index(scores.kind), stream, minute, bucket) + packed(scores)
         sign, stretch = self._macs[self._newest]
         tag = sign(head + body)[:TAG]
         whole = head + hidden(body, stretch, nonce + tag) + tag
@@ -156,19 +155,19 @@ def hidden(data: bytes, stretch: Mac, seed: bytes) -> bytes:
     return mixed.to_bytes(size, "big")
 
 
-def packed(kind: Kind, scored: Sequence[Scored]) -> bytes:
+def packed(scores: Scores) -> bytes:
     """The records of at most MOST predictions."""
-    if len(scored) > MOST:
-        scored = scored[:MOST]
-    match kind:
+    values = scores.values[:MOST]
+    match scores.kind:
         case "probability":
-            return struct.pack(f">{len(scored)}H", *[parts(one.value) for one in scored])
+            return struct.pack(f">{len(values)}H", *parts(values))
         case "category":
-            return b"".join([CATEGORY.pack(one.category, parts(one.value)) for one in scored])
+            records = zip(scores.categories, parts(values), strict=False)
+            return struct.pack(f">{'IH' * len(values)}", *chain.from_iterable(records))
         case "number":
-            return b"".join([NUMBER.pack(one.value) for one in scored])
+            return struct.pack(f">{len(values)}d", *values)
         case "none":
-            return COUNT.pack(len(scored))
+            return COUNT.pack(len(values))
 
 
 def unpacked(kind: Kind, records: bytes) -> tuple[Scored, ...]:
@@ -184,6 +183,9 @@ def unpacked(kind: Kind, records: bytes) -> tuple[Scored, ...]:
             return (NOTHING,) * records[0]
 
 
-def parts(probability: float) -> int:
-    """A probability in FINEST parts. Half of them is on the same side of one half as it is."""
-    return int(min(max(probability, 0.0), 1.0) * FINEST + 0.5)
+def parts(probabilities: Sequence[float]) -> list[int]:
+    """Probabilities in FINEST parts. Half of them is on the same side of one half as it is."""
+    found = [int(p * FINEST + 0.5) for p in probabilities]
+    if found and (min(found) < 0 or max(found) > FINEST):  # a sum of 1.0005 passes for one
+        return [min(max(one, 0), FINEST) for one in found]
+    return found

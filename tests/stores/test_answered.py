@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kt.stats.moments import Moments
-from kt.stats.scored import NOTHING, Kind, Scored, binary, likeliest
+from kt.stats.scored import NOTHING, Kind, Scored, Scores, binary, likeliest
 from kt.store import answered, labels, secret
 from kt.store.answered import Rules, ingest, preview
 from kt.store.buckets import METRICS, buckets
@@ -36,7 +36,8 @@ LIKELY = binary(0.75)
 def outcome(value: float, scored: Scored = LIKELY, minute: int = M - 5, bucket: int = 3) -> Outcome:
     """Of a prediction that none before it is of."""
     stream = KINDS[scored.kind].id
-    ticket = IDS.read(IDS.make(stream, scored.kind, minute, bucket, [scored]))
+    scores = Scores(scored.kind, [scored.value], [scored.category])
+    ticket = IDS.read(IDS.make(stream, minute, bucket, scores))
     return Outcome(ticket, 0, value)
 
 
@@ -163,9 +164,8 @@ def test_told_twice_in_one_go_the_last_stands(known: Store):
 
 
 def test_each_prediction_of_an_answer_counts(known: Store):
-    scored = [binary(0.9), binary(0.2)]
     stream = KINDS["probability"].id
-    ticket = IDS.read(IDS.make(stream, "probability", M, 3, scored))
+    ticket = IDS.read(IDS.make(stream, M, 3, Scores("probability", [0.9, 0.2])))
     counted(known, Outcome(ticket, 0, 1.0), accepted=1)
     counted(known, Outcome(ticket, 1, 1.0), Outcome(ticket, 0, 1.0), accepted=1, duplicate=1)
     assert (total(known).n, total(known).right) == (2, 1)

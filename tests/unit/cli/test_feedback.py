@@ -9,7 +9,7 @@ from conftest import Kt
 
 from kt import clock
 from kt.config import Settings
-from kt.stats.scored import binary
+from kt.stats.scored import Scores
 from kt.store import answered, connect, counters, labels, secret
 from kt.store.database import Store
 from kt.store.ids import Ids
@@ -30,8 +30,8 @@ class Place:
             remember(connection, [STREAM])
 
     def id(self, count: int = 1, ago: int = 5) -> str:
-        scored = [binary(0.75)] * count
-        return self.ids.make(STREAM.id, "probability", self.minute() - ago, 3, scored)
+        scores = Scores("probability", [0.75] * count)
+        return self.ids.make(STREAM.id, self.minute() - ago, 3, scores)
 
     def minute(self) -> int:
         return int(clock.now().timestamp()) // 60

@@ -7,7 +7,7 @@ import pytest
 
 from kt.models import tensors, tokens, tracing, vectors
 from kt.models.family import FEATURES
-from kt.stats.scored import NOTHING, Scored, binary, likeliest
+from kt.stats.scored import Scores, nothing
 
 
 def tracing_signature(categories: int = 2) -> tracing.Signature:
@@ -36,26 +36,27 @@ def test_only_the_newest_answers_are_looked_at() -> None:
 
 
 @pytest.mark.parametrize(
-    ("p", "scored"),
-    [([0.3, 0.7], binary(0.7)), ([0.2, 0.5, 0.3], likeliest(1, 0.5))],
+    ("p", "scores"),
+    [
+        ([[0.3, 0.7], [0.6, 0.4]], Scores("probability", [0.7, 0.4])),
+        ([[0.2, 0.5, 0.3], [0.1, 0.1, 0.8]], Scores("category", [0.5, 0.8], [1, 2])),
+    ],
 )
 def test_two_categories_are_a_probability_more_are_the_likeliest(
-    p: list[float], scored: Scored
+    p: list[list[float]], scores: Scores
 ) -> None:
-    signature = tracing_signature(len(p))
-    outputs = {"probabilities": np.array([[p]])}
-    ((prediction,),) = tracing.answer(
-        outputs, [tracing.Request(answers=[], items=["20"])], signature
-    )
-    assert tracing.scored(prediction, signature) == scored
+    signature = tracing_signature(len(p[0]))
+    request = tracing.Request(answers=[], items=["20", "21"])
+    (predictions,) = tracing.answer({"probabilities": np.array([p])}, [request], signature)
+    assert tracing.scored(predictions, signature) == scores
 
 
 def test_labels_are_scored_as_categories_are() -> None:
     signature = tokens.Signature(tokens=("cheap", "watch"), labels=("a", "b", "c"), window=9)
     outputs = {"probabilities": np.array([[0.25, 0.25, 0.5]])}
     request = tokens.Request(tokens=["cheap", "cheap", "offer", "cheap"])
-    ((prediction,),) = tokens.answer(outputs, [request], signature)
-    assert tokens.scored(prediction, signature) == likeliest(2, 0.5)
+    (predictions,) = tokens.answer(outputs, [request], signature)
+    assert tokens.scored(predictions, signature) == Scores("category", [0.5], [2])
     assert tokens.features(request, signature) == {"tokens": 4, "unknown": 0.25}
     assert tokens.features(tokens.Request(tokens=[]), signature) == {"tokens": 0}
 
@@ -68,18 +69,18 @@ def test_a_vector_has_no_score() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "scored"),
+    ("data", "scores"),
     [
-        (0.25, Scored("number", 0.25)),
-        ([[3]], Scored("number", 3.0)),
-        ([True], Scored("number", 1.0)),
-        ([1.0, 2.0], NOTHING),
-        ([[1.0], [2.0]], NOTHING),
-        ([], NOTHING),
+        ([0.25], Scores("number", [0.25])),
+        ([[[3]], [True]], Scores("number", [3.0, 1.0])),
+        ([[1.0, 2.0]], nothing(1)),
+        ([0.25, [[1.0], [2.0]]], nothing(2)),
+        ([[]], nothing(1)),
     ],
 )
-def test_an_output_of_one_element_is_a_number(data: Any, scored: Scored) -> None:
-    assert tensors.scored({"output": "y", "data": data}, None) == scored
+def test_outputs_of_one_element_are_numbers(data: list[Any], scores: Scores) -> None:
+    predictions = [{"output": "y", "data": each} for each in data]
+    assert tensors.scored(predictions, tensors.Signature(inputs=(), outputs=("y",))) == scores
 
 
 @pytest.mark.parametrize(

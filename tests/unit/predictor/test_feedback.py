@@ -15,7 +15,7 @@ from predictors import Made, make_three
 from kt import clock
 from kt.config import Settings
 from kt.predictor.app import make_host, routes
-from kt.stats.scored import binary
+from kt.stats.scored import Scores
 from kt.store import connect, database, labels, secret
 from kt.store.ids import Ids
 from kt.store.outcomes import NAMES
@@ -37,7 +37,7 @@ class Face:
 
     def id(self, count: int = 1, stream: Stream = STREAM, ago: int = 0) -> str:
         minute = int(clock.now().timestamp()) // 60 - ago
-        return self.ids.make(stream.id, "probability", minute, 3, [binary(0.75)] * count)
+        return self.ids.make(stream.id, minute, 3, Scores("probability", [0.75] * count))
 
     def post(self, body: Any) -> Any:
         data = json.dumps(body).encode()

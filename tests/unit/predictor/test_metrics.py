@@ -14,7 +14,7 @@ from kt import clock
 from kt.config import Settings
 from kt.predictor import metrics
 from kt.predictor.app import make_host, routes
-from kt.stats.scored import binary
+from kt.stats.scored import Scores
 from kt.store import answered, connect, secret, states
 from kt.store.batch import Batch, Stream, Traffic
 from kt.store.database import Store
@@ -97,7 +97,7 @@ def test_outcomes_and_what_was_refused(face: Face):
     face.answer(CONTROL, M - 2, 5)
     ids = Ids(secret.ensure(face.root, NOW))
     some = [
-        Outcome(ids.read(ids.make(CONTROL.id, "probability", minute, 3, [binary(0.75)])), 0, value)
+        Outcome(ids.read(ids.make(CONTROL.id, minute, 3, Scores("probability", [0.75]))), 0, value)
         for minute, value in ((M - 5, 1.0), (M - 5, 0.0), (M - 99_999, 1.0))
     ]
     answered.ingest(face.store, some, clock.now(), answered.rules(Settings()))

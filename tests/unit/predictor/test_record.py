@@ -16,7 +16,7 @@ from kt.predictor import predict
 from kt.predictor.app import make_host
 from kt.predictor.host import Host
 from kt.predictor.record import MANY, REFUSED, UNITS, WATCHED, Recorder, Seen
-from kt.stats.scored import NOTHING, Scored, binary
+from kt.stats.scored import Scores, nothing
 from kt.store.batch import Batch, Stream, Traffic
 from kt.store.ids import Ids
 from kt.store.pseudonym import Pseudonyms, bucket, unit_hash
@@ -63,8 +63,8 @@ def test_each_failure_has_its_count_and_none_is_an_answer(recorder: Recorder) ->
     found = traffic(
         record(
             recorder,
-            Seen(5.0, scored=[binary(0.75), binary(0.25)]),
-            Seen(150.0, scored=[binary(0.5)]),
+            Seen(5.0, scores=Scores("probability", [0.75, 0.25])),
+            Seen(150.0, scores=Scores("probability", [0.5])),
             Seen(0.1, "failed", fallback=True),
             Seen(0.1, "invalid"),
             Seen(1000.0, "slow", fallback=True),
@@ -87,10 +87,10 @@ def test_a_request_that_the_control_refuses_too_was_nobodys(recorder: Recorder) 
 
 
 def test_numbers_are_kept_as_such_and_what_has_no_score_is_not(recorder: Recorder) -> None:
-    found = traffic(record(recorder, Seen(1.0, scored=[Scored("number", 71.5)]), stream=NUMBERS))
+    found = traffic(record(recorder, Seen(1.0, scores=Scores("number", [71.5])), stream=NUMBERS))
     assert (found.numbers.total, found.scores.count) == (71.5, 0)
     unscored = Stream("toy", "v9", "", "", 1, 1)
-    found = traffic(record(recorder, Seen(1.0, scored=[NOTHING]), stream=unscored))
+    found = traffic(record(recorder, Seen(1.0, scores=nothing(1)), stream=unscored))
     assert (found.served, found.numbers.count, found.scores.count) == (1, 0, 0)
 
 
@@ -135,34 +135,34 @@ def test_a_form_that_fails_to_tell_fails_no_answer(
     )
     entry = recorder.begin(PLAIN, ["s"])
     for _ in range(3):
-        assert recorder.scored(engine, [{}]) == [NOTHING]
+        assert recorder.scores(engine, [{}]) == nothing(1)
         assert recorder.features(entry, engine, None) == {}
     assert len(caplog.records) == 2  # once each
 
 
 def test_what_is_not_finite_spoils_no_sum(recorder: Recorder) -> None:
     odd = {"x": float("nan"), "y": 1.0}
-    found = traffic(record(recorder, Seen(1.0, scored=[binary(0.5)], features=odd)))
+    found = traffic(record(recorder, Seen(1.0, scores=Scores("probability", [0.5]), features=odd)))
     assert found.features["x"].odd == 1
     assert found.features["y"].total == 1.0
     entry = recorder.begin(PLAIN, ["s-1"])
-    assert int(recorder.identity(entry, 0, [binary(float("nan"))]), 16)
+    for odd_one in (float("nan"), float("inf"), "text"):
+        scores = Scores("probability", [0.5, odd_one])  # type: ignore[list-item]  # of a foreign form
+        assert int(recorder.identity(entry, 0, scores), 16)
 
 
 def test_an_id_says_what_was_recorded(recorder: Recorder) -> None:
     entry = recorder.begin(TREATMENT, ["s-1", "s-2"])
-    ticket = Ids(SECRET).read(recorder.identity(entry, 1, [binary(0.75)]))
+    ticket = Ids(SECRET).read(recorder.identity(entry, 1, Scores("probability", [0.75])))
     assert (ticket.stream, ticket.minute) == (TREATMENT.id, entry.minute)
     assert ticket.kind == "probability"
     assert ticket.bucket == bucket(Pseudonyms(SECRET).of("s-2"))
-    mixed = recorder.identity(entry, 1, [binary(0.75), Scored("number", 2.0)])
-    assert Ids(SECRET).read(mixed).kind == "none"
 
 
 def test_without_a_secret_ids_say_nothing_and_all_else_goes_on() -> None:
     recorder = Recorder(on=True)
     entry = recorder.begin(TREATMENT, ["s-1"])
-    assert int(recorder.identity(entry, 0, ()), 16)
+    assert int(recorder.identity(entry, 0, nothing(0)), 16)
     recorder.end(entry, [Seen(1.0)])
     batch = recorder.take()
     assert traffic(batch).served == 1

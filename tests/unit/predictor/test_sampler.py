@@ -16,7 +16,7 @@ from kt.predictor.app import make_host, routes
 from kt.predictor.record import Recorder
 from kt.predictor.sampler import UNLOGGED, Sampler
 from kt.predictor.writer import KEEP, Writer
-from kt.stats.scored import Scored, binary
+from kt.stats.scored import Scores, nothing
 from kt.store import connect, counters, database, requests
 from kt.store.batch import Batch, Logged, Stream
 from kt.store.ids import Ids, answer_id
@@ -40,18 +40,18 @@ def sampler(share: float = 1.0, *fields: str, model: str = "toy") -> Sampler:
     return made
 
 
-def answer(*scored: Scored) -> dict[str, Any]:
-    name = IDS.make(STREAM.id, "probability", 1, 1, scored)
-    said = [{"item": "7", "p": one.value} for one in scored]
+def answer(scores: Scores) -> dict[str, Any]:
+    name = IDS.make(STREAM.id, 1, 1, scores)
+    said = [{"item": "7", "p": value} for value in scores.values]
     return {"version": "v1", "state": "all answers", "prediction_id": name, "predictions": said}
 
 
 def offered(
     sampler: Sampler, unit: str | None = "s-1", request: Request | None = None
 ) -> list[Logged]:
-    scored = [binary(0.75)]
+    scores = Scores("probability", [0.75])
     request = request or Request(student_id=unit, x=[1.5])
-    sampler.offer(STREAM, unit, request, "student_id", answer(*scored), scored)
+    sampler.offer(STREAM, unit, request, "student_id", answer(scores), scores)
     batch = Batch()
     sampler.take(batch)
     assert batch.streams == ({STREAM.id: STREAM} if batch.logged else {})
@@ -108,11 +108,25 @@ def test_what_waits_takes_no_more_room_and_the_rest_is_counted(
     made = sampler(1.0, "x")
     first, second = Batch(), Batch()
     for _ in range(20):
-        made.offer(STREAM, "s-1", Request(x="x" * 300), "student_id", answer(binary(0.5)), [])
+        made.offer(
+            STREAM,
+            "s-1",
+            Request(x="x" * 300),
+            "student_id",
+            answer(Scores("probability", [0.5])),
+            nothing(0),
+        )
     made.take(first)
     assert len(first.logged) == 2
     assert sum(first.counts.values()) == 18
-    made.offer(STREAM, "s-1", Request(x="x" * 300), "student_id", answer(binary(0.5)), [])
+    made.offer(
+        STREAM,
+        "s-1",
+        Request(x="x" * 300),
+        "student_id",
+        answer(Scores("probability", [0.5])),
+        nothing(0),
+    )
     made.take(second)
     assert not second.logged, "the first are not written yet"
     made.release(first.logged)
@@ -172,11 +186,11 @@ def test_what_cannot_be_written_is_given_up_and_counted(
 
     def ask() -> None:
         entry = writer.recorder.begin(STREAM, ["s-1"])
-        scored = [binary(0.5)]
-        name = writer.recorder.identity(entry, 0, scored)
+        scores = Scores("probability", [0.5])
+        name = writer.recorder.identity(entry, 0, scores)
         said = {"version": "v1", "prediction_id": name, "predictions": [{}]}
         form: Any = Request(UNIT="student_id")
-        writer.recorder.log(entry, "s-1", Request(x=1), form, said, scored)
+        writer.recorder.log(entry, "s-1", Request(x=1), form, said, scores)
 
     held = sqlite3.connect(tmp_path / "kt.db", isolation_level=None)
     held.execute("BEGIN IMMEDIATE")

@@ -13,6 +13,7 @@ from kt.config import Settings
 from kt.errors import Unavailable
 from kt.predictor.record import Recorder, Seen
 from kt.predictor.writer import KEEP, Writer
+from kt.stats.scored import nothing
 from kt.store import connect, database, secret, traffic
 from kt.store.batch import Stream, Traffic
 from kt.store.counters import counters
@@ -185,7 +186,7 @@ def test_a_secret_is_made_followed_and_never_replaced(writer: Writer) -> None:
     writer.start()
     first = secret.read(writer.root)
     entry = writer.recorder.begin(STREAM, ["s-1"])
-    assert len(writer.recorder.identity(entry, 0, ())) > 40
+    assert len(writer.recorder.identity(entry, 0, nothing(0))) > 40
     (writer.root / secret.FILE).unlink()
     writer.turn(0.0)
     assert not (writer.root / secret.FILE).exists()

@@ -126,6 +126,18 @@ def test_it_comes_back_from_bytes_and_from_another_process(
     assert pickle.loads(pickle.dumps(found)) == found
 
 
+def test_many_probabilities_at_once_are_what_they_are_one_by_one() -> None:
+    rng = random.Random(0)
+    values = [rng.random() for _ in range(500)]
+    values += [place / BINS for place in range(BINS + 1)] + [-0.1, 1.1, math.nan, math.inf]
+    found, expected = histogram(values[:50]), histogram(values)
+    found.extend(values[50:])
+    found.extend([])
+    assert (found.counts, found.odd) == (expected.counts, expected.odd)
+    assert found.sums == pytest.approx(expected.sums)
+    assert found.squares == pytest.approx(expected.squares)
+
+
 @pytest.mark.parametrize("kept", [Sketch, Histogram])
 def test_bytes_of_a_later_format_are_refused(kept: type[Sketch | Histogram]) -> None:
     raw = bytearray(zlib.decompress(kept().dump()))

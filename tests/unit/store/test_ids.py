@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kt.stats.scored import NOTHING, Kind, Scored, binary, likeliest
+from kt.stats.scored import NOTHING, Kind, Scored, Scores, binary, likeliest
 from kt.store import ids, secret
 from kt.store.ids import FINEST, MOST, Ids, Ticket, Unreadable
 from kt.store.secret import Secret
@@ -37,6 +37,11 @@ answers: st.SearchStrategy[Answer] = st.one_of(
 )
 
 
+def scores(answer: Answer) -> Scores:
+    kind, scored = answer
+    return Scores(kind, [one.value for one in scored], [one.category for one in scored])
+
+
 def why(text: str, signer: Ids = SIGNER) -> str:
     with pytest.raises(Unreadable) as refused:
         signer.read(text)
@@ -44,7 +49,7 @@ def why(text: str, signer: Ids = SIGNER) -> str:
 
 
 def one(value: float = 0.75, signer: Ids = SIGNER) -> str:
-    return signer.make(5, "probability", MINUTE, 127, [binary(value)])
+    return signer.make(5, MINUTE, 127, Scores("probability", [value]))
 
 
 def raw(text: str) -> bytes:
@@ -58,7 +63,7 @@ def text_of(data: bytes) -> str:
 @given(answers, st.integers(0, 2**63 - 1), st.integers(0, 2**32 - 1), st.integers(0, 127))
 def test_what_is_put_in_comes_out(answer: Answer, stream: int, minute: int, bucket: int):
     kind, scored = answer
-    found = SIGNER.read(SIGNER.make(stream, kind, minute, bucket, scored))
+    found = SIGNER.read(SIGNER.make(stream, minute, bucket, scores(answer)))
     assert found[1:5] == (stream, kind, minute, bucket)
     assert len(found.scored) == len(scored)
     for said, meant in zip(found.scored, scored, strict=True):
@@ -71,7 +76,7 @@ def test_what_is_put_in_comes_out(answer: Answer, stream: int, minute: int, buck
 
 @given(answers, st.data())
 def test_any_flipped_bit_is_refused(answer: Answer, data: st.DataObject):
-    whole = bytearray(raw(SIGNER.make(5, answer[0], MINUTE, 3, answer[1])))
+    whole = bytearray(raw(SIGNER.make(5, MINUTE, 3, scores(answer))))
     bit = data.draw(st.integers(0, 8 * len(whole) - 1))
     whole[bit // 8] ^= 1 << bit % 8
     assert why(text_of(whole)) == {0: "version", 1: "key"}.get(bit // 8, "forged")
@@ -86,8 +91,8 @@ def test_any_changed_character_is_refused(data: st.DataObject):
 
 
 @given(st.integers(0, 60), st.sampled_from(["probability", "number"]))
-def test_what_is_cut_or_lengthened_is_refused(size: int, kind: str):
-    text = SIGNER.make(5, kind, MINUTE, 3, [binary(0.5)] * 3)
+def test_what_is_cut_or_lengthened_is_refused(size: int, kind: Kind):
+    text = SIGNER.make(5, MINUTE, 3, Scores(kind, [0.5] * 3))
     assert why(text[: min(size, len(text) - 1)]) in {"malformed", "forged"}
     assert why(text + "A" * (size + 1)) in {"malformed", "forged"}
     assert why(text + "=")
@@ -139,8 +144,8 @@ def test_who_sees_an_id_learns_nothing_of_it():
 
 def test_one_nonce_twice_does_not_show_what_two_answers_have_in_common():
     again = Ids(keys(), draw=bytes)
-    first = raw(again.make(5, "probability", MINUTE, 3, [binary(0.25)]))
-    second = raw(again.make(5, "probability", MINUTE, 3, [binary(0.75)]))
+    first = raw(again.make(5, MINUTE, 3, Scores("probability", [0.25])))
+    second = raw(again.make(5, MINUTE, 3, Scores("probability", [0.75])))
     shared = sum(a == b for a, b in zip(first[8:-10], second[8:-10], strict=True))
     assert shared < 4
 
@@ -150,13 +155,14 @@ def test_two_answers_have_two_ids_though_they_say_the_same():
 
 
 def test_an_answer_with_many_predictions_tells_of_the_first():
-    found = SIGNER.read(SIGNER.make(5, "probability", MINUTE, 3, [binary(0.5)] * 1_000))
+    found = SIGNER.read(SIGNER.make(5, MINUTE, 3, Scores("probability", [0.5] * 1_000)))
     assert len(found.scored) == MOST
 
 
 def test_a_single_prediction_takes_few_characters():
     lengths = {
-        kind: len(SIGNER.make(2**63 - 1, kind, MINUTE, 127, [binary(0.5)])) for kind in ids.KINDS
+        kind: len(SIGNER.make(2**63 - 1, MINUTE, 127, Scores(kind, [0.5], [1])))
+        for kind in ids.KINDS
     }
     assert lengths == {"none": 44, "probability": 46, "category": 51, "number": 54}
 
@@ -169,12 +175,12 @@ def test_nobody_meets_a_wrong_half_probability():
 
 
 def test_made_in_microseconds():
-    scored = [binary(0.75)]
+    scores = Scores("probability", [0.75])
 
     def cost() -> float:
         began = time.perf_counter()
         for _ in range(500):
-            SIGNER.make(5, "probability", MINUTE, 3, scored)
+            SIGNER.make(5, MINUTE, 3, scores)
         return (time.perf_counter() - began) / 500
 
     assert min(cost() for _ in range(20)) < 50e-6  # 6 µs on a slow machine

@@ -8,22 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kt.errors import Invalid
-from kt.stats.scored import NOTHING, Kind, Scored, binary, likeliest
-from kt.store import outcomes, secret
+from kt.stats.scored import Kind, Scores
+from kt.store import ids, outcomes, secret
 from kt.store.ids import Ids, Unreadable
 from kt.store.secret import Secret
 
 SIGNER = Ids(Secret(keys=(secret.master(1, datetime(2026, 1, 12, tzinfo=UTC), bytes),)))
-SCORED: dict[Kind, Scored] = {
-    "probability": binary(0.75),
-    "category": likeliest(2, 0.75),
-    "number": Scored("number", 70.0),
-    "none": NOTHING,
-}
 
 
 def of(kind: Kind = "probability", count: int = 1) -> str:
-    return SIGNER.make(5, kind, 29_000_000, 3, [SCORED[kind]] * count)
+    return SIGNER.make(5, 29_000_000, 3, Scores(kind, [0.75] * count, [2] * count))
 
 
 def told(entry: Any) -> list[tuple[int, float]]:
@@ -118,7 +112,7 @@ VALUES = st.recursive(
 )  # fmt: skip
 
 
-@given(st.sampled_from(sorted(SCORED)), st.integers(1, 3), VALUES, VALUES)
+@given(st.sampled_from(ids.KINDS), st.integers(1, 3), VALUES, VALUES)
 def test_nothing_that_is_sent_is_a_bug(kind: Kind, count: int, outcome: Any, place: Any):
     try:
         found = told({"prediction_id": of(kind, count), "outcome": outcome, "place": place})
