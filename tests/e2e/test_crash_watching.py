@@ -12,7 +12,7 @@ from dying import points
 
 from kt import clock, files, journal
 from kt.monitors import spool, tripped
-from kt.stats.scored import binary
+from kt.stats.scored import Scores
 from kt.store import connect, labels, secret
 from kt.store.ids import Ids
 from kt.store.streams import Stream, remember
@@ -103,7 +103,7 @@ def test_outcomes_count_once(place: Workspace, tmp_path: Path, kt: Kt) -> None:
     minute = clock.second() // 60
     ids = Ids(secret.ensure(place.root, clock.now()))
     names = [
-        ids.make(STREAM.id, "probability", minute - 5, 0, [binary(0.75)]) for _ in range(4_100)
+        ids.make(STREAM.id, minute - 5, 0, Scores("probability", [0.75])) for _ in range(4_100)
     ]
     lines = [json.dumps({"prediction_id": name, "outcome": 1}) for name in names]
     path = tmp_path / "outcomes.jsonl"
