@@ -11,7 +11,10 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Self
+
+from kt.stats.packing import WIDTH, gaps, restored, shuffled
 
 ACCURACY = 0.01
 GAMMA = (1 + ACCURACY) / (1 - ACCURACY)
@@ -19,7 +22,7 @@ PER_LOG = 1 / math.log(GAMMA)
 TINY = 1e-9  # nothing is nearer to 0 than this without being 0: else a few values could fill 30,000 buckets
 
 HEADER = struct.Struct("<BqqqddII")
-FORMAT = 1
+FORMAT = 2
 MOST = 1 << 21  # bytes of one, unpacked: with every bucket that there can be
 
 
@@ -97,31 +100,44 @@ class Sketch:
         return None
 
     def dump(self) -> bytes:
-        sides = [dict(sorted(side.items())) for side in (self.above, self.below)]
         numbers = (self.count, self.zeros, self.odd, self.total, self.largest)
-        parts = [HEADER.pack(FORMAT, *numbers, *map(len, sides))]
-        parts += [_layout(len(side)).pack(*side, *side.values()) for side in sides]
-        return zlib.compress(b"".join(parts))
+        header = HEADER.pack(FORMAT, *numbers, len(self.above), len(self.below))
+        return zlib.compress(header + _packed(self.above) + _packed(self.below))
 
     @classmethod
     def load(cls, blob: bytes) -> Self:
         """Raises ValueError, zlib.error or struct.error of what dump did not write."""
         raw = zlib.decompressobj().decompress(blob, MOST)
         version, count, zeros, odd, total, largest, *lengths = HEADER.unpack_from(raw)
-        if version != FORMAT:
+        if version not in SIDES:
             raise ValueError(f"a sketch of format {version}")
-        at, sides = HEADER.size, []
-        for length in lengths:
-            layout = _layout(length)
-            numbers = layout.unpack_from(raw, at)
-            sides.append(dict(zip(numbers[:length], numbers[length:], strict=True)))
-            at += layout.size
-        return cls(count, total, largest, zeros, odd, *sides)
+        above, at = SIDES[version](raw, HEADER.size, lengths[0])
+        below, _ = SIDES[version](raw, at, lengths[1])
+        return cls(count, total, largest, zeros, odd, above, below)
 
 
-def _layout(buckets: int) -> struct.Struct:
-    """All keys, then as many counts."""
-    return struct.Struct(f"<{buckets}i{buckets}q")
+def _packed(side: dict[int, int]) -> bytes:
+    """The gaps between its keys, and their counts."""
+    keys = sorted(side)
+    numbers = struct.pack(f"<{2 * len(keys)}q", *gaps(keys), *map(side.__getitem__, keys))
+    return shuffled(numbers)
+
+
+def _unpacked(raw: bytes, at: int, n: int) -> tuple[dict[int, int], int]:
+    """A side of n buckets, and where it ends."""
+    end = at + 2 * WIDTH * n
+    numbers = struct.unpack(f"<{2 * n}q", restored(raw[at:end]))
+    return dict(zip(accumulate(numbers[:n]), numbers[n:], strict=True)), end
+
+
+def _plain(raw: bytes, at: int, n: int) -> tuple[dict[int, int], int]:
+    """The same as it was written before: keys and counts as they are."""
+    layout = struct.Struct(f"<{n}i{n}q")
+    numbers = layout.unpack_from(raw, at)
+    return dict(zip(numbers[:n], numbers[n:], strict=True)), at + layout.size
+
+
+SIDES = {1: _plain, FORMAT: _unpacked}  # by the format of a sketch
 
 
 def _value(key: int) -> float:

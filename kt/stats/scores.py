@@ -8,13 +8,19 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Self
+
+from kt.stats.packing import WIDTH, gaps, restored, shuffled
 
 BINS = 100
 EDGES = [place / BINS for place in range(1, BINS)]  # a bin is closed on the left, the last on both
 
-LAYOUT = struct.Struct(f"<Bqd{BINS}q{BINS}d")
-FORMAT = 1
+HEADER = struct.Struct("<BqdB")
+FORMAT = 2
+MOST = HEADER.size + 3 * WIDTH * BINS + 1  # bytes of one, unpacked; more is none
+EARLIER = b"\x01"  # its format is read still
+WHOLE = struct.Struct(f"<Bqd{BINS}q{BINS}d")  # as it was written then
 
 
 def bin_of(p: float) -> int:
@@ -81,13 +87,32 @@ class Histogram:
         return [((place + 0.5) / BINS, n) for place, n in enumerate(self.counts) if n]
 
     def dump(self) -> bytes:
-        return zlib.compress(LAYOUT.pack(FORMAT, self.odd, self.squares, *self.counts, *self.sums))
+        places = [place for place, n in enumerate(self.counts) if n]
+        counts, sums = ([column[place] for place in places] for column in (self.counts, self.sums))
+        header = HEADER.pack(FORMAT, self.odd, self.squares, len(places))
+        body = _layout(len(places)).pack(*gaps(places), *counts, *sums)
+        return zlib.compress(header + shuffled(body))
 
     @classmethod
     def load(cls, blob: bytes) -> Self:
         """Raises ValueError, zlib.error or struct.error of what dump did not write."""
-        raw = zlib.decompressobj().decompress(blob, LAYOUT.size + 1)
-        version, odd, squares, *numbers = LAYOUT.unpack(raw)
+        raw = zlib.decompressobj().decompress(blob, MOST)
+        if raw[:1] == EARLIER:
+            _, odd, squares, *whole = WHOLE.unpack(raw)
+            return cls(whole[:BINS], whole[BINS:], squares, odd)
+        version, odd, squares, n = HEADER.unpack_from(raw)
         if version != FORMAT:
             raise ValueError(f"a histogram of format {version}")
-        return cls(list(numbers[:BINS]), list(numbers[BINS:]), squares, odd)
+        numbers = _layout(n).unpack(restored(raw[HEADER.size :]))
+        places = list(accumulate(numbers[:n]))
+        if places and not 0 <= places[0] <= places[-1] < BINS:
+            raise ValueError(f"a histogram of bin {places[-1]}")
+        found = cls(squares=squares, odd=odd)
+        for place, count, total in zip(places, numbers[n : 2 * n], numbers[2 * n :], strict=True):
+            found.counts[place], found.sums[place] = count, total
+        return found
+
+
+def _layout(bins: int) -> struct.Struct:
+    """Of the bins that hold something: the gaps between their places, the counts, the sums."""
+    return struct.Struct(f"<{2 * bins}q{bins}d")
