@@ -21,11 +21,11 @@ from kt.stats.scored import error, right
 from kt.store import buckets, counters, labels, schema
 from kt.store.buckets import ERROR, OUTCOME, RIGHT
 from kt.store.database import Store
-from kt.store.labels import Labels
+from kt.store.labels import Labels, Sums
 from kt.store.outcomes import NAMES, Counted, Outcome, counter
-from kt.store.rows import DAY, insert
+from kt.store.rows import DAY, FINE, HOUR, insert
 
-TOGETHER = 4_000  # outcomes of one transaction
+TOGETHER = 10_000  # outcomes of one transaction
 SKEW = 5  # minutes that the clocks of two machines may differ by
 YOUNG = 10  # minutes until a stream that answers has surely been written down
 
@@ -71,8 +71,9 @@ def take(store: Store, outcomes: Sequence[Outcome], now: datetime, rules: Rules)
         before = remember(connection, {key: some[-1] for key, some in told.items()}, at)
         follow(counted, told, before)
         added, removed = changes(told, before)
-        add(connection, added, models, rules.within, sign=1)
-        add(connection, removed, models, rules.within, sign=-1)
+        fine = at // 60 - FINE
+        add(connection, added, models, rules.within, fine, sign=1)
+        add(connection, removed, models, rules.within, fine, sign=-1)
         note(connection, counted, at // 60)
     return counted
 
@@ -221,23 +222,27 @@ def add(
     outcomes: Iterable[Outcome],
     models: Mapping[int, str],
     within: Within,
+    fine: int,
     sign: int,
 ) -> None:
-    """Add outcomes to the counts, or take them off."""
-    by_minute: defaultdict[tuple[int, int], Labels] = defaultdict(Labels)
+    """Add outcomes to the counts, or take them off. fine: the minute from which on minutes are told apart."""
+    by_minute: defaultdict[tuple[int, int], Sums] = defaultdict(Sums)
+    by_hour: defaultdict[tuple[int, int], Labels] = defaultdict(Labels)
     by_bucket: defaultdict[tuple[int, str, int, int], Moments] = defaultdict(Moments)
     for (_, stream, kind, minute, bucket, scored), place, outcome in outcomes:
         one = scored[place]
         was_right = right(one, outcome, within(models.get(stream, "")))
         off = error(one, outcome)
-        sums = by_minute[stream, minute]
+        hour = by_hour[stream, minute - minute % HOUR]
+        sums = by_minute[stream, minute] if minute >= fine else hour
         sums.n += 1
         sums.right += was_right
         sums.error.add(off)
         if kind in ("probability", "category"):
             came = outcome == 1 if kind == "probability" else was_right
-            (sums.positives if came else sums.negatives).add(one.value)
+            (hour.positives if came else hour.negatives).add(one.value)
         for metric, value in ((RIGHT, was_right), (ERROR, off), (OUTCOME, outcome)):
             by_bucket[stream, metric, bucket, minute // DAY].add(value)
     labels.add(connection, by_minute, sign)
+    labels.add(connection, by_hour, sign, HOUR)
     buckets.add(connection, by_bucket, sign)

@@ -30,7 +30,7 @@ from kt.stats.moments import Moments
 from kt.store import schema, sketches
 from kt.store.batch import COUNTS, LATENCY
 from kt.store.database import Store
-from kt.store.rows import DAY, HOUR
+from kt.store.rows import DAY, FINE, HOUR
 
 HORIZON = LOG = timedelta(days=30)  # as in kt.toml
 KEEP = 90 * DAY  # minutes; what is known of units, after the last answer of a stream
@@ -46,7 +46,7 @@ class Step(NamedTuple):
     after: int
 
 
-FROM_MINUTES = (Step(1, 10), Step(HOUR, 2 * DAY), Step(DAY, 90 * DAY))
+FROM_MINUTES = (Step(1, 10), Step(HOUR, FINE), Step(DAY, 90 * DAY))
 FROM_HOURS = (
     Step(HOUR, 10),
     Step(DAY, 9 * DAY),

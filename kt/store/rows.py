@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol, Self, TypeVar
 from sqlalchemy import ColumnElement, Connection, Table, and_
 
 HOUR, DAY = 60, 24 * 60  # minutes; a row of counts spans one minute, an hour or a day
+FINE = 2 * DAY  # minutes after which hours are enough
 
 
 class Place(NamedTuple):

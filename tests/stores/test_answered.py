@@ -156,6 +156,16 @@ def assert_same(found: Labels, wanted: Labels) -> None:
         assert ours.squares == pytest.approx(theirs.squares)
 
 
+def test_outcomes_of_old_predictions_are_kept_by_the_hour_at_once(known: Store):
+    old = M - M % 60 - 3 * 1_440
+    counted(known, outcome(1, minute=old + 7), outcome(0, minute=old + 50), outcome(1), accepted=3)
+    found = labels.series(known, [KINDS["probability"].id], 0, M + 60, ["counts"])
+    assert [(minute, span, one.n) for _, minute, span, one in found] == [
+        (old, 60, 2),
+        (M - 5, 1, 1),
+    ]
+
+
 def test_told_twice_in_one_go_the_last_stands(known: Store):
     one = outcome(0)
     again = [one, one._replace(value=1.0), one, one._replace(value=1.0), one._replace(value=1.0)]

@@ -77,3 +77,15 @@ def test_moments_far_from_zero_keep_their_digits(store: Store) -> None:
         for value in (1e9, 1e9 + 1, 1e9 + 5):
             buckets.add(connection, {(STREAM, "outcome", 3, 7): Moments(1, value)})
     assert buckets.buckets(store, [STREAM], "outcome")[STREAM][3].m2 == pytest.approx(14.0)
+
+
+def test_errors_far_from_zero_keep_their_digits_over_many_rows(store: Store) -> None:
+    with store.write() as connection:
+        for minute, value in enumerate((1e9, 1e9 + 1, 1e9 + 5, 7.0)):
+            labels.add(connection, {(STREAM, M + minute): Labels(1, 0, Moments(1, value))})
+        labels.add(connection, {(STREAM, M + 3): Labels(1, 0, Moments(1, 7.0))}, sign=-1)
+        labels.add(connection, {(8, M): Labels(1, 1)})
+    found = labels.total(store, [STREAM, 8, 9], M, M + 3)
+    assert found[STREAM].error.mean == pytest.approx(1e9 + 2)
+    assert found[STREAM].error.m2 == pytest.approx(14.0)
+    assert (found[8], found[9]) == (Labels(1, 1), Labels())
