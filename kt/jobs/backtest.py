@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -138,12 +139,8 @@ def backtest(
 
 def collected(asked: Asked, folder: Path) -> list[Path]:
     """The data of the job as they are now."""
-    out = []
-    for number, source in enumerate(watch.sources(asked.workspace, asked.name, asked.job)):
-        place = folder / f"source-{number}"
-        place.mkdir()
-        out += source.collect(place)
-    return out
+    sources = watch.sources(asked.workspace, asked.name, asked.job)
+    return list(chain.from_iterable(watch.collect(sources, folder / "data")))
 
 
 def looked(asked: Asked, known: Past) -> Iterator[Look]:

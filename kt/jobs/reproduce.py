@@ -7,6 +7,7 @@ Where something has changed that is told beside by how much weights and scores d
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -141,8 +142,8 @@ def planned(workspace: Workspace, known: VersionRecord, data: Sequence[Path], fo
         family,
         known.spec.family,
         origin,
-        room.again(origin.files, workspace.root, folder / "data", instead),
-        room.again(origin.valid, workspace.root, folder / "valid", instead),
+        room.again(origin.files, workspace.root, folder / "cut", instead),
+        room.again(origin.valid, workspace.root, folder / "cut-valid", instead),
         {
             key: value
             for key, value in known.spec.config.items()
@@ -155,18 +156,13 @@ def planned(workspace: Workspace, known: VersionRecord, data: Sequence[Path], fo
 
 
 def collected(workspace: Workspace, origin: "Origin", folder: Path) -> dict[str, Path]:
-    """What a job's sources make anew, by name: the answers to its queries. Nothing where all lie there as files."""
+    """What a job's sources make anew, by its path: answers to queries. Nothing where all lie there as files."""
     job = workspace.settings.jobs.get(origin.job)
     if job is None or all((workspace.root / file.path).is_file() for file in origin.files):
         return {}
-    made = folder / "collected"
-    made.mkdir()
-    found = [
-        path
-        for source in watch.sources(workspace, origin.job, job)
-        for path in source.collect(made)
-    ]
-    return {path.name: path for path in found if path.is_relative_to(made)}
+    sources = watch.sources(workspace, origin.job, job)
+    found = chain.from_iterable(watch.collect(sources, folder / "data"))  # where a run has them too
+    return {str(path.relative_to(folder)): path for path in found if path.is_relative_to(folder)}
 
 
 def started(workspace: Workspace, training: Mapping[str, Any]) -> "Start | None":

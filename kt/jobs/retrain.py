@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -233,9 +234,8 @@ def drift(asked: Asked, tell: Tell) -> None:
     room_for_log(workspace)
     files.discard(log)
     with staging(workspace) as folder:
-        given = folder / "data"
-        given.mkdir()
-        parts = [(one.collect(given), n) for one, n in zip(sources, learnt, strict=True)]
+        given = watch.collect(sources, folder / "data")
+        parts = list(zip(given, learnt, strict=True))
         training = Training(workspace, asked.name, asked.job, asked.model, "", [], folder, log)
         try:
             found = training.drift((asked.model, active.version, active.sha256), parts)
@@ -251,11 +251,9 @@ def run(asked: Asked, due: Due, tell: Tell) -> Done:
     began = time.monotonic()
     workspace = asked.workspace
     with staging(workspace) as folder:
-        folder_of_data = folder / "data"
-        folder_of_data.mkdir()
         sources = watch.sources(workspace, asked.name, asked.job)
         until = asked.at  # before anything is read: what comes meanwhile is new the next time
-        paths = [path for one in sources for path in one.collect(folder_of_data)]
+        paths = list(chain.from_iterable(watch.collect(sources, folder / "data")))
         learnt = Learnt(
             source=", ".join(one.name for one in asked.job.data),
             sha256=digest(paths),

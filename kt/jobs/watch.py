@@ -67,6 +67,16 @@ def sources(workspace: Workspace, name: str, job: Job) -> Sequence[Source]:
     return found
 
 
+def collect(sources: Sequence[Source], folder: Path) -> list[list[Path]]:
+    """The files of each source; those that it makes lie in a folder of its own, in `folder`."""
+    found = []
+    for number, source in enumerate(sources):
+        own = folder / str(number)
+        own.mkdir(parents=True)
+        found.append(source.collect(own))
+    return found
+
+
 def triggers(workspace: Workspace, name: str, job: Job) -> Sequence[tuple[str, Trigger, BaseModel]]:
     """Those of kt.toml, with their settings."""
     found = []

@@ -26,7 +26,8 @@ class Part(BaseModel):
 
 
 class File(Part):
-    """A file of data as it was. path: from the workspace, or from where it was trained without one."""
+    """A file of data as it was. path: from the workspace, or from where it was trained without one; of a file
+    that was made for one run, from that run's folder."""
 
     path: str
     size: int = Field(ge=0)  # bytes
@@ -90,8 +91,8 @@ def listed(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def described(path: Path, root: Path, made: Path | None) -> File:
-    lasts = made is None or not path.is_relative_to(made)
-    where = os.path.relpath(path.absolute(), root.absolute()) if lasts else path.name
+    above = made if made and path.is_relative_to(made) else root
+    where = os.path.relpath(path.absolute(), above.absolute())
     size = path.stat().st_size
     return File(path=where, size=size, sha256=digest(path, size))
 
@@ -111,12 +112,13 @@ def again(
 ) -> list[Path]:
     """The files as they were; one that has grown since is cut in a copy, in `folder`.
 
-    instead: by name, files to look into in place of the recorded ones. Raises Invalid where one is gone
-    or is another.
+    instead: by path or by name, files to look into in place of the recorded ones. Raises Invalid where one
+    is gone or is another.
     """
+    found = (instead.get(file.path) or instead.get(file.name) or root / file.path for file in files)
     return [
-        as_it_was(file, instead.get(file.name, root / file.path), folder / str(number))
-        for number, file in enumerate(files)
+        as_it_was(file, path, folder / str(number))
+        for number, (file, path) in enumerate(zip(files, found, strict=True))
     ]
 
 

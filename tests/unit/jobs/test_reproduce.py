@@ -159,7 +159,7 @@ def test_what_a_job_learnt_from_a_query_comes_out_bit_for_bit(place):
     assert made.code == 0, made.err
     came_from = origin.Origin.model_validate(record.read(place, "m", "v1").training["origin"])
     assert (came_from.job, came_from.holdout) == ("nightly", 0.2)
-    assert [file.path for file in came_from.files] == ["query.csv"]
+    assert [file.path for file in came_from.files] == ["data/0/query.csv"]
     with closing(sqlite3.connect(place.root / "answers.db")) as database:
         database.execute("INSERT INTO answers VALUES ('late', 1, 1)")
         database.commit()
