@@ -413,7 +413,9 @@ class Settings(Table):
     signing: Signing = table("who stands for versions: kt sign")
     store: Tables = table("where what is observed is kept")
     remote: Remote = table("what machines share: kt push and kt pull")
-    compute: Compute = table("where kt train --sweep and kt backtest train")
+    compute: Compute = table(
+        "where many trainings run at once: kt train --sweep, --folds, kt backtest"
+    )
     experiment: Experiment = table("when an experiment has a verdict, and what ends it")
     gate: list[Plugin] = setting(
         [], "gates of every model: a file in kt/registry/gates with its settings"

@@ -1,6 +1,6 @@
 """The verbs that make versions and score them: train, evaluate."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
@@ -15,6 +15,7 @@ from kt.cli.options import Json, Quiet
 
 if TYPE_CHECKING:
     from kt.config import Compute
+    from kt.models.folds import Fold
     from kt.models.plots import Picture
     from kt.models.sweep import Try
     from kt.models.task import Data, Leak, Parts
@@ -128,6 +129,16 @@ def train(
             help="Try all combinations, or draw from a range LOW..HIGH; may be given again.",
         ),
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            "--folds",
+            metavar="K",
+            min=2,
+            max=100,
+            help="Cross-validate first: train K times without a K-th of the students, scored on these.",
+        ),
+    ] = None,
     tries: Annotated[
         int | None, typer.Option("--tries", min=1, help="So many of a sweep, drawn at random.")
     ] = None,
@@ -171,6 +182,9 @@ def train(
 
     With --from it goes on from another's weights, as on short contexts first and then on long ones.
 
+    With --folds K it is trained K times more, in processes of their own, each time without a K-th of the
+    students, and scored on these: how good such a training is on others, and how far that varies.
+
     With --sweep the family is trained with each of the settings in processes of their own (compute in kt.toml
     says where), and the one that is best on the validation students is kept.
 
@@ -180,6 +194,7 @@ def train(
     import torch
 
     from kt import change
+    from kt.errors import Invalid
     from kt.models import origin, plots, task
     from kt.models.train import Options
     from kt.models.train import train as run
@@ -196,7 +211,8 @@ def train(
     if begun:
         made = begun.settings
         given = {key: made[key] for key in made if key not in room.DECIDES} | given
-    parts = room.split(room.read(data), room.read(valid) if valid else None)
+    everything = room.read(data)
+    parts = room.split(everything, room.read(valid) if valid else None)
     output.step("data", tally(parts.train, parts.valid, parts.test))
     torch.set_num_threads(threads)
     how = Options.of(
@@ -216,6 +232,15 @@ def train(
             code, data, root(), valid=valid or (), commit=change.commit_of(Workspace(root()))
         )
     }
+    if folds:
+        if sweep or begun:
+            raise Invalid(
+                "it goes with neither --sweep nor --from",
+                where="--folds",
+                do="find the settings first, then cross-validate them",
+            )
+        units = room.without_test(everything)
+        about["cross_validation"] = validated(family, units, folds, given, how, threads)
     if sweep:
         trained = swept(family, parts, sweep, tries, given, how, out, threads, about)
     else:
@@ -330,6 +355,39 @@ def swept(
     return done.trained
 
 
+def validated(
+    family: str,
+    data: Any,
+    folds: int,
+    settings: dict[str, Any],
+    how: "Options",
+    threads: int,
+) -> dict[str, Any]:
+    """What cross-validation came to, for the record; told as it goes."""
+    from kt.models import folds as room
+
+    def told(fold: "Fold") -> None:
+        output.step(f"fold {fold.number}", f"{line(fold.scores.items())}  {fold.epochs} epochs")
+
+    def line(scores: "Iterable[tuple[str, float]]") -> str:
+        return "  ".join(f"{name} {value:.4f}" for name, value in scores)
+
+    done = room.validate(
+        family,
+        root(),
+        data,
+        folds,
+        settings=settings,
+        options=how,
+        how=compute(),
+        threads=threads,
+        on_fold=told,
+    )
+    means = (f"{name} {mean:.4f} ± {apart:.4f}" for name, (mean, apart) in done.means.items())
+    output.step("folds", f"{'  '.join(means)} from one to the next")
+    return done.summary()
+
+
 def compute() -> "Compute":
     """Where work for many processes runs: as the workspace says, or here where there is none."""
     from kt import config
@@ -380,7 +438,7 @@ def evaluate(
     found = room.read(data)
     held_out = room.only_test(found)
     part = "test" if len(held_out.units) < len(found.units) else "all"
-    scores = score(code, module, signature, held_out)
+    scores = score(code, module, signature, held_out, how=compute())
     summary = scores.summary()
     others = room.without_test(room.read(train)) if train else None
     if others is not None:

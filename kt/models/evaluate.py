@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from kt.config import Compute
 from kt.models import metrics, task
 from kt.models.family import Trainable
 from kt.models.metrics import Predicted
@@ -34,16 +35,25 @@ class Scores:
 
 
 def evaluate(
-    family: Trainable, model: torch.nn.Module, signature: Any, data: Any, *, seed: int = 0
+    family: Trainable,
+    model: torch.nn.Module,
+    signature: Any,
+    data: Any,
+    *,
+    seed: int = 0,
+    how: Compute | None = None,
 ) -> Scores:
-    """The scores that fit the signature, with intervals. Raises Invalid where the data do not fit it."""
+    """The scores that fit the signature, with intervals. how: where the draws of these are scored.
+
+    Raises Invalid where the data do not fit the signature.
+    """
     judge = task.of(family)
     predicted = judge.predict(model, signature, data)
     names = judge.names(signature)
     return Scores(
         family.METRIC,
         {name: metrics.score(name, predicted) for name in names},
-        {name: metrics.interval(name, predicted, seed=seed) for name in names},
+        metrics.intervals(names, predicted, seed=seed, how=how),
         predicted,
     )
 

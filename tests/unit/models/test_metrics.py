@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from kt.config import Compute
 from kt.models import chains, labelled, metrics
 from kt.models.metrics import Events
 
@@ -121,6 +122,17 @@ def test_an_interval_holds_the_score_and_narrows_with_students():
         return high - low
 
     assert width(400) < width(25) / 2
+
+
+def test_intervals_of_many_are_the_same_side_by_side(monkeypatch):
+    seen = drawn(n=400, students=40)
+    alone = {name: metrics.interval(name, seen) for name in metrics.BINARY}
+    assert metrics.intervals(metrics.BINARY, seen) == alone
+    monkeypatch.setattr(metrics, "MANY", 100)
+    here = metrics.intervals(metrics.BINARY, seen)
+    assert metrics.intervals(metrics.BINARY, seen, how=Compute(n_jobs=2)) == here
+    for name, ends in alone.items():
+        assert here[name] == pytest.approx(ends, abs=1e-12)
 
 
 def test_a_version_does_not_differ_from_itself():
