@@ -4,7 +4,8 @@
 
 In the way: what a request waits for (asked for: the median below 5 µs a prediction). CPU: all of it, with the
 adding up of notes, 32 at a time. The id is not of recording, it is there for outcomes. Features are taken of
-ten requests a second. `yardstick` is a loop of known cost, in turns with the rest: to compare machines by.
+ten requests a second. Log: what keeping requests adds (store.log_inputs), to a unit that is not of the sample
+and to one that is, with its fifty answers; nothing where it is off. `yardstick` is a loop of known cost, in turns with the rest: to compare machines by.
 """
 
 import argparse
@@ -19,7 +20,9 @@ import numpy as np
 from load import show
 
 from kt import clock
+from kt.config import Settings
 from kt.models import tracing
+from kt.predictor import sampler
 from kt.predictor.record import Recorder, Seen
 from kt.store.batch import Stream
 from kt.store.secret import Secret, master
@@ -31,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--calls", type=int, default=20_000)
     options = parser.parse_args()
+    sampler.MOST = 1 << 40  # nobody writes here
     show([costs(experiment, options.calls) for experiment in ("", "trial")])
 
 
@@ -50,9 +54,23 @@ def costs(experiment: str, calls: int) -> dict[str, object]:
 
     entry = recorder.begin(stream, ["s-1"])
     scores = recorder.scores(engine, predictions)
+    answer = {
+        "version": "v1",
+        "prediction_id": recorder.identity(entry, 0, scores),
+        "predictions": predictions,
+    }
+    logs = {share: logging(share) for share in (None, 1e-9, 1.0)}
+
+    def log(share: float | None) -> None:
+        request = turn()
+        logs[share].log(entry, request.student_id, request, tracing, answer, scores)
+
     timed = medians(
         {
             "in the way": record,
+            "log off": lambda: log(None),
+            "log another": lambda: log(1e-9),
+            "log one": lambda: log(1.0),
             "id": lambda: recorder.identity(entry, 0, scores),
             "features": lambda: tracing.features(turn(), engine.signature),
             "yardstick": yardstick,
@@ -60,6 +78,16 @@ def costs(experiment: str, calls: int) -> dict[str, object]:
         calls,
     )
     return {"µs": experiment or "no experiment"} | timed | {"CPU": cpu(record, calls)}
+
+
+def logging(share: float | None) -> Recorder:
+    """One that keeps the requests of this share of the units, or none."""
+    if share is None:
+        return Recorder(on=True)
+    table = {"log_inputs": share, "log_fields": ["items", "answers"]}
+    recorder = Recorder(on=True, sampler=sampler.Sampler(Settings.model_validate({"store": table})))
+    recorder.know(Secret(keys=(master(1, clock.now(), lambda size: b"k" * size),)))
+    return recorder
 
 
 def asked() -> tuple[Any, list[tracing.Request], list[dict[str, Any]]]:

@@ -53,13 +53,13 @@ class Sampler:
         share, fields = self._settings.log_of(stream.model)
         if not share or self._pseudonyms is None:
             return
-        name = answer_id(answer["prediction_id"])
         who = b"" if unit is None else self._pseudonyms.labelled(unit)
-        if not sampled(who or name, share):
+        if not sampled(who or answer_id(answer["prediction_id"]), share):
             return
         kept = {field: getattr(request, field, None) for field in fields if field != hidden}
         kept.pop(PREDICTIONS, None)
         said = answered(answer, scores, whole=PREDICTIONS in fields)
+        name = answer_id(answer["prediction_id"])
         row = Logged(name, stream.id, clock.moment(), who, text(kept), text(said))
         with self._lock:
             if self._waiting + row.size > MOST:
