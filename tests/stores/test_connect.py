@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -34,6 +35,21 @@ def test_the_steps_lead_to_the_schema(store: Store) -> None:
     with store.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     assert ScriptDirectory(str(migrate.STEPS)).get_heads() == [migrate.HEAD]
+
+
+def test_tables_of_an_older_kt_are_brought_along_with_what_they_hold(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgrade = command.upgrade
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "upgrade", lambda steps, _: upgrade(steps, "0001"))
+        patch.setattr(migrate, "HEAD", "0001")
+        with connect.open(tmp_path, settings).write() as connection:
+            counters.add(connection, {(1, "dropped"): 7})
+    found = connect.peek(tmp_path, settings)
+    assert found is not None
+    assert migrate.version(found) == migrate.HEAD != "0001"
+    assert counters.counters(found, 0, 10) == {"dropped": 7}
 
 
 def test_many_may_open_what_is_not_there_yet(tmp_path: Path, settings: Settings) -> None:
