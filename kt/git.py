@@ -559,6 +559,17 @@ def track(root: Path, of: Upstream, commit: str) -> None:
     holds(root, "update-ref", f"refs/remotes/{of}", commit)
 
 
+def taken_back(root: Path, of: Upstream, there: str) -> str:
+    """The commit, here too, that the remote's branch was at when it was last seen, where it is now at an
+    earlier one; else empty."""
+    ref = f"refs/remotes/{of}"
+    if not holds(root, "rev-parse", "--verify", "--quiet", ref):
+        return ""
+    seen = text(root, "rev-parse", ref)
+    later = seen != there and descends(root, seen, there) and descends(root, head(root), seen)
+    return seen if later else ""
+
+
 def push(root: Path, to: Upstream, commit: str, there: str) -> None:
     """Give the remote's branch, which is at `there`, a commit that comes after it. Raises Refused, Unavailable.
 

@@ -279,6 +279,7 @@ def pull_once(
         "events": done.events,
         "commit": done.commit or None,
         "moved": done.moved,
+        "behind": done.behind or None,
     }
     told = [f"  event {e['seq']}  {e['at']}  {e['model']}: {describe(e)}" for e in done.events]
     size = output.bytes_of(sum(one.size for one in done.got))
@@ -296,6 +297,7 @@ def pull_once(
         [
             *told,
             "; ".join(text) or "nothing to pull: all of it is here",
+            *([f"{done.behind}.  Give it what is here: kt push"] if done.behind else []),
             *([joined] if done.joined else []),
         ],
     )

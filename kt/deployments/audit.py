@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kt import files, git, journal
+from kt import change, files, git, journal
 from kt.deployments import history, manifest, need
 from kt.deployments.events import HISTORY, one
 from kt.deployments.history import State
@@ -99,6 +99,8 @@ def taken_back(workspace: Workspace) -> list[Finding]:
     """A history that git, or a hand, has replaced by an older or another one."""
     kept = workspace.local / KEPT
     path = workspace.root / HISTORY
+    if pulled(workspace):
+        return []
     if not kept.is_file():
         return contradicted(workspace)
     try:
@@ -135,6 +137,18 @@ def refuse_taken_back(workspace: Workspace) -> None:
     """Nothing is built on a history that git or a hand took back. Raises Corrupt."""
     for finding in taken_back(workspace):
         raise Corrupt(finding.what, where=finding.where, do=finding.do)
+
+
+def pulled(workspace: Workspace) -> bool:
+    """Whether the history is the one that a pull brought which was killed before it could say so."""
+    to = str(change.pending(workspace).get("to", ""))
+    if not to:
+        return False
+    try:
+        data = git.ask(workspace.root, "show", f"{to}:./{HISTORY}")
+        return data == files.read(workspace.root / HISTORY)
+    except (KtError, OSError):
+        return False
 
 
 def contradicted(workspace: Workspace) -> list[Finding]:

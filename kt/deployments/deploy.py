@@ -5,6 +5,7 @@ and applies one change: history.json, whose rename makes it a fact, then active.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from kt.deployments.events import HISTORY, AnyEvent, Canary
 from kt.deployments.history import State, fold
 from kt.deployments.manifest import MANIFEST, Manifest, Version
 from kt.deployments.plan import Candidate, Stamp
-from kt.errors import Refused
+from kt.errors import KtError, Refused
 from kt.registry import absence, load, record, signing, trusted
 from kt.registry.register import Prepared
 from kt.workspace import Workspace
@@ -377,6 +378,9 @@ def recover(lock: Lock) -> tuple[journal.Journal, State]:
         lock.notes.append(
             f"recovered event {state.seq}: wrote the manifest that an interrupted command had left"
         )
+    if audit.pulled(workspace):
+        with suppress(KtError, OSError):  # of no use, or not there
+            audit.let_go(workspace, journal.read(workspace.local / audit.KEPT), book)
     keep(workspace)
     change.catch_up(lock)
     return book, state

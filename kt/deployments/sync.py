@@ -99,6 +99,7 @@ class Pulled:
     moved: bool
     notes: Sequence[str] = field(default_factory=tuple)
     problem: str = ""  # why git does not follow yet
+    behind: str = ""  # how the remote stands that lacks what is here
     joined: bool = False  # by a commit of its own, which the remote lacks
 
 
@@ -136,7 +137,10 @@ def push(workspace: Workspace, name: str, *, dry_run: bool, tell: Tell, watch: W
         if there:
             git.fetch(workspace.root, to, there)
         if not git.descends(workspace.root, here, there):
-            raise behind(workspace, to, here, there)
+            raise ahead(workspace, to, here, there)
+        if was := git.taken_back(workspace.root, to, there):
+            said = f"{to} had been taken back from {was[:7]} to {there[:7]}"
+            notes = (*notes, f"{said}: it is given again what it lost")
     sent, absent = send(workspace, store, state, dry_run=dry_run, tell=tell, watch=watch)
     if to is None:
         return Pushed(sent, absent, "", "", False, notes)
@@ -238,7 +242,7 @@ def pull(
     change.refuse_if_busy(workspace)
     refuse_taken_back(workspace)
     book, state = audit.read(workspace)
-    source, theirs = look(workspace, name, book, stamp if force else None)
+    source, theirs, behind = look(workspace, name, book, stamp if force else None)
     known = {one.key: record.read(workspace, *one.key) for one in gc.stored(workspace)}
     if theirs is not None:
         known, state = {**known, **theirs.known}, theirs.state
@@ -251,9 +255,9 @@ def pull(
     events = theirs.book.events[shared(book, theirs.book) :] if theirs else []
     here = theirs.commit if theirs else git.head(workspace.root) if source else ""
     if dry_run:
-        return Pulled(wanted, absent, events, here, theirs is not None)
+        return Pulled(wanted, absent, events, here, theirs is not None, behind=behind)
     if not (wanted or theirs or unexplained(workspace, reasons) or left(workspace)):
-        return Pulled((), absent, (), here, False)
+        return Pulled((), absent, (), here, False, behind=behind)
     with remote.incoming(workspace) as folder:
         for one in wanted:
             store.fetch(one.sha256, one.size, folder / one.sha256, watch(one.name, one.size))
@@ -280,6 +284,7 @@ def pull(
         theirs is not None,
         tuple(lock.notes),
         done.problem,
+        behind,
         joined=theirs is not None and theirs.commit != theirs.tip,
     )
 
@@ -308,23 +313,24 @@ def fetch_one(workspace: Workspace, key: Key, *, watch: Watch) -> list[Blob]:
 
 def look(
     workspace: Workspace, name: str, book: Journal, forced: Stamp | None
-) -> tuple[Upstream | None, Theirs | None]:
-    """The remote's branch, and what is new there: None where it has nothing that is not here.
+) -> tuple[Upstream | None, Theirs | None, str]:
+    """The remote's branch, and what is new there: None where it has nothing that is not here; and then
+    what it lacks.
 
     forced: by whom and why theirs stands in place of what is here.
     """
     if workspace.settings.git == "off":
-        return None, None
+        return None, None, ""
     source = git.upstream(workspace.root, name or workspace.settings.remote.git)
     there, here = git.tip(workspace.root, source), git.head(workspace.root)
     if not there:
         raise Refused(f"there is no {source} yet", do="give it what is here: kt push")
     git.fetch(workspace.root, source, there)
     if git.descends(workspace.root, here, there):
-        return source, None
+        return source, None, lacks(workspace.root, source, here, there)
     if forced is None and not git.descends(workspace.root, there, here):
         raise parted(workspace, source, there, book)
-    return source, read_theirs(workspace, there, book, forced)
+    return source, read_theirs(workspace, there, book, forced), ""
 
 
 def read_theirs(
@@ -672,7 +678,17 @@ def left(workspace: Workspace) -> bool:
     return bool(change.pending(workspace) or gc.leftovers(workspace) or note.exists())
 
 
-def behind(workspace: Workspace, to: Upstream, here: str, there: str) -> Refused:
+def lacks(root: Path, source: Upstream, here: str, there: str) -> str:
+    """How a remote stands that has nothing new, if it lacks what is here."""
+    if here == there:
+        return ""
+    if was := git.taken_back(root, source, there):
+        return f"{source} has been taken back from {was[:7]} to {there[:7]}"
+    count = int(git.text(root, "rev-list", "--count", f"{there}..{here}"))
+    return f"{source} lacks {count} commit{'s' if count != 1 else ''} of this machine"
+
+
+def ahead(workspace: Workspace, to: Upstream, here: str, there: str) -> Refused:
     """Why a push is refused: they are ahead, or both have gone on."""
     if git.descends(workspace.root, there, here):
         return Refused(f"{to} is ahead of this machine", do="take it over first: kt pull")

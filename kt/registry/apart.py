@@ -11,7 +11,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from kt import process
 from kt.registry import confine
+
+LONGEST = 100_000_000  # bytes of an answer
 
 
 class Ended(Exception):
@@ -33,17 +36,22 @@ def run(work: Callable[[], Any], *, cpu: int) -> Any:
     timer = threading.Timer(2 * cpu, os.kill, (child, signal.SIGKILL))
     timer.start()
     try:
-        with os.fdopen(reader, "rb") as said:
-            data = said.read()
+        data = b"".join(process.heard(reader, lambda: gone(child), LONGEST))
+        os.close(reader)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     finally:
         timer.cancel()
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code:
         raise Ended(how_it_ended(code, cpu))
     found = json.loads(data)
     if "raised" in found:
         raise Ended(found["raised"])
     return found["done"]
+
+
+def gone(child: int) -> bool:
+    """Whether a process has ended; how it did is still to be asked."""
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def answer(work: Callable[[], Any], writer: int, cpu: int) -> None:

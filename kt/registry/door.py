@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -39,7 +39,7 @@ SECONDS = 120  # of processor time, and a second for each SPEED bytes of the fil
 SPEED = 20_000_000
 MEMORY = 3 << 30  # bytes, and SHARE times the file's size
 SHARE = 6
-LONGEST = 10_000_000  # bytes of a line that the child may say
+LONGEST = 10_000_000  # bytes that the child may say
 
 
 @contextmanager
@@ -128,7 +128,6 @@ def ask(
 ) -> dict[str, Any]:
     """Have the child do it. Raises what the child raised, or Invalid where it did not come to an end."""
     assert child.stdin is not None
-    assert child.stdout is not None
     seconds = SECONDS + source.size // SPEED
     # the processor's time is limited by the kernel; one that only sleeps is ended by this
     timer = threading.Timer((seconds + onnx.SECONDS) * 2, kill, (child,))
@@ -136,7 +135,7 @@ def ask(
     try:
         child.stdin.write(json.dumps(order, default=str).encode())
         child.stdin.close()
-        outcome = listen(child.stdout, progress)
+        outcome = listen(child, progress)
     except BrokenPipeError:
         outcome = {}
     finally:
@@ -153,9 +152,9 @@ def ask(
     return outcome
 
 
-def listen(lines: IO[bytes], progress: Progress) -> dict[str, Any]:
+def listen(child: "subprocess.Popen[bytes]", progress: Progress) -> dict[str, Any]:
     """Tell the steps as they come; return the outcome, nothing where there is none."""
-    while line := lines.readline(LONGEST):
+    for line in lines(child):
         try:
             said = json.loads(line)
         except ValueError:
@@ -168,6 +167,14 @@ def listen(lines: IO[bytes], progress: Progress) -> dict[str, Any]:
             case _:
                 break
     return {}
+
+
+def lines(child: "subprocess.Popen[bytes]") -> Iterator[bytes]:
+    assert child.stdout is not None
+    rest = b""
+    for part in process.heard(child.stdout.fileno(), lambda: child.poll() is not None, LONGEST):
+        *whole, rest = (rest + part).split(b"\n")
+        yield from whole
 
 
 def end(child: subprocess.Popen[bytes]) -> None:

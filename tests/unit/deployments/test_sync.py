@@ -353,6 +353,25 @@ def test_a_history_that_was_rewritten_is_not_taken_over(two: Two, kt: Kt) -> Non
     assert clean(two.theirs, kt)
 
 
+def test_a_remote_that_was_taken_back_is_told_of_and_given_again_what_it_lost(
+    two: Two, kt: Kt
+) -> None:
+    before = git(two.bare, "rev-parse", "HEAD")
+    branch = f"origin/{git(two.bare, 'symbolic-ref', '--short', 'HEAD')}"
+    forge.give(two.ours, register(two.ours, "v4"))
+    said = kt("pull", at=two.ours).out.splitlines()
+    lacks = f"{branch} lacks 2 commits of this machine.  Give it what is here: kt push"
+    assert said == ["nothing to pull: all of it is here", lacks]
+    kt("push", at=two.ours)
+    kt("pull", at=two.theirs)
+    git(two.bare, "update-ref", "HEAD", before)
+    told = f"{branch} has been taken back from {head(two.ours)[:7]} to {before[:7]}"
+    for machine in (two.ours, two.theirs):
+        assert kt("pull", "--json", at=machine).document["result"]["behind"] == told
+    assert "is given again what it lost" in kt("push", at=two.theirs).err
+    assert git(two.bare, "rev-parse", "HEAD") == head(two.theirs)
+
+
 def test_a_forced_pull_keeps_what_only_this_machine_has(two: Two, kt: Kt) -> None:
     """Both have made a v4 of their own, and one of them a v5: theirs is v4 from now on, v5 stays."""
     forge.give(two.ours, register(two.ours, "v4"))
@@ -379,6 +398,23 @@ def test_a_forced_pull_keeps_what_only_this_machine_has(two: Two, kt: Kt) -> Non
     assert kt("pull", at=two.ours).code == 0
     assert record.read(two.ours, "m", "v5").sha256
     assert clean(two.ours, kt)
+
+
+def test_a_forced_pull_that_was_killed_before_it_noted_the_history_is_finished_by_the_next_command(
+    two: Two, kt: Kt
+) -> None:
+    forge.give(two.ours, named(two.ours, "v2"))
+    kt("push", at=two.ours)
+    forge.give(two.theirs, named(two.theirs, "v3"))
+    command = ("pull", "--force", "--reason", "r")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kt.deployments.sync.remember", killed)
+        kt(*command, at=two.theirs)
+    assert kt(*command, at=two.theirs).code == 0
+    events = audit.read(two.theirs)[0].events
+    assert events == audit.read(two.ours)[0].events
+    assert (two.theirs.local / manifest.REPLACED).exists(), "predictors let go of the other one"
+    assert clean(two.theirs, kt)
 
 
 def test_a_version_that_they_have_removed_stays_through_a_forced_pull(two: Two, kt: Kt) -> None:

@@ -138,6 +138,20 @@ def test_an_endless_loop_ends(place: Path, monkeypatch: pytest.MonkeyPatch):
     assert isinstance(error, Invalid)
 
 
+def test_a_program_that_it_leaves_behind_holds_nobody_up():
+    """Code that is trusted may fork; what it started may hold the pipe open long after it has ended."""
+    leaves = 'sleep 1000 & echo \'{"step": ["gate", "ok"]}\''
+    steps: list[tuple[str, str]] = []
+    with subprocess.Popen(
+        ["sh", "-c", leaves], stdout=subprocess.PIPE, start_new_session=True
+    ) as child:
+        try:
+            assert door.listen(child, lambda *step: steps.append(step)) == {}
+        finally:
+            door.kill(child)
+    assert steps == [("gate", "ok")]
+
+
 def test_what_a_family_prints_is_no_answer(place: Path):
     for ready in prepare(place, 'print(\'{"draft": {}}\', flush=True); os.write(1, b"{}\\n")'):
         assert ready.draft.parameters == 5

@@ -71,6 +71,21 @@ def test_a_fork_gives_back_what_its_work_returns() -> None:
     assert apart.run(lambda: {"pid": [os.getppid()]}, cpu=10) == {"pid": [os.getpid()]}
 
 
+def test_a_process_that_a_fork_leaves_behind_holds_nobody_up() -> None:
+    reader, writer = os.pipe()
+
+    def leaves() -> str:
+        if not os.fork():
+            os.close(writer)
+            os.read(reader, 1)  # for as long as this test wants
+            os._exit(0)
+        return "done"
+
+    assert apart.run(leaves, cpu=60) == "done"
+    os.close(writer)
+    os.close(reader)
+
+
 @pytest.mark.parametrize(
     ("work", "why"),
     [
