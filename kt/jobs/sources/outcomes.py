@@ -7,15 +7,19 @@
     [[jobs.nightly.data]]
     name = "outcomes"
 
-A sample is an outcome, new where it was told since. Units go by their pseudonyms, in the order in which
-they were first asked about, so that the newest are those whom nobody has learnt from. One that was away
-for longer than requests are kept (store.log_days) counts as new again.
+A sample is an outcome, new where it was told since. Units go by their pseudonyms; the newest are those of
+whom something was told last for the first time. One of whom nothing is kept any more (store.log_days) is
+new again when it comes back.
+
+The file grows at its end as outcomes come, so that what was learnt from can be found in it later: a line has
+the time at which it was known. A unit's lines stand in the order in which it was asked, whatever was told first.
 """
 
 import csv
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -30,7 +34,13 @@ if TYPE_CHECKING:
     from kt.store.requests import Told
 
 FORM = ("Signature", "SAMPLE", "NEEDS", "sample")
-Line = tuple[str, ...]
+
+
+class Line(NamedTuple):
+    """A line of data. time: when it was known. cells: the unit, and what the form makes of an outcome."""
+
+    time: int
+    cells: tuple[str, ...]
 
 
 class Settings(BaseModel, extra="forbid"):
@@ -51,9 +61,9 @@ def collect(workspace: Workspace, settings: Settings, folder: Path) -> list[Path
     path = folder / "outcomes.csv"
     with path.open("w", newline="") as file:
         out = csv.writer(file)
-        out.writerow(teacher.columns)
-        for unit, lines in units.items():
-            out.writerows((unit, *line) for line in lines)
+        out.writerow(("time", *teacher.columns))
+        lines = sorted(chain.from_iterable(units.values()), key=lambda line: line.time)
+        out.writerows((line.time, *line.cells) for line in lines)
     return [path]
 
 
@@ -93,9 +103,9 @@ class Teacher:
         self._lacking: set[str] = set()
 
     @property
-    def columns(self) -> Line:
+    def columns(self) -> tuple[str, ...]:
         form, _ = next(iter(self._versions.values()))
-        columns: Line = form.SAMPLE
+        columns: tuple[str, ...] = form.SAMPLE
         return columns
 
     def teach(self, units: dict[str, list[Line]], told: "Told") -> None:
@@ -106,9 +116,10 @@ class Teacher:
             return
         unit = (told.unit or told.id).hex()
         lines = units.setdefault(unit, [])
-        if not lines and hasattr(form, "past"):
-            lines += form.past(told.request)
-        lines.append(form.sample(told.request, told.place, told.outcome, signature))
+        before = form.past(told.request) if not lines and hasattr(form, "past") else []
+        now = form.sample(told.request, told.place, told.outcome, signature)
+        time = max(told.told, lines[-1].time if lines else 0)
+        lines += [Line(time, (unit, *rest)) for rest in (*before, now)]
 
     def version(self, name: str) -> tuple[Any, Any]:
         """Raises Invalid, also where outcomes teach nothing to this form."""

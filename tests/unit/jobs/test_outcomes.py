@@ -44,7 +44,7 @@ class Log:
         self.now = int(clock.now().timestamp())
         self.store = connect.open(place.root, place.settings)
 
-    def ask(self, unit: str, request: str, *told: float) -> None:
+    def ask(self, unit: str, request: str, *told: float, ago: int = 300) -> None:
         self.number += 1
         name = self.number.to_bytes(10)
         at = self.now - 600 + self.number / 100
@@ -56,7 +56,7 @@ class Log:
             name, STREAM.id, "probability", int(at) // 60, 3, (binary(0.5),) * max(1, len(told))
         )
         found = [Outcome(ticket, place, value) for place, value in enumerate(told)]
-        when = datetime.fromtimestamp(self.now - 300, UTC)
+        when = datetime.fromtimestamp(self.now - ago, UTC)
         answered.ingest(self.store, found, when, RULES)
 
 
@@ -91,20 +91,39 @@ def test_a_unit_is_what_it_had_answered_and_then_its_outcomes(
     log.ask("bo", '{"items": ["7"], "answers": [{"item": "5", "response": 1}]}', 0)
     log.ask("", '{"items": ["3"]}', 1)
     bo, ana = (unit.encode().ljust(17, b".").hex() for unit in ("bo", "ana"))
+    at = log.now - 300
     assert collected(place, tmp_path) == [
-        "student_id,item,response",
-        f"{bo},4,0",
-        f"{bo},5,1",
-        f"{bo},7,0",
-        f"{ana},8,0",
-        f"{ana},9,1",
-        f"{(5).to_bytes(10).hex()},3,1",
+        "time,student_id,item,response",
+        f"{at},{bo},4,0",
+        f"{at},{bo},5,1",
+        f"{at},{bo},7,0",
+        f"{at},{ana},8,0",
+        f"{at},{ana},9,1",
+        f"{at},{(5).to_bytes(10).hex()},3,1",
     ]
     assert source.count(place, settings(place)) == 5
     told = datetime.fromtimestamp(log.now - 300, UTC)
     assert source.new(place, settings(place), 0, told - timedelta(seconds=1)) == 5
     assert source.new(place, settings(place), 0, told) == 0
     assert source.new(place, settings(place), 0, None) == 5
+
+
+def test_the_file_grows_at_its_end_and_a_unit_keeps_its_order(
+    place: Any, log: Log, tmp_path: Path
+) -> None:
+    log.ask("bo", '{"items": ["1"]}', 1, ago=300)
+    log.ask("ana", '{"items": ["2"], "answers": [{"item": "9", "response": 1}]}', 1, ago=200)
+    log.ask("bo", '{"items": ["3"]}', 0, ago=250)
+    before = collected(place, tmp_path)
+    log.ask("bo", '{"items": ["4"]}', 1, ago=100)
+    log.ask("bo", '{"items": ["5"]}', 0, ago=150)  # told first, and was asked last
+    log.ask("cy", '{"items": ["6"]}', 0, ago=120)
+    after = collected(place, tmp_path)
+    assert after[: len(before)] == before
+    lines = [line.split(",") for line in after[1:]]
+    assert [(log.now - int(time), item) for time, _, item, _ in lines] == [
+        (300, "1"), (250, "3"), (200, "9"), (200, "2"), (120, "6"), (100, "4"), (100, "5"),
+    ]  # fmt: skip
 
 
 def test_what_was_told_after_the_cut_off_is_not_learnt_from(
