@@ -45,8 +45,8 @@ def backtest(
     version active at --from is where it begins, and what it is held against in the end. The trainings
     run side by side, where compute in kt.toml says. Nothing is registered or deployed.
 
-    The data must say when each sample came: by a column time (ISO 8601, or seconds since 1970), or by a
-    date in the names of files (answers-2026-01-14.csv), which had all come when that day was over.
+    The data must say when each sample came: by a column came or time (ISO 8601, or seconds since 1970), or by
+    a date in the names of files (answers-2026-01-14.csv), which had all come when that day was over.
 
     Example: kt backtest nightly --from 2026-01-01 --to 2026-04-01 --plot backtest.svg
     """

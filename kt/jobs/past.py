@@ -1,8 +1,8 @@
 """The data of a job as they were at a time: what of them had come by then.
 
-A sample says when it came by its column `time` (ISO 8601, UTC where it names no zone, or seconds since
-1970); a file without such a column by a date in its name (answers-2026-01-14.csv), whose samples were all
-there when that day was over. When a file was written says nothing: a copy or a checkout changes it.
+A sample says when it came by its column `came`, else by its column `time` (ISO 8601, UTC where it names no
+zone, or seconds since 1970); a file without these by a date in its name (answers-2026-01-14.csv), whose
+samples were all there when that day was over. When a file was written says nothing: a copy changes it.
 """
 
 import csv
@@ -21,7 +21,10 @@ import numpy as np
 from kt.errors import Invalid
 from kt.jobs.sources import files
 
-COLUMN = "time"
+COLUMNS = (
+    "came",
+    "time",
+)  # the first that there is: an answer may become known long after it was given
 DATED = re.compile(r"(?<!\d)(\d{4})-?(\d\d)-?(\d\d)(?!\d)")
 
 
@@ -75,8 +78,9 @@ def timed(path: Path) -> Part:
         with opened(path) as file:
             rows = csv.reader(file)
             header = [name.strip().lower() for name in next(rows, [])]
-            if COLUMN in header:
-                place = header.index(COLUMN)
+            told = [name for name in COLUMNS if name in header]
+            if told:
+                place = header.index(told[0])
                 times = [moment(row, place, f"{path}:{rows.line_num}") for row in rows if row]
                 return Part(path, np.array(times, float), rows=True)
     dates = DATED.findall(path.name)
@@ -106,7 +110,7 @@ def moment(row: Sequence[str], place: int, where: str) -> float:
             value = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
     if not math.isfinite(value):
         raise Invalid(
-            f"time is {text[:40]!r}",
+            f"a time is {text[:40]!r}",
             where=where,
             do="write it in ISO 8601, or in seconds since 1970",
         )

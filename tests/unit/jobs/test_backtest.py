@@ -60,6 +60,12 @@ def test_an_alert_is_one_only_while_it_was_open():
     }
 
 
+def test_what_was_told_late_came_when_it_was_told(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("student_id,item,response,time,came\ns,1,1,2026-01-02,2026-01-09\n")
+    assert past.read([path]).times == [day(8).timestamp()]
+
+
 def test_what_had_come_by_then(tmp_path):
     path = tmp_path / "a.csv.gz"
     rows = 'student_id,item,response,time\ns,"a, b",1,2026-01-02T10:00:00\n\ns,2,0,1767484800\n'
@@ -83,9 +89,9 @@ def test_what_had_come_by_then(tmp_path):
     [
         ("a.csv", "student_id,item,response\ns,1,1\n", "do not say when they came"),
         ("a-20261399.csv", "student_id,item,response\ns,1,1\n", "do not say when they came"),
-        ("a.csv", "student_id,item,response,time\ns,1,1,soon\n", "a.csv:2: time is 'soon'"),
-        ("a.csv", "student_id,item,response,time\ns,1,1,nan\n", "time is 'nan'"),
-        ("a.csv", "student_id,item,response,time\ns,1,1\n", "time is ''"),
+        ("a.csv", "student_id,item,response,time\ns,1,1,soon\n", "a.csv:2: a time is 'soon'"),
+        ("a.csv", "student_id,item,response,time\ns,1,1,nan\n", "a time is 'nan'"),
+        ("a.csv", "student_id,item,response,time\ns,1,1\n", "a time is ''"),
     ],
 )
 def test_data_that_do_not_tell_time(tmp_path, name, text, said):
