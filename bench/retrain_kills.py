@@ -48,29 +48,33 @@ def kills(folder: Path, count: int, draw: random.Random) -> list[str]:
     world.save(folder / "candidate.pt")
     subprocess.run([sys.executable, "-m", "kt", "init", "w"], cwd=folder, check=True)
     scene = Retraining(Workspace(folder / "w"), folder / "candidate.pt")
-    daemon, began = scene.daemon(), time.monotonic()
+    daemon = scene.daemon()
+    within(scene.retrains, LONG)
+    began = time.monotonic()
     within(lambda: scene.learnt() == scene.samples, LONG)
-    whole = time.monotonic() - began  # what a run takes here, and the daemon's start
+    whole = time.monotonic() - began  # seconds that a run takes here
     struck: Counter[str] = Counter()
-    for number in range(count):
+    while struck.total() < count:
         if scene.learnt() == scene.samples:
             scene.another_model()
             scene.more()
         running = within(scene.retrains, LONG)[0]
         time.sleep(draw.uniform(0, whole))
-        what = draw.choice(["daemon", "retrain", "below", "below"])
-        known = below(running)
-        name, pid = target(what, daemon.pid, running, known, draw)
-        left = below(pid)
+        found = {"daemon": [daemon.pid], "retrain": [running], "below": below(running)}
+        pids = found[draw.choice(sorted(found))]
+        if not alive(running) or not pids:
+            continue  # the run was quicker
+        pid = draw.choice(pids)
+        name, left = command_of(pid), below(pid)
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
             struck[name] += 1
+            print(f"{struck.total():3} {name}", flush=True)
         if pid == daemon.pid:
             daemon.wait()
             daemon = scene.daemon()
         else:
             within(lambda left=left: not any(map(alive, left)), 60)
-        print(f"{number + 1:3} {name}", flush=True)
     within(lambda: scene.learnt() == scene.samples, LONG)
     within(lambda: not scene.retrains(), LONG)
     began = time.monotonic()
@@ -84,26 +88,16 @@ def kills(folder: Path, count: int, draw: random.Random) -> list[str]:
     return wrong
 
 
-def target(
-    what: str, daemon: int, running: int, known: list[int], draw: random.Random
-) -> tuple[str, int]:
-    """Who is killed. The run may have ended meanwhile: then the daemon."""
-    if what == "below" and known:
-        pid = draw.choice(known)
-        return command_of(pid), pid
-    if what == "daemon" or not alive(running):
-        return "daemon", daemon
-    return "retrain", running
+NAMES = "retrain", "daemon", "kt.jobs.trainer", "kt.registry.door", "train.py", "git"
 
 
 def command_of(pid: int) -> str:
-    """A process in a word: git, kt.jobs.trainer, kt.registry.door, within.py, train.py."""
+    """A process in a word."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return "gone"
-    named = [word for word in words if "kt." in word or word.endswith(".py")]
-    return Path(named[0] if named else words[0]).name
+    return next((name for name in NAMES if name in words), words[0])
 
 
 if __name__ == "__main__":

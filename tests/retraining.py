@@ -1,7 +1,8 @@
 """A workspace whose job is due whenever there are new samples, with a program that trains in a moment; and the
 real processes that see to it, to be killed and counted.
 
-The program says so where two of it run at once. Each run that comes to its end deploys: its model is new.
+The program says so where two of it run at once, and does not end when it is asked to. Each run that comes to
+its end deploys: its model is new.
 """
 
 import fcntl
@@ -14,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from predictors import children
+from predictors import children, within
 
 from kt.jobs import book
 from kt.jobs.runs import Job
@@ -36,7 +37,8 @@ data = [{{name = "files", paths = ["answers.csv"]}}]
 trigger = [{{name = "samples", count = 1}}]
 """
 PROGRAM = """
-    import fcntl, json, os, pathlib, shutil, time
+    import fcntl, json, os, pathlib, shutil, signal, time
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     held = open("training.lock", "a")
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -102,6 +104,12 @@ class Retraining:
         success = self.job().success
         return success.started.data.samples if success else 0
 
+    def training(self, number: int) -> int:
+        """The process that sees to the `number`-th training, once that has begun."""
+        trained = self.place.root / "trained"
+        within(lambda: trained.exists() and len(trained.read_text()) >= number, 120)
+        return within(lambda: next(filter(children, self.retrains()), None))
+
     @property
     def doubled(self) -> bool:
         return (self.place.root / "doubled").exists()
@@ -112,7 +120,8 @@ class Retraining:
         for path in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 words = (path / "cmdline").read_bytes().split(b"\0")
-                if b"retrain" in words and os.fsencode(self.place.root) in words:
+                kt = words[1:2] != [b"-c"] and b"kt" in words[:4]
+                if kt and b"retrain" in words and os.fsencode(self.place.root) in words:
                     found.append(int(path.name))
         return found
 

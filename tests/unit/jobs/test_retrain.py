@@ -2,7 +2,7 @@
 
 import csv
 import json
-import os
+import re
 import signal
 import subprocess
 import sys
@@ -291,13 +291,15 @@ def test_no_job_and_another_job(kt, place, program):
     assert "there is no job weekly" in kt("retrain", "weekly", at=place).err
 
 
-CRON = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join([str(ROOT)])}
+CRON = {"PYTHONPATH": str(ROOT)}
 
 
 def test_in_sh_under_cron(place, program):
-    """No home, no terminal, no output where nothing is due."""
+    """No home, no path, no terminal; no output where nothing is due."""
     write(place, program)
     kt = f"{sys.executable} -m kt"
+    due = "due: 400 new labelled samples (limit 100)\n"
+    would = f"would run: {sys.executable} train.py   (kt retrain nightly)\n"
 
     def sh(line):
         return subprocess.run(
@@ -309,14 +311,24 @@ def test_in_sh_under_cron(place, program):
             check=False,
         )
 
-    due = sh(f"{kt} retrain --check --quiet; [ $? -eq 10 ] && echo now")
-    assert due.stdout.splitlines()[-1] == "now"
+    check = sh(f"{kt} retrain --check")
+    assert (check.returncode, check.stdout, check.stderr) == (10, due + would, "")
+    check = sh(f"{kt} retrain --check --quiet; [ $? -eq 10 ] && echo now")
+    assert (check.returncode, check.stdout, check.stderr) == (0, "now\n", "")
     ran = sh(f"{kt} retrain --deploy --quiet")
     assert (ran.returncode, ran.stdout) == (0, "")
     again = sh(f"{kt} retrain --deploy --quiet")
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
     check = sh(f"{kt} retrain --check --quiet")
     assert (check.returncode, check.stdout, check.stderr) == (0, "", "")
+    check = sh(f"{kt} retrain --check")
+    assert (check.returncode, check.stderr) == (0, "")
+    assert re.fullmatch(
+        r"not due \(the last run has just ended, not before 20[-\d]+T[:\d]+Z\)\n", check.stdout
+    )
+    check = sh(f"{kt} retrain --check weekly")
+    said = "kt: there is no job weekly\n    name one: nightly\n"
+    assert (check.returncode, check.stdout, check.stderr) == (2, "", said)
 
 
 def test_the_check_knows_neither_torch_nor_git(place, program):
