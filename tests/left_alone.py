@@ -23,7 +23,7 @@ from kt.config import Job
 from kt.deployments import audit, manifest
 from kt.deployments.history import Serving
 from kt.jobs import book, retrain
-from kt.jobs.retrain import Asked
+from kt.jobs.asked import Asked
 from kt.jobs.runs import Run
 from kt.jobs.training import Failure
 from kt.monitors import check, history

@@ -10,8 +10,9 @@ from kt.cli import complete, options, output
 from kt.cli.options import Json, Quiet, Reason
 
 if TYPE_CHECKING:
+    from kt.jobs.asked import Asked
     from kt.jobs.decide import Due
-    from kt.jobs.retrain import Asked, Done
+    from kt.jobs.retrain import Done
     from kt.jobs.runs import Run
     from kt.workspace import Workspace
 
@@ -68,11 +69,12 @@ def retrain(
     from kt import clock
     from kt.errors import Unavailable
     from kt.jobs import retrain as room
+    from kt.jobs.asked import Asked
 
     workspace = options.workspace()
     stamp = options.stamp(reason)
     chosen = [
-        room.Asked(workspace, name, found, stamp.by, clock.now, stamp.reason, force, deploy)
+        Asked(workspace, name, found, stamp.by, clock.now, stamp.reason, force, deploy)
         for name, found in room.named(workspace, job, several=not (hold or release or force))
     ]
     if hold or release:
@@ -162,12 +164,13 @@ def jobs(json: Json = False) -> None:
     from kt import clock
     from kt.jobs import book
     from kt.jobs import retrain as room
+    from kt.jobs.asked import Asked
 
     workspace = options.workspace()
     _, state = book.read(workspace)
     rows, found = [], []
     for name, job in workspace.settings.jobs.items():
-        due = room.check(room.Asked(workspace, name, job, "", clock.now))
+        due = room.check(Asked(workspace, name, job, "", clock.now))
         last = state.job(name).runs[-1:] or (None,)
         found.append(said_of(name, due) | {"last_run": last[0].number if last[0] else None})
         rows.append(
@@ -261,9 +264,9 @@ def facts(name: str, run: "Run") -> dict[str, Any]:
 
 def shown(workspace: "Workspace", name: str, run: "Run") -> tuple[dict[str, Any], list[str]]:
     """A run, all of it; for people with the end of its log."""
-    from kt.jobs.retrain import log_of
+    from kt.jobs import logs
 
-    path = log_of(workspace, run.number)
+    path = logs.path(workspace, run.number)
     log = path.read_text(errors="replace").splitlines() if path.is_file() else []
     began, ended = run.started, run.ended
     out = [
@@ -278,7 +281,7 @@ def shown(workspace: "Workspace", name: str, run: "Run") -> tuple[dict[str, Any]
         out.append(f"  ended       {ended.at}{f': {ended.reason}' if ended.reason else ''}")
     if ended and ended.kind == "finished":
         if ended.comparison:
-            from kt.jobs.retrain import sentence
+            from kt.jobs.candidate import sentence
 
             out.append(f"  compared    {sentence(ended.comparison)}")
         if ended.version:

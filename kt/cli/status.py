@@ -326,10 +326,10 @@ def told_of(alerts: list[dict[str, Any]], numbers: dict[str, Any] | None) -> str
 
 def seen_to(workspace: "Workspace", now: "datetime") -> dict[str, Any]:
     """How the daemon stands; without one, when cron last looked at the jobs."""
-    from kt.jobs import daemon, retrain
+    from kt.jobs import daemon, looks
 
     found = daemon.standing(workspace)
-    text = daemon.line(found, retrain.checks(workspace), now, output.ago)
+    text = daemon.line(found, looks.last(workspace), now, output.ago)
     return {"text": text, "running": found.running, "next": found.next, "last": found.last}
 
 

@@ -23,7 +23,8 @@ from kt import compute
 from kt.config import Job
 from kt.deployments import audit
 from kt.errors import Invalid
-from kt.jobs import book, past, retrain, runs, trainer, watch
+from kt.jobs import book, past, runs, trainer, watch
+from kt.jobs.candidate import better, sentence
 from kt.jobs.decide import Pace
 from kt.jobs.facts import Facts
 from kt.jobs.past import Past
@@ -291,7 +292,7 @@ class Judge:
         candidate, _ = register.opened(self.asked.workspace, path)
         try:
             comparison = self.compared(candidate, before)
-            kept = comparison and not retrain.better(comparison, self.asked.job.margin)
+            kept = comparison and not better(comparison, self.asked.job.margin)
             gain = self.gain(candidate, before or candidate, first or candidate, bool(kept))
         except Invalid as error:
             return self.ended("failed", str(error)), None
@@ -299,7 +300,7 @@ class Judge:
             why = "nothing was active" if before is None else "another task was learnt before"
             return self.ended("first", why, gain=gain), candidate
         outcome = "kept" if kept else "better"
-        return self.ended(outcome, retrain.sentence(comparison), comparison, gain), candidate
+        return self.ended(outcome, sentence(comparison), comparison, gain), candidate
 
     def ended(
         self,

@@ -8,7 +8,8 @@ import pytest
 from predictors import Made
 
 from kt.deployments.plan import Candidate
-from kt.jobs import book, drifted, retrain, runs, trainer
+from kt.jobs import book, drifted, items, runs, trainer, written
+from kt.jobs.asked import Asked
 from kt.jobs.drifted import Look
 from kt.jobs.facts import Drifted, Facts
 from kt.jobs.runs import Finished, Learnt, Started
@@ -111,7 +112,7 @@ def answered(tmp_path):
     for event in events(1, "v1", samples=samples):
         book.write(
             place,
-            lambda journal, _, event=event: [event.model_copy(update=retrain.numbered(journal))],
+            lambda journal, _, event=event: [event.model_copy(update=written.numbered(journal))],
         )
     return place, max(periods.truth["items"].items(), key=lambda one: abs(one[1]["drift"]))[0]
 
@@ -120,14 +121,14 @@ def test_a_drift_makes_the_job_due_once_a_run_has_looked_for_it(kt, answered):
     place, item = answered
     assert kt("retrain", "--check", at=place).code == 0
     job = place.settings.jobs["nightly"]
-    asked = retrain.Asked(place, "nightly", job, "ana", lambda: NOW)
+    asked = Asked(place, "nightly", job, "ana", lambda: NOW)
     said = []
-    retrain.drift(asked, lambda *step: said.append(step))
+    items.look(asked, lambda *step: said.append(step))
     assert said == [("drift", "of items, since tutor@v1 was trained")]
     found = drifted.last(place, "nightly")
     assert (found.judged, found.why) == (8, "")
     checked = kt("retrain", "--check", "--json", at=place).result["jobs"][0]
     why = checked["reasons"]["item_drift"]
     assert why.partition(" ")[2].startswith(f"of 8 items have drifted: {item}")
-    retrain.drift(asked, lambda *step: said.append(step))
+    items.look(asked, lambda *step: said.append(step))
     assert len(said) == 1  # nothing new since

@@ -324,7 +324,8 @@ def test_in_sh_under_cron(place, program):
     check = sh(f"{kt} retrain --check")
     assert (check.returncode, check.stderr) == (0, "")
     assert re.fullmatch(
-        r"not due \(the last run has just ended, not before 20[-\d]+T[:\d]+Z\)\n", check.stdout
+        r"not due \(cooldown: the last run has just ended, not before 20[-\d]+T[:\d]+Z\)\n",
+        check.stdout,
     )
     check = sh(f"{kt} retrain --check weekly")
     said = "kt: there is no job weekly\n    name one: nightly\n"

@@ -1,0 +1,66 @@
+"""What is asked of a job: by whom, when, and with whose help; and the names that its runs give to what they do."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from kt.config import Job
+from kt.jobs.training import Training
+from kt.registry import door
+from kt.registry.register import Prepared, Request
+from kt.workspace import Workspace
+
+Tell = Callable[[str, str], None]
+
+
+class Trainer(Protocol):
+    """What trains and compares: `Training`, in processes of their own."""
+
+    @property
+    def out(self) -> Path: ...
+    @property
+    def log(self) -> Path: ...
+    def train(self) -> dict[str, Any]: ...
+    def compare(self, active: Sequence[str]) -> dict[str, Any]: ...
+
+
+Make = Callable[[Workspace, str, Job, str, str, Sequence[Path], Path, Path], Trainer]
+Admit = Callable[[Workspace, Request, Mapping[str, str], Tell], AbstractContextManager[Prepared]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A job, and how it is to be run. deploy: whether a better candidate gets traffic. by, reason: who
+    asks, and why. make, admit: what trains, and what lets the candidate into the registry."""
+
+    workspace: Workspace
+    name: str
+    job: Job
+    by: str
+    now: Callable[[], datetime]
+    reason: str = ""
+    force: bool = False
+    deploy: bool = False
+    make: Make = Training
+    admit: Admit = door.prepared
+
+    @property
+    def model(self) -> str:
+        return self.job.model or self.name
+
+    @property
+    def at(self) -> str:
+        return self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def title(asked: Asked, number: int) -> str:
+    """What a run gives as the reason of what it does."""
+    return f"run {number} of job {asked.name}"
+
+
+def trial(asked: Asked, number: int) -> str:
+    """The name of a run's experiment."""
+    return f"{asked.name}-{number}"
