@@ -239,7 +239,7 @@ def runs(
             "; ".join(run.started.reasons.values()),
             run.outcome,
             getattr(run.ended, "version", ""),
-            run.ended.reason if run.ended else "",
+            end.reason if (end := run.settled or run.ended) else "",
         )
         for name, run in some
     ]
