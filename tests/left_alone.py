@@ -116,7 +116,7 @@ def improved(born: int, hour: int) -> float:
 FIRST = Ran(0, "age samples", "deployed")
 BACKOFF = [EVENT + hours for hours in (0, 1, 3, 7, 15, 31, 55, 79)]  # 1 h, 2, 4, 8, 16, 24, 24
 SITUATIONS = (
-    Situation("nothing happens", [FIRST], "v1"),
+    Situation("nothing happens", [FIRST], "v1", days=3),
     Situation(
         "7 days pass",
         [FIRST, *(Ran(day * DAY, "age", "kept") for day in (7, 14, 21, 28))],
