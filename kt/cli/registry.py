@@ -61,7 +61,7 @@ def prepared(
                     verdict.gate, ("" if verdict.passed else "NOT PASSED: ") + verdict.sentence
                 )
         if not ready.existing:
-            output.step("engines", ready.draft.graph.sentence)
+            output.step("engines", ready.draft.engines)
         tell_gain(ready.draft.scores)
         yield ready
 
@@ -292,7 +292,7 @@ def show(
             else [f"              not here: {away.sentence if away else weights}"]
         ),
         f"  from        {known.source.name} ({known.source.format}, {output.bytes_of(known.source.size)}, sha256 {known.source.sha256[:12]}…)",
-        f"  engines     {known.graph.sentence}",
+        f"  engines     {known.engines}",
         *([f"  trusted     its code was run to read it: {known.trusted}"] if known.trusted else []),
         f"  registered  {known.created_at} by {known.by}, after {known.parent or 'nothing'}; kt {known.made_with.get('kt')}, torch {known.made_with.get('torch')}",
         *([f"  signed      {signed}"] if str(signed) else []),
@@ -312,6 +312,7 @@ def show(
             "reason": known.reason or None,
             "trusted": known.trusted or None,
             "graph": known.graph.model_dump(),
+            "steps": known.steps.model_dump(),
             "reference": known.reference and known.reference.model_dump(),
             "signed_by": signed.by or None,
             "signature_problem": signed.problem or None,

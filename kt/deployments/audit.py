@@ -287,7 +287,7 @@ def verify_registry(workspace: Workspace, due: Collection[Key]) -> list[Finding]
                 known = record.read(workspace, model, version)
                 if (model, version) not in due and absence.of(workspace, model, version):
                     continue
-                spec = load.check_all(workspace.root, known)
+                spec = load.check_all(record.folder(workspace, model, version), known)
             except KtError as error:
                 out.append(Finding(error.where, error.what, error.do))
                 continue

@@ -86,7 +86,7 @@ def leftovers(workspace: Workspace) -> list[Path]:
 def remove(workspace: Workspace, one: Stored, why: Absence) -> None:
     path = record.weights(workspace.root, *one.key)
     reserve.spend(workspace.local, lambda: absence.mark(workspace, *one.key, why))
-    files.discard(record.graph(workspace.root, *one.key))  # first: without weights it is nothing
+    record.discard_exports(workspace.root, *one.key)  # first
     with files.named("remove", path):
         path.unlink()
     try:

@@ -49,7 +49,7 @@ Watch = Callable[[str, int], remote.Moved]  # what moves and its bytes -> told o
 
 @dataclass(frozen=True)
 class Blob:
-    """A file of a version that is not in git, wherever it is: its weights, or its ONNX graph."""
+    """A file of a version that is not in git, wherever it is: its weights, or what kt made of them."""
 
     key: Key
     file: str  # in the version's folder
@@ -72,8 +72,8 @@ class Blob:
 def blobs(known: record.VersionRecord) -> Iterator[Blob]:
     key = known.model, known.version
     yield Blob(key, record.WEIGHTS, known.sha256, known.size)
-    if known.graph.sha256:
-        yield Blob(key, record.GRAPH, known.graph.sha256, known.graph.size)
+    for file, made in known.exports.items():
+        yield Blob(key, file, made.sha256, made.size)
 
 
 @dataclass(frozen=True)
@@ -598,7 +598,7 @@ def take(
         done = change.apply(Change(said, [*adopted, *theirs.files], theirs.commit), lock, after)
     for key in theirs.other:
         files.discard(record.weights(workspace.root, *key))
-        files.discard(record.graph(workspace.root, *key))
+        record.discard_exports(workspace.root, *key)
         absence.mark(workspace, *key, Absence("not pulled", stamp.at, stamp.by))
         if key not in theirs.signatures:
             files.discard(workspace.root / signature_of(key))  # it was of the other one

@@ -42,6 +42,8 @@ class Compiled:
         """None where torch has to do it."""
         if not self.tables or not compiles() or device.type != "cpu":
             return None
+        if torch.compiler.is_exporting():
+            return None
         kept = self.tables[0].kept(device)
         if kept is not self._of:  # a parameter was written to, or this is the first time
             self._of, self._steps = kept, None  # which the model's own steps are taken by meanwhile

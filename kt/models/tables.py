@@ -1,12 +1,15 @@
 """What follows from an item or an answer alone, computed once however often a batch or a predictor repeats it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from operator import attrgetter
 
 import torch
 from torch import Tensor, nn
 
 WRITES = attrgetter("_version")  # how often a tensor was written to
+_looked_up = ContextVar("looked_up", default=False)
 LARGEST = 1 << 24  # numbers in a table that is kept, 64 MB: what takes more is computed
 
 
@@ -21,11 +24,21 @@ def tabled(
     return [x.index_select(0, places.flatten()).view(*places.shape, -1) for x in tables]
 
 
+@contextmanager
+def looked_up() -> Iterator[None]:
+    """A program that is exported meanwhile holds the tables that were made before, and looks them up."""
+    token = _looked_up.set(True)
+    try:
+        yield
+    finally:
+        _looked_up.reset(token)
+
+
 class Table:
     """of(places), each (..., width), looked up in of(0 .. count - 1), which is kept from call to call.
 
     It is made again once a parameter of the model was written to. Where gradients are wanted, in training
-    and in a program that is being exported, of(places) is computed.
+    and in a program that is being exported, of(places) is computed; see `looked_up`.
     """
 
     def __init__(
@@ -41,6 +54,8 @@ class Table:
 
     def kept(self, device: torch.device) -> Sequence[Tensor]:
         """The whole table, (count, width) each; empty where there is none."""
+        if torch.compiler.is_exporting() and _looked_up.get():
+            return self._kept
         if self.model.training or torch.is_grad_enabled() or torch.compiler.is_exporting():
             return ()
         if self._seen:

@@ -45,21 +45,23 @@ class Engine(Protocol):
 class Incremental(Engine, Protocol):
     """An engine of a model that keeps states: what models.family.Incremental has, by arrays.
 
-    The first axis of a state is the row. States of the same names can be one batch: where they differ in a second axis, that is one of events with
-    the newest last, and zeros in front of it say nothing.
+    Each row has a state of its own, whose arrays begin with an axis of one. States that go on together
+    have the same names.
     """
 
     @property
     def pays(self) -> int:
         """Events of a history from which a state is worth its keep."""
 
-    def begin(self, history: Arrays, asked: Arrays) -> tuple[dict[str, np.ndarray], Arrays]:
-        """What run gives, and the state after it. history: the form's HISTORY and `lengths`; asked: the
+    def begin(
+        self, history: Arrays, asked: Arrays
+    ) -> tuple[dict[str, np.ndarray], Sequence[Arrays]]:
+        """What run gives, and the states after it. history: the form's HISTORY and `lengths`; asked: the
         rest of collate's arrays."""
 
     def go_on(
-        self, state: Arrays, events: Sequence[Arrays], asked: Arrays
-    ) -> tuple[dict[str, np.ndarray], Arrays]:
+        self, states: Sequence[Arrays], events: Sequence[Arrays], asked: Arrays
+    ) -> tuple[dict[str, np.ndarray], Sequence[Arrays]]:
         """The same after these events, each (B,) by the names of HISTORY."""
 
 
@@ -106,7 +108,7 @@ def load(root: Path, key: Key, settings: Predictor) -> Engine:
 
     if settings.engine != "torch":
         try:
-            return onnx.load(root, *key, settings.threads)
+            return onnx.load(root, *key, settings)
         except KtError as error:
             if settings.engine == "onnx":
                 raise

@@ -128,14 +128,14 @@ class Remembering(Noted):
         if how == BEGIN:
             longest = int(lengths.max())
             history = {name: array[:, :longest] for name, array in history.items()}
-            outputs, state = self.engine.begin(history | {"lengths": lengths}, part)
+            outputs, states = self.engine.begin(history | {"lengths": lengths}, part)
         else:
             last = [(np.arange(len(rows)), lengths - step) for step in range(how, 0, -1)]
             events = [{name: array[at] for name, array in history.items()} for at in last]
-            before = joined([row.state for row in rows if row.state])
-            outputs, state = self.engine.go_on(before, events, part)
+            before = [row.state for row in rows if row.state]
+            outputs, states = self.engine.go_on(before, events, part)
         if how:
-            for row, own in zip(rows, parted(state, len(rows)), strict=True):
+            for row, own in zip(rows, states, strict=True):
                 assert row.unit is not None
                 self.states.put(self.key, row.unit, Kept(row.past, own))
         return outputs
@@ -158,32 +158,6 @@ def further(before: Past, now: Past, events: int, window: int) -> int | None:
         ):
             return steps
     return None
-
-
-def joined(states: Sequence[Arrays]) -> dict[str, np.ndarray]:
-    """States of one unit each as the state of all. Axes of events are filled up in front."""
-    found = {}
-    for name, first in states[0].items():
-        arrays = [state[name] for state in states]
-        longest = max(array.shape[1:2] for array in arrays)
-        if any(array.shape[1:2] != longest for array in arrays):
-            out = np.zeros((len(arrays), *longest, *first.shape[2:]), first.dtype)
-            for place, array in enumerate(arrays):
-                out[place, longest[0] - array.shape[1] :] = array[0]
-            found[name] = out
-        else:
-            found[name] = np.concatenate(arrays)
-    return found
-
-
-def parted(state: Arrays, count: int) -> list[Arrays]:
-    """The state of each of so many units. A copy: a view would keep the others' memory."""
-    if count == 1:
-        return [state]
-    return [
-        {name: array[place : place + 1].copy() for name, array in state.items()}
-        for place in range(count)
-    ]
 
 
 def in_order(told: Sequence[Arrays], places: Sequence[int]) -> dict[str, np.ndarray]:

@@ -31,7 +31,7 @@ from pydantic import ValidationError
 from kt import change, errors, process
 from kt.errors import Invalid, KtError, Refused
 from kt.registry import checkpoint, confine, gate, load, onnx, trusted
-from kt.registry.record import GRAPH, WEIGHTS, Source, VersionRecord
+from kt.registry.record import WEIGHTS, Source, VersionRecord
 from kt.registry.register import Prepared, Progress, Request, named_model, prepare
 from kt.workspace import Workspace
 
@@ -130,7 +130,8 @@ def ask(
     assert child.stdin is not None
     seconds = SECONDS + source.size // SPEED
     # the processor's time is limited by the kernel; one that only sleeps is ended by this
-    timer = threading.Timer((seconds + onnx.SECONDS) * 2, kill, (child,))
+    seconds_in_forks = 2 * onnx.SECONDS  # the graph, and the steps
+    timer = threading.Timer((seconds + seconds_in_forks) * 2, kill, (child,))
     timer.start()
     try:
         child.stdin.write(json.dumps(order, default=str).encode())
@@ -232,8 +233,9 @@ def believed(outcome: Mapping[str, Any], staged: Path, path: Path) -> Prepared:
         raise Invalid("made its loader answer nonsense", where=str(path)) from error
     if not ready.existing and load.header(staged / WEIGHTS) != draft.spec:
         raise Invalid("made its loader write other weights than it names", where=str(path))
-    if not ready.existing and draft.graph.sha256:
-        load.check_graph(staged / GRAPH, draft.graph.sha256)
+    if not ready.existing:
+        for file, made in draft.exports.items():
+            load.check_export(staged / file, made.sha256)
     return ready
 
 

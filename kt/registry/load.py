@@ -79,23 +79,24 @@ def check(path: Path, sha256: str) -> Spec:
     return header(path)
 
 
-def check_graph(path: Path, sha256: str) -> None:
-    """Raises Corrupt where a version's ONNX graph is not there, or is another one."""
+EXPORTS = {record.GRAPH: "the ONNX graph has", record.STEPS: "the graphs of its steps have"}
+
+
+def check_export(path: Path, sha256: str) -> None:
+    """Raises Corrupt where what was made of a version's weights is not there, or is another file."""
     if path.is_symlink() or not path.is_file():
-        raise Corrupt("the ONNX graph is missing", where=str(path), do=GET)
+        raise Corrupt(f"{path.name} is missing", where=str(path), do=GET)
     found = files.digest(path)
     if found != sha256:
-        raise Corrupt(
-            f"the ONNX graph has sha256 {found[:12]}…, not {sha256[:12]}…", where=str(path), do=GET
-        )
+        what = EXPORTS[path.name]
+        raise Corrupt(f"{what} sha256 {found[:12]}…, not {sha256[:12]}…", where=str(path), do=GET)
 
 
-def check_all(root: Path, known: VersionRecord) -> Spec:
-    """`check` and `check_graph` of a version's files, of the graph where it has one."""
-    name = root, known.model, known.version
-    spec = check(record.weights(*name), known.sha256)
-    if known.graph.sha256:
-        check_graph(record.graph(*name), known.graph.sha256)
+def check_all(folder: Path, known: VersionRecord) -> Spec:
+    """`check` of a version's weights in its folder, and `check_export` of what was made of them."""
+    spec = check(folder / record.WEIGHTS, known.sha256)
+    for file, made in known.exports.items():
+        check_export(folder / file, made.sha256)
     return spec
 
 

@@ -15,7 +15,7 @@ import hashlib
 import importlib.util
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from kt import files
 from kt.registry import apart, weights
 from kt.registry.load import Loaded
-from kt.registry.record import GRAPH, WEIGHTS, Graph
+from kt.registry.record import GRAPH, WEIGHTS, Exported
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -41,20 +41,25 @@ BATCHES = (1, 2, 8, 32)  # requests that it is compared on
 NEEDS = ("onnxruntime", "onnxscript", "onnx_ir")
 
 
-def made(load: Callable[[], Loaded], folder: Path, size: int, engine: str) -> Graph:
+def made(load: Callable[[], Loaded], folder: Path, size: int, engine: str) -> Exported:
     """The graph of the version whose weights lie in `folder`, beside them; or why there is none.
 
     load: opens the version. size: bytes of its weights. engine: what kt.toml says predictors use.
     Exporting runs in a fork: it may crash or find no end, and the version is none the worse.
     """
     if why := spared(size, engine):
-        return Graph(why=why)
+        return Exported(why=why)
+    return in_fork(lambda: write(load(), folder), folder / GRAPH)
+
+
+def in_fork(work: Callable[[], Exported], path: Path) -> Exported:
+    """What comes of an export that runs apart, and leaves a file there."""
     try:
-        found = apart.run(lambda: write(load(), folder).model_dump(), cpu=SECONDS)
+        found = apart.run(lambda: work().model_dump(), cpu=SECONDS)
     except apart.Ended as error:
-        files.discard(folder / GRAPH)
-        return Graph(why=f"not exported: {error}")
-    return Graph.model_validate(found)
+        files.discard(path)
+        return Exported(why=f"not exported: {error}")
+    return Exported.model_validate(found)
 
 
 def spared(size: int, engine: str) -> str:
@@ -73,7 +78,7 @@ def missing() -> list[str]:
     return [name for name in NEEDS if importlib.util.find_spec(name) is None]
 
 
-def write(loaded: Loaded, folder: Path) -> Graph:
+def write(loaded: Loaded, folder: Path) -> Exported:
     """The version's graph in `folder`, if it answers as eager torch does.
 
     Raises whatever the exporter raises, which runs the family's code.
@@ -94,8 +99,8 @@ def write(loaded: Loaded, folder: Path) -> Graph:
     why = next(filter(None, (unlike(loaded.run(one), ran.run(one)) for one in drawn(loaded))), "")
     if why:
         files.discard(path)
-        return Graph(why=f"not kept: {why}")
-    return Graph(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+        return Exported(why=f"not kept: {why}")
+    return Exported(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
 
 def sample(loaded: Loaded) -> "Arrays":
@@ -135,16 +140,28 @@ def exported(loaded: Loaded, arrays: "Arrays") -> "onnx_ir.Model":
             found = loaded.module.serve(**dict(zip(names, tensors, strict=True)))  # type: ignore[operator]  # a family's
             return tuple(found.values())
 
-    free = torch.export.Dim.AUTO
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    free = {name: range(array.ndim) for name, array in arrays.items()}
+    return graph_of(Served(), tensors, list(loaded.run(arrays)), free)
+
+
+def graph_of(
+    module: "torch.nn.Module",
+    inputs: "Mapping[str, torch.Tensor]",
+    outputs: Sequence[str],
+    free: Mapping[str, Iterable[int]],
+) -> "onnx_ir.Model":
+    """A module as a graph: what it gives for tensors in this order, named. free: the axes of each that may be of any size."""
+    import torch
+
+    any_size = torch.export.Dim.AUTO
     with quiet():
         program = torch.onnx.export(
-            Served(),
-            tuple(torch.from_numpy(array) for array in arrays.values()),
-            input_names=names,
-            output_names=list(loaded.run(arrays)),
-            dynamic_shapes=(
-                tuple(dict.fromkeys(range(array.ndim), free) for array in arrays.values()),
-            ),
+            module,
+            tuple(inputs.values()),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=(tuple(dict.fromkeys(free[name], any_size) for name in inputs),),
             dynamo=True,
             optimize=False,  # it would write transposed copies of the weights into the graph
             verbose=False,

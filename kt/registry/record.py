@@ -1,9 +1,11 @@
 """What is known of a version: its record, its name, and where it lies.
 
-    registry/<model>/<version>/model.safetensors   the weights; never changed once written
-    registry/<model>/<version>/model.onnx          the same as an ONNX graph, where there is one (onnx.py)
-    registry/<model>/<version>/record.json         what is below
-    registry/<model>/<version>/record.json.sig     its signature, where somebody has signed it (signing.py)
+    registry/<model>/<version>/
+        model.safetensors          the weights; never changed once written
+        model.onnx                 the same as an ONNX graph, where there is one (onnx.py)
+        model.steps.safetensors    its steps as ONNX graphs, where there are any (onnx_steps.py)
+        record.json                what is below
+        record.json.sig            its signature, where somebody has signed it (signing.py)
 
 The weights' own header names family, configuration, form and signature (`Spec`), so that their
 sha256 covers everything that the predictor needs and nothing else must be trusted. The record repeats
@@ -23,6 +25,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from kt import files
 from kt.errors import Corrupt, Invalid
 from kt.stats.latency import Sketch
 from kt.stats.scores import Histogram
@@ -31,6 +34,7 @@ from kt.workspace import Workspace
 FOLDER = "registry"
 WEIGHTS = "model.safetensors"
 GRAPH = "model.onnx"
+STEPS = "model.steps.safetensors"
 RECORD = "record.json"
 SIGNATURE = "record.json.sig"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -69,22 +73,16 @@ class Source(Part):
     size: int  # bytes
 
 
-class Graph(Part):
-    """A version as an ONNX graph: its sha256 and size in bytes; or why there is none."""
+class Exported(Part):
+    """A file that kt made of a version: its sha256 and size in bytes; or why there is none."""
 
     sha256: Sha256 | Literal[""] = ""
     size: int = 0
     why: str = ""
 
-    @property
-    def sentence(self) -> str:
-        """Which engines may run the version."""
-        if self.sha256:
-            return f"torch, or ONNX Runtime: {GRAPH}, sha256 {self.sha256[:12]}…"
-        return f"torch; no ONNX graph: {self.why}"
 
-
-BEFORE = Graph(why="it was registered without")  # by a kt that made none
+BEFORE = Exported(why="it was registered without")  # by a kt that made none
+NONE = Exported()
 Blob = Annotated[str, Field(max_length=1 << 16)]  # base64
 
 
@@ -149,9 +147,30 @@ class VersionRecord(Part):
         default="", exclude_if=operator.not_
     )  # why the file's code was run (trusted.py)
     reference: Reference | None = Field(default=None, exclude_if=operator.not_)
-    graph: Graph = Field(default=BEFORE, exclude_if=lambda graph: graph == BEFORE)
+    graph: Exported = Field(default=BEFORE, exclude_if=lambda graph: graph == BEFORE)
+    steps: Exported = Field(
+        default=NONE, exclude_if=lambda steps: steps == NONE
+    )  # of a family that has states
     made_with: dict[str, str]  # kt and torch versions
     digest: str = ""
+
+    @property
+    def exports(self) -> dict[str, Exported]:
+        """What kt made of the weights, by file; only what there is."""
+        both = {GRAPH: self.graph, STEPS: self.steps}
+        return {file: made for file, made in both.items() if made.sha256}
+
+    @property
+    def engines(self) -> str:
+        """Which engines may run the version."""
+        if not self.graph.sha256:
+            return f"torch; no ONNX graph: {self.graph.why}"
+        steps = ""
+        if self.steps.sha256:
+            steps = f", and its states: {STEPS}, sha256 {self.steps.sha256[:12]}…"
+        elif self.steps.why:
+            steps = f", which keeps no states: {self.steps.why}"
+        return f"torch, or ONNX Runtime: {GRAPH}, sha256 {self.graph.sha256[:12]}…{steps}"
 
 
 def folder(workspace: Workspace, model: str, version: str) -> Path:
@@ -166,6 +185,12 @@ def weights(root: Path, model: str, version: str) -> Path:
 def graph(root: Path, model: str, version: str) -> Path:
     """Where a version's ONNX graph lies, if it has one."""
     return root / FOLDER / model / version / GRAPH
+
+
+def discard_exports(root: Path, model: str, version: str) -> None:
+    """Remove what was made of a version's weights: without them it is nothing."""
+    for file in (STEPS, GRAPH):
+        files.discard(root / FOLDER / model / version / file)
 
 
 def dump(record: VersionRecord) -> bytes:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from kt import __version__, config, files
 from kt.change import Adopt
 from kt.errors import Corrupt, Invalid, KtError, Refused
-from kt.registry import checkpoint, gate, load, onnx, record, signing, weights
+from kt.registry import checkpoint, gate, load, onnx, onnx_steps, record, signing, weights
 from kt.registry.checkpoint import Opened
 from kt.registry.gate import Subject
 from kt.registry.load import Loaded
@@ -26,8 +26,9 @@ from kt.registry.record import (
     GRAPH,
     RECORD,
     SIGNATURE,
+    STEPS,
     WEIGHTS,
-    Graph,
+    Exported,
     Reference,
     Source,
     Spec,
@@ -105,7 +106,7 @@ class Prepared:
         version = self.version(workspace)
         path = f"{record.FOLDER}/{self.model}/{version}"
         if self.existing:
-            back = [name for name in (WEIGHTS, GRAPH) if (self.staged / name).exists()]
+            back = [name for name in (WEIGHTS, GRAPH, STEPS) if (self.staged / name).exists()]
             return [Adopt(self.staged / name, f"{path}/{name}", ()) for name in back]
         written = self.draft.model_copy(update={"version": version})
         data = record.dump(written)
@@ -167,24 +168,28 @@ def judged(
     """The draft with its gates' verdicts, or the version that it already is."""
     if known := same(workspace, draft):
         refuse_other_name(request.version, known)
-        heals = not intact(load.check_all, workspace.root, known)
+        heals = not intact(
+            load.check_all, record.folder(workspace, known.model, known.version), known
+        )
         progress(
             "known",
             f"{draft.model} {known.version}" + (", its weights are put back" if heals else ""),
         )
-        if heals and known.graph.sha256:
-            made = exported(workspace, known, staged)
-            if made.sha256 != known.graph.sha256:
-                (staged / GRAPH).unlink(missing_ok=True)  # by another torch: torch serves it
+        if heals and known.exports:
+            for file, again in exported(workspace, known, staged).items():
+                if known.exports.get(file) != again:
+                    files.discard(staged / file)  # by another torch: torch serves it
         failed = any(not verdict.passed for verdict in known.gates)
         return Prepared(draft.model, "", known.version, draft.parent, failed, known, staged, heals)
     candidate = subject(workspace, request, draft, staged)
     verdicts = run_gates(workspace, request, draft, candidate)
     forced = any(not verdict.passed for verdict in verdicts)
+    made = exported(workspace, draft, staged)
     marks = {
         "gates": verdicts,
         "reference": measured(candidate) or draft.reference,
-        "graph": exported(workspace, draft, staged),
+        "graph": made[GRAPH],
+        "steps": made[STEPS],
     }
     return Prepared(
         *(draft.model, request.version, "", draft.parent, forced),
@@ -193,14 +198,14 @@ def judged(
     )
 
 
-def exported(workspace: Workspace, draft: VersionRecord, staged: Path) -> Graph:
-    """The staged version as an ONNX graph beside its weights, or why there is none."""
-    return onnx.made(
-        lambda: load.open_weights(workspace.root, staged / WEIGHTS, draft.spec),
-        staged,
-        draft.size,
-        workspace.settings.predictor.engine,
-    )
+def exported(workspace: Workspace, draft: VersionRecord, staged: Path) -> dict[str, Exported]:
+    """The staged version as ONNX graphs beside its weights, by file; or why there are none."""
+
+    def opened() -> Loaded:
+        return load.open_weights(workspace.root, staged / WEIGHTS, draft.spec)
+
+    graph = onnx.made(opened, staged, draft.size, workspace.settings.predictor.engine)
+    return {GRAPH: graph, STEPS: onnx_steps.made(opened, staged, graph)}
 
 
 def refuse_other_name(wanted: str, known: VersionRecord) -> None:

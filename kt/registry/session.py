@@ -20,6 +20,7 @@ from kt.registry import record
 from kt.workspace import Workspace
 
 FORM = ("Signature", "Request", "collate", "answer")
+WEIGHTS_IN = "session.model_external_initializers_file_folder_path"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def load(root: Path, model: str, version: str, sha256: str, threads: int) -> Ses
         )
     spec = versions.check(record.weights(root, model, version), sha256)
     path = record.graph(root, model, version)
-    versions.check_graph(path, known.graph.sha256)
+    versions.check_export(path, known.graph.sha256)
     form = plugins.load("models", spec.form, root, FORM)
     try:
         signature = form.Signature.model_validate(spec.signature)
@@ -73,6 +74,19 @@ def load(root: Path, model: str, version: str, sha256: str, threads: int) -> Ses
 
 def opened(path: Path, form: Any, signature: BaseModel, threads: int = 1) -> Session:
     """A graph, already checked, ready to run. threads: of one call."""
+    session = started(str(path), path, threads)
+    return Session(
+        form,
+        signature,
+        session.run,
+        tuple(one.name for one in session.get_inputs()),
+        tuple(one.name for one in session.get_outputs()),
+        alone=isinstance(session.get_outputs()[0].shape[0], int),
+    )
+
+
+def started(graph: str | bytes, path: Path, threads: int) -> Any:
+    """ONNX Runtime with a graph, a file's name or its bytes. path: of the file that it is in, beside its weights."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -86,18 +100,9 @@ def opened(path: Path, form: Any, signature: BaseModel, threads: int = 1) -> Ses
     # what a large batch needed would be kept for good
     options.enable_cpu_mem_arena = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry(WEIGHTS_IN, str(path.parent))
     try:
-        session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # it raises its own, of many kinds
         what = " ".join(str(error).split())[:200]
         raise Corrupt(f"ONNX Runtime cannot load it: {what}", where=str(path)) from error
-    return Session(
-        form,
-        signature,
-        session.run,
-        tuple(one.name for one in session.get_inputs()),
-        tuple(one.name for one in session.get_outputs()),
-        alone=isinstance(session.get_outputs()[0].shape[0], int),
-    )

@@ -18,6 +18,7 @@ from kt import files
 from kt.errors import Invalid
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 # largest first: so that each tensor begins at a multiple of its own size
@@ -70,12 +71,34 @@ class Place(NamedTuple):
 
 def places(path: Path) -> dict[str, Place]:
     """Where each tensor of a file lies that `write` has written."""
+    begins, header = header_of(path)
+    del header["__metadata__"]
+    spans = {name: about["data_offsets"] for name, about in header.items()}
+    return {name: Place(begins + begin, end - begin) for name, (begin, end) in spans.items()}
+
+
+def mapped(path: Path) -> "tuple[dict[str, str], dict[str, np.ndarray]]":
+    """The metadata of a file that `write` has written, and its tensors as arrays that lie in it."""
+    import numpy as np
+
+    begins, header = header_of(path)
+    metadata = header.pop("__metadata__")
+    data = np.memmap(path, np.uint8, "r", begins)
+    names = {short: name for name, short in DTYPES.items()}
+    return metadata, {
+        name: np.asarray(data[slice(*about["data_offsets"])])
+        .view(names[about["dtype"]])
+        .reshape(about["shape"])
+        for name, about in header.items()
+    }
+
+
+def header_of(path: Path) -> tuple[int, dict[str, Any]]:
+    """Where the tensors begin in a file, and what it says of them."""
     with files.named("read", path), path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         header: dict[str, Any] = json.loads(file.read(size))
-    del header["__metadata__"]
-    spans = {name: about["data_offsets"] for name, about in header.items()}
-    return {name: Place(8 + size + begin, end - begin) for name, (begin, end) in spans.items()}
+    return 8 + size, header
 
 
 def save(parts: "Iterable[bytes | memoryview]", path: Path) -> None:

@@ -84,9 +84,10 @@ def test_a_graph_goes_where_its_weights_go(deployed: Workspace, tmp_path: Path, 
     toml = deployed.root / "kt.toml"
     toml.write_text(f'git = "off"\n[remote]\nurl = "{tmp_path / "store"}"\n')
     pushed = kt("push", "--json", at=deployed)
-    assert [one["file"] for one in pushed.result["sent"]] == [record.WEIGHTS, record.GRAPH]
+    files = [record.WEIGHTS, record.GRAPH, record.STEPS]
+    assert [one["file"] for one in pushed.result["sent"]] == files
     folder = record.folder(deployed, "tutor", "v1")
-    held = {name: (folder / name).read_bytes() for name in (record.WEIGHTS, record.GRAPH)}
+    held = {name: (folder / name).read_bytes() for name in files}
     for name in held:
         (folder / name).unlink()
     assert kt("pull", at=deployed).code == 0
@@ -96,6 +97,7 @@ def test_a_graph_goes_where_its_weights_go(deployed: Workspace, tmp_path: Path, 
 def test_the_record_says_which_engines_a_version_has(deployed: Workspace, kt: Kt) -> None:
     known = record.read(deployed, "tutor", "v1")
     assert known.graph.sha256
+    assert known.steps.sha256
     assert "torch, or ONNX Runtime" in kt("show", "tutor@v1", at=deployed).out
     (deployed.root / "kt.toml").write_text('git = "off"\n[predictor]\nengine = "torch"\n')
     assert json.loads(kt("show", "tutor@v1", "--json", at=deployed).out)["result"]["graph"]["size"]

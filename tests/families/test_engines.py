@@ -14,11 +14,12 @@ from kt import plugins
 from kt.config import Predictor
 from kt.errors import Corrupt
 from kt.models import tracing, vectors
-from kt.models.family import is_trainable
+from kt.models.family import Arrays, is_incremental, is_trainable
 from kt.predictor import engine
-from kt.predictor.engine import Engine, Key
-from kt.registry import load, onnx, program, record, weights
+from kt.predictor.engine import Engine, Incremental, Key
+from kt.registry import load, onnx, onnx_steps, program, record, weights
 from kt.registry.record import Source, Spec, VersionRecord
+from kt.workspace import Workspace
 
 pytestmark = [
     pytest.mark.slow,
@@ -41,7 +42,8 @@ def saved(root: Path, name: str, spec: Spec, tensors: Any) -> VersionRecord:
     folder.mkdir(parents=True)
     path = folder / record.WEIGHTS
     sha256 = weights.write(tensors, {"kt": spec.model_dump_json()}, path)
-    graph = onnx.write(load.open_weights(root, path, spec), folder)
+    loaded = load.open_weights(root, path, spec)
+    graph, steps = onnx.write(loaded, folder), onnx_steps.write(loaded, folder)
     known = VersionRecord(
         model=name,
         version="v1",
@@ -57,6 +59,7 @@ def saved(root: Path, name: str, spec: Spec, tensors: Any) -> VersionRecord:
         created_at="2026-01-12T09:00:00Z",
         by="ana",
         graph=graph,
+        steps=steps,
         made_with={},
     )
     (folder / record.RECORD).write_bytes(record.dump(known))
@@ -138,7 +141,7 @@ def opened(version: Any, kind: str) -> Engine:
 @pytest.mark.parametrize("kind", ["torch", "onnx"])
 def test_it_answers_as_the_module_does(version: Any, kind: str) -> None:
     root, known = version
-    assert known.graph.why == ""
+    assert known.graph.why == known.steps.why == ""
     ran = opened(version, kind)
     assert ran.runtime == kind
     loaded = load.load(root, known.model, known.version, known.sha256)
@@ -147,11 +150,8 @@ def test_it_answers_as_the_module_does(version: Any, kind: str) -> None:
         requests = ran.form.example(ran.signature, rng, count)
         for batch in (requests, requests[:1], requests[-1:]):
             arrays = ran.form.collate(batch, ran.signature)
-            ours, theirs = loaded.run(arrays), ran.run(arrays)
-            assert list(ours) == list(theirs)
-            for name, array in ours.items():
-                assert array.dtype == theirs[name].dtype
-                np.testing.assert_allclose(theirs[name], array, rtol=1e-5, atol=1e-5)
+            theirs = ran.run(arrays)
+            assert_close(theirs, loaded.run(arrays))
             assert len(ran.form.answer(theirs, batch, ran.signature)) == len(batch)
 
 
@@ -165,11 +165,83 @@ def test_weights_with_a_flipped_bit_are_not_loaded(version: Any, kind: str) -> N
 
 def test_a_graph_with_a_flipped_bit_is_not_loaded_and_torch_serves(version: Any) -> None:
     root, known = version
-    with flipped(record.graph(root, known.model, known.version)):
-        with pytest.raises(Corrupt, match="the ONNX graph has sha256"):
-            opened(version, "onnx")
-        assert opened(version, "auto").runtime == "torch"
+    for file in known.exports:
+        with flipped(record.folder(Workspace(root), known.model, known.version) / file):
+            with pytest.raises(Corrupt, match="sha256"):
+                opened(version, "onnx")
+            assert opened(version, "auto").runtime == "torch"
     assert opened(version, "auto").runtime == "onnx"
+
+
+@pytest.mark.parametrize("kind", ["torch", "onnx"])
+def test_a_state_answers_as_the_whole_history_does(version: Any, kind: str) -> None:
+    """Of several students together, while their windows fill and when they slide."""
+    _, known = version
+    ran = opened(version, kind)
+    if not isinstance(ran, Incremental):
+        assert not is_incremental(load.family(Path(), known.spec.family).Model)
+        return
+    assert ran.pays > 0
+    signature: Any = ran.signature
+    T = signature.window
+    rng = np.random.default_rng(1)
+    items = rng.integers(2, 2 + len(signature.items), (3, 3 * T))
+    history = {"items": items, "responses": rng.integers(0, signature.categories, items.shape)}
+    asked = {"asked": items[:, :2]}
+    lengths = np.array([0, 3, T - 4])
+
+    def said() -> dict[str, np.ndarray]:
+        return ran.run({**last(history, lengths, T), "lengths": lengths.clip(max=T), **asked})
+
+    arrays = {**last(history, lengths, T), "lengths": lengths}
+    told, states = ran.begin(arrays, asked)
+    assert_close(told, said())
+    for more in (1, 2, 1, 1, 1, 2, 1, 2, 1, 1, 2, 2, 1):
+        events = [
+            {name: array[range(3), lengths + n] for name, array in history.items()}
+            for n in range(more)
+        ]
+        kept = [{name: array.copy() for name, array in state.items()} for state in states]
+        told, after = gone_on(ran, states, events, asked)
+        for state, was in zip(states, kept, strict=True):
+            assert all(np.array_equal(array, state[name]) for name, array in was.items())
+        lengths, states = lengths + more, after
+        assert_close(told, said())
+    assert_close(gone_on(ran, states, [], asked)[0], told)
+
+
+def last(history: Arrays, lengths: np.ndarray, most: int) -> dict[str, np.ndarray]:
+    """What collate makes of so many events of each student: the last of them, padded on the right."""
+    rows = {name: np.zeros((len(lengths), most), np.int64) for name in history}
+    for name, array in history.items():
+        for row, length in enumerate(lengths):
+            own = array[row, max(0, length - most) : length]
+            rows[name][row, : len(own)] = own
+    return rows
+
+
+def gone_on(
+    ran: Incremental, states: list[Arrays], events: list[Arrays], asked: Arrays
+) -> tuple[dict[str, np.ndarray], list[Arrays]]:
+    """States of the same names together, in their order."""
+    told: dict[int, Any] = {}
+    for names in {tuple(state) for state in states}:
+        rows = [row for row, state in enumerate(states) if tuple(state) == names]
+        own = [{name: array[rows] for name, array in event.items()} for event in events]
+        part = {name: array[rows] for name, array in asked.items()}
+        outputs, after = ran.go_on([states[row] for row in rows], own, part)
+        for place, row in enumerate(rows):
+            told[row] = {name: array[place] for name, array in outputs.items()}, after[place]
+    ordered = [told[row] for row in range(len(states))]
+    outputs = {name: np.stack([one[name] for one, _ in ordered]) for name in ordered[0][0]}
+    return outputs, [state for _, state in ordered]
+
+
+def assert_close(found: Arrays, wanted: Arrays) -> None:
+    assert list(found) == list(wanted)
+    for name, array in wanted.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-5)
 
 
 def test_the_graph_holds_no_copy_of_the_weights(version: Any) -> None:
@@ -180,7 +252,9 @@ def test_the_graph_holds_no_copy_of_the_weights(version: Any) -> None:
 def test_the_same_version_makes_the_same_graph(version: Any) -> None:
     root, known = version
     path = record.weights(root, known.model, known.version)
-    assert onnx.write(load.open_weights(root, path, known.spec), path.parent) == known.graph
+    loaded = load.open_weights(root, path, known.spec)
+    assert onnx.write(loaded, path.parent) == known.graph
+    assert onnx_steps.write(loaded, path.parent) == known.steps
 
 
 @contextmanager

@@ -48,25 +48,59 @@ class Incremental(versions.Loaded):
         found: int = model.PAYS
         return found
 
-    def begin(self, history: Arrays, asked: Arrays) -> tuple[dict[str, np.ndarray], Arrays]:
+    def begin(
+        self, history: Arrays, asked: Arrays
+    ) -> tuple[dict[str, np.ndarray], Sequence[Arrays]]:
         import torch
 
         model: Any = self.module
         with torch.inference_mode():
             state = model.begin(**tensors(history))
-            return arrays(model.ask(state, **tensors(asked))), arrays(state)
+            told = arrays(model.ask(state, **tensors(asked)))
+        return told, parted(arrays(state), len(history["lengths"]))
 
     def go_on(
-        self, state: Arrays, events: Sequence[Arrays], asked: Arrays
-    ) -> tuple[dict[str, np.ndarray], Arrays]:
+        self, states: Sequence[Arrays], events: Sequence[Arrays], asked: Arrays
+    ) -> tuple[dict[str, np.ndarray], Sequence[Arrays]]:
         import torch
 
         model: Any = self.module
         with torch.inference_mode():
-            now = tensors(state)
+            now = tensors(joined(states))
             for event in events:
                 now = model.advance(now, **tensors(event))
-            return arrays(model.ask(now, **tensors(asked))), arrays(now)
+            told = arrays(model.ask(now, **tensors(asked)))
+        return told, parted(arrays(now), len(states))
+
+
+def joined(states: Sequence[Arrays]) -> dict[str, np.ndarray]:
+    """States of one row each as the state of all.
+
+    Where they differ in their second axis, that is one of events with the newest last: zeros in front of
+    it say nothing.
+    """
+    found = {}
+    for name, first in states[0].items():
+        arrays = [state[name] for state in states]
+        longest = max(array.shape[1:2] for array in arrays)
+        if any(array.shape[1:2] != longest for array in arrays):
+            out = np.zeros((len(arrays), *longest, *first.shape[2:]), first.dtype)
+            for place, array in enumerate(arrays):
+                out[place, longest[0] - array.shape[1] :] = array[0]
+            found[name] = out
+        else:
+            found[name] = np.concatenate(arrays)
+    return found
+
+
+def parted(state: Arrays, count: int) -> list[Arrays]:
+    """The state of each of so many rows. A copy: a view would keep the others' memory."""
+    if count == 1:
+        return [state]
+    return [
+        {name: array[place : place + 1].copy() for name, array in state.items()}
+        for place in range(count)
+    ]
 
 
 def tensors(arrays: Arrays) -> dict[str, Any]:

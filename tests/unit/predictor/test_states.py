@@ -7,10 +7,10 @@ import torch
 
 from kt.models import gpcm, irt, sakt, tracing
 from kt.predictor.engine import Key
-from kt.predictor.engines.torch import Incremental
+from kt.predictor.engines.torch import Incremental, joined, parted
 from kt.predictor.quarantine import Note
 from kt.predictor.run import run
-from kt.predictor.states import FURTHER, Kept, Remembering, States, further, joined, parted
+from kt.predictor.states import FURTHER, Kept, Remembering, States, further
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -108,9 +108,9 @@ class Counted(Incremental):
         self.count("begin")
         return super().begin(history, asked)
 
-    def go_on(self, state, events, asked):
+    def go_on(self, states, events, asked):
         self.count(f"{len(events)} on")
-        return super().go_on(state, events, asked)
+        return super().go_on(states, events, asked)
 
 
 def remembering(family, seed=0, most=10_000_000, key=KEY, states=None):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kt.registry import apart, onnx
-from kt.registry.record import GRAPH, Graph
+from kt.registry.record import GRAPH, Exported
 
 
 def never() -> Any:
@@ -27,7 +27,7 @@ def never() -> Any:
 def test_what_is_not_exported_says_why(size: int, engine: str, why: str, tmp_path: Path) -> None:
     if onnx.missing() and engine == "auto":
         pytest.skip("pip install 'kt[onnx]'")
-    assert onnx.made(never, tmp_path, size, engine) == Graph(why=why)
+    assert onnx.made(never, tmp_path, size, engine) == Exported(why=why)
 
 
 def test_without_the_exporter_a_version_says_so(
@@ -35,7 +35,7 @@ def test_without_the_exporter_a_version_says_so(
 ) -> None:
     monkeypatch.setattr(onnx, "NEEDS", ("onnxruntime", "no_such_module"))
     missing = onnx.missing()[0]
-    assert onnx.made(never, tmp_path, 1, "auto") == Graph(why=f"{missing} was not installed")
+    assert onnx.made(never, tmp_path, 1, "auto") == Exported(why=f"{missing} was not installed")
 
 
 def test_an_export_that_ends_badly_leaves_nothing_but_the_reason(
@@ -48,7 +48,7 @@ def test_an_export_that_ends_badly_leaves_nothing_but_the_reason(
     monkeypatch.setattr(onnx, "NEEDS", ())
     monkeypatch.setattr(onnx, "write", half)
     made = onnx.made(lambda: None, tmp_path, 1, "auto")  # type: ignore[arg-type,return-value]  # not opened
-    assert made == Graph(why="not exported: it crashed (SIGABRT)")
+    assert made == Exported(why="not exported: it crashed (SIGABRT)")
     assert not list(tmp_path.iterdir())
 
 
