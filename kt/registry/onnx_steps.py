@@ -213,6 +213,8 @@ def cut(model: "onnx_ir.Model", part: str) -> "onnx_ir.Model":
     graph = extract(model.graph, inputs, outputs)
     looked_at = [one for one in graph.inputs if one.uses()]
     graph.inputs[:] = looked_at
+    for name in sorted(graph.initializers):  # they come out of a set
+        graph.initializers[name] = graph.initializers.pop(name)
     graph.opset_imports.update(model.opset_imports)
     functions = list(model.functions.values())
     return onnx_ir.Model(graph, ir_version=model.ir_version, functions=functions)
