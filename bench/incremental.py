@@ -1,11 +1,14 @@
 """What one more answer costs from a state, beside the whole history again: a student alone, one thread.
 
-    python bench/incremental.py [--serve] [--rounds 30]
+    python bench/incremental.py [--serve | --graphs] [--rounds 30]
 
 An event is advance and ask: the answer taken in, one item asked, by torch and by loops that Numba compiled
 (`[predictor] compiled`). Beside it, all by the same weights in the same turns: the loop over the answers as other libraries write it (for gpcm), `forward`, which says what
 every event would get, and `serve`, which is what a request without a state costs. Each figure is the
 least of CPU times taken in turns, so that ratios are firm where times are not.
+
+--graphs measures ONNX Runtime by itself: a step by the graphs that registering exports, beside the whole history by
+model.onnx, and what exporting the steps takes.
 
 --serve asks kt serve over 16 connections that stay open: students who each answer one item a request,
 beginning at so many answers, with the cache of states and without, in turns.
@@ -34,6 +37,8 @@ from torch import Tensor
 from kt import files
 from kt.deployments import manifest
 from kt.models import gpcm, irt, recurrence, sakt
+from kt.registry import load as load_version
+from kt.registry import onnx, onnx_steps, record, session, session_steps
 from kt.registry.record import Spec, weights
 
 HERE = Path(__file__).parent
@@ -139,10 +144,56 @@ def steps(rounds: int) -> None:
     show(rows)
 
 
-def workspace(root: Path, name: str, cache: int) -> None:
-    """Serves one untrained version of a family."""
-    (root / "kt.toml").write_text(f"[predictor]\nstate_cache_mb = {cache}\n")
-    module, family = made(FAMILIES[name], WINDOW), FAMILIES[name]
+def graphs(rounds: int, window: int = 200) -> None:
+    torch.set_num_threads(1)
+    rows: list[dict[str, object]] = []
+    for name in FAMILIES:
+        with tempfile.TemporaryDirectory() as folder:
+            path, spec = version(Path(folder), name, window)
+            loaded = load_version.open_weights(Path(folder), path, spec)
+            onnx.write(loaded, path.parent)
+            before = time.process_time()
+            size = onnx_steps.write(loaded, path.parent).size
+            took = time.process_time() - before
+            ran = session.opened(
+                record.graph(Path(folder), name, "v1"), loaded.form, loaded.signature
+            )
+            by_steps = session_steps.opened(path.parent)
+            rng = np.random.default_rng(0)
+            events = [
+                {"items": rng.integers(2, ITEMS + 2, 1), "responses": rng.integers(0, 2, 1)}
+                for _ in range(window + 1)
+            ]
+            state, asked = by_steps.first, {"asked": np.array([[3]])}
+            for length, event in enumerate(events, 1):
+                before_it, state = state, by_steps.advance(state, event)
+                if length - 1 not in (50, 150, window):
+                    continue
+                past = events[max(0, length - window) : length]
+                whole = {key: np.stack([one[key] for one in past], 1) for key in event}
+                whole |= {"lengths": np.array([len(past)]), **asked}
+
+                def step(before_it=before_it, event=event, asked=asked, by_steps=by_steps):
+                    return by_steps.ask(by_steps.advance(before_it, event), asked)
+
+                gap = step()["probabilities"] - ran.run(whole)["probabilities"]
+                times = in_turns({"event": step, "whole": partial(ran.run, whole)}, rounds)
+                rows.append(
+                    {"family": name, "answers": length - 1, "window": window}
+                    | {f"{one} µs": times[one] for one in times}
+                    | {
+                        "whole / event": times["whole"] / times["event"],
+                        "largest gap": f"{np.abs(gap).max():.0e}",
+                        "kB": size / 1000,
+                        "export CPU s": took,
+                    }
+                )
+    show(rows)
+
+
+def version(root: Path, name: str, window: int) -> tuple[Path, Spec]:
+    """The weights of an untrained version of a family, in a workspace's registry."""
+    module, family = made(FAMILIES[name], window), FAMILIES[name]
     config = module.config
     spec = Spec(
         family=name,
@@ -153,6 +204,13 @@ def workspace(root: Path, name: str, cache: int) -> None:
     path = weights(root, name, "v1")
     path.parent.mkdir(parents=True)
     save_file(module.state_dict(), path, metadata={"kt": spec.model_dump_json()})
+    return path, spec
+
+
+def workspace(root: Path, name: str, cache: int) -> None:
+    """Serves one untrained version of a family."""
+    (root / "kt.toml").write_text(f"[predictor]\nstate_cache_mb = {cache}\n")
+    path, _ = version(root, name, WINDOW)
     active = manifest.Version(version="v1", sha256=files.digest(path))
     route = manifest.Route(
         active=active, since="2026-01-12T09:00:00Z", seq=1, previous=None, experiment=None
@@ -213,12 +271,15 @@ def served(seconds: float, turns: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--serve", action="store_true")
+    parser.add_argument("--graphs", action="store_true")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
     if options.serve:
         served(options.seconds, options.turns)
+    elif options.graphs:
+        graphs(options.rounds)
     else:
         steps(options.rounds)
 

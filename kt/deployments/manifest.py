@@ -9,11 +9,14 @@ into the treatment. (SHA-256 because faster hashes correlate between experiments
 """
 
 import hashlib
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kt.deployments.history import Experiment, Held, Serving, State
 from kt.errors import Corrupt
+
+if TYPE_CHECKING:  # a predictor, which reads manifests and no history, would hold it in memory
+    from kt.deployments.history import Experiment, Held, Serving, State
 
 MANIFEST = "deployments/active.json"
 REPLACED = "replaced.json"  # in .kt/: the digests of events that a person has let go
@@ -80,7 +83,7 @@ class Manifest(Part):
     models: dict[str, Route]
 
 
-def manifest(state: State) -> Manifest:
+def manifest(state: "State") -> Manifest:
     """What to serve, derived from what has happened."""
     routes = {
         name: route(serving) for name, serving in sorted(state.models.items()) if serving.stack
@@ -88,7 +91,7 @@ def manifest(state: State) -> Manifest:
     return Manifest(kt=1, seq=state.seq, head=state.head, models=routes)
 
 
-def route(serving: Serving) -> Route:
+def route(serving: "Serving") -> Route:
     active = serving.stack[-1]
     previous = serving.left if serving.left and serving.left.version != active.version else None
     return Route(
@@ -100,11 +103,11 @@ def route(serving: Serving) -> Route:
     )
 
 
-def version(held: Held) -> Version:
+def version(held: "Held") -> Version:
     return Version(version=held.version, sha256=held.sha256)
 
 
-def trial(experiment: Experiment) -> Trial:
+def trial(experiment: "Experiment") -> Trial:
     return Trial(
         name=experiment.name,
         phase=experiment.phase,

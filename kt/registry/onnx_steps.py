@@ -1,11 +1,5 @@
 """A version's steps become ONNX graphs, so that without torch too one more answer costs no whole history.
 
-    registry/<model>/<version>/model.steps.safetensors    of a family that has states (models/family.py)
-        ask                  a graph, as bytes: what a state says
-        grow, fill, slide    graphs: an answer enters a window that has room, that it fills, that is full
-        first.*              the state before any answer
-        table.*              what the graphs look up, inputs of theirs: mapped into memory, shared by workers
-
 torch.export follows one way through the code, and `advance` has three. They are exported as one program
 and then cut apart, in half the time, and for one student: to follow sizes through the program is most of
 that time. A history begins by as many steps.
@@ -21,6 +15,7 @@ from kt import files
 from kt.registry import onnx, weights
 from kt.registry.load import Loaded
 from kt.registry.record import NONE, STEPS, WEIGHTS, Exported
+from kt.registry.steps import ASK, FIRST, GROW, IN, OUT, PAYS, TABLE, WAYS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,9 +27,6 @@ if TYPE_CHECKING:
     Tensors = Mapping[str, torch.Tensor]
 
 SHORT = 8  # answers: in so short a window examples of the three ways are not apart
-ASK, WAYS = "ask", ("grow", "fill", "slide")
-IN, OUT = ".in.", ".out."  # between a graph's name and what it takes and gives
-FIRST, TABLE = "first.", "table."
 COMPARED = 6  # answers, from each length that steps are compared from
 
 
@@ -53,8 +45,6 @@ def write(loaded: Loaded, folder: Path) -> Exported:
 
     Raises whatever the exporter raises, which runs the family's code.
     """
-    import onnxscript  # noqa: F401  # as in onnx.write
-
     from kt.models.family import is_incremental
     from kt.registry import session_steps
 
@@ -63,9 +53,11 @@ def write(loaded: Loaded, folder: Path) -> Exported:
         return NONE
     if window(loaded) < SHORT:
         return Exported(why=f"its window of {window(loaded)} answers is short")
+    import onnxscript  # noqa: F401  # as in onnx.write
+
     path = folder / STEPS
     files.discard(path)
-    sha256 = weights.write(exported(loaded, folder), {"pays": str(model.PAYS)}, path)
+    sha256 = weights.write(exported(loaded, folder), {PAYS: str(model.PAYS)}, path)
     ran = session_steps.opened(folder)
     if why := next(filter(None, differences(loaded, ran)), ""):
         files.discard(path)
@@ -181,7 +173,7 @@ def graph_of(
     }
     free: dict[str, Any] = dict.fromkeys(inputs, ())
     for name, axes in growing.items():
-        free |= {f"{part}{IN}{name}": axes for part in (WAYS[0], ASK)}
+        free |= {f"{part}{IN}{name}": axes for part in (GROW, ASK)}
     free |= {f"{ASK}{IN}{name}": range(1, tensor.ndim) for name, tensor in asked.items()}
     return onnx.graph_of(Steps(), inputs, list(run(inputs)), free)
 

@@ -3,7 +3,7 @@
     registry/<model>/<version>/
         model.safetensors          the weights; never changed once written
         model.onnx                 the same as an ONNX graph, where there is one (onnx.py)
-        model.steps.safetensors    its steps as ONNX graphs, where there are any (onnx_steps.py)
+        model.steps.safetensors    its steps as ONNX graphs, where there are any (steps.py)
         record.json                what is below
         record.json.sig            its signature, where somebody has signed it (signing.py)
 

@@ -1,4 +1,4 @@
-"""A version's steps in ONNX Runtime: states of histories without torch. What their file holds: onnx_steps.py."""
+"""A version's steps in ONNX Runtime: states of histories without torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ import numpy as np
 from kt.models.family import Arrays
 from kt.registry import load as versions
 from kt.registry import record, session, weights
-from kt.registry.onnx_steps import ASK, FIRST, WAYS
 from kt.registry.record import STEPS
+from kt.registry.steps import ASK, FIRST, PAYS, WAYS
 from kt.workspace import Workspace
 
 
@@ -87,7 +87,7 @@ def opened(folder: Path, threads: int = 1) -> Steps:
         name.removeprefix(FIRST): array for name, array in held.items() if name.startswith(FIRST)
     }
     # a window that is full is told from one that has any number of answers
-    return Steps(int(said["pays"]), first, tuple(map(graph, reversed(WAYS))), graph(ASK))
+    return Steps(int(said[PAYS]), first, tuple(map(graph, reversed(WAYS))), graph(ASK))
 
 
 def outside(name: str) -> str:
