@@ -164,22 +164,29 @@ def graphs(rounds: int, window: int = 200) -> None:
                 {"items": rng.integers(2, ITEMS + 2, 1), "responses": rng.integers(0, 2, 1)}
                 for _ in range(window + 1)
             ]
-            state, asked = by_steps.first, {"asked": np.array([[3]])}
-            for length, event in enumerate(events, 1):
-                before_it, state = state, by_steps.advance(state, event)
-                if length - 1 not in (50, 150, window):
-                    continue
-                past = events[max(0, length - window) : length]
-                whole = {key: np.stack([one[key] for one in past], 1) for key in event}
-                whole |= {"lengths": np.array([len(past)]), **asked}
+            asked = {"asked": np.array([[3]])}
 
-                def step(before_it=before_it, event=event, asked=asked, by_steps=by_steps):
-                    return by_steps.ask(by_steps.advance(before_it, event), asked)
+            def joined(past, asked=asked):
+                arrays = {key: np.stack([one[key] for one in past], 1) for key in past[0]}
+                return arrays | {"lengths": np.array([len(past)]), **asked}
+
+            for length in (50, 150, window):
+                before, event = joined(events[:length]), events[length]
+                whole = joined(events[: length + 1][-window:])
+                state = by_steps.begin(before)
+
+                def step(state=state, event=event, asked=asked, by_steps=by_steps):
+                    return by_steps.ask(by_steps.advance(state, event), asked)
 
                 gap = step()["probabilities"] - ran.run(whole)["probabilities"]
-                times = in_turns({"event": step, "whole": partial(ran.run, whole)}, rounds)
+                calls = {
+                    "event": step,
+                    "whole": partial(ran.run, whole),
+                    "begin": partial(by_steps.begin, before),
+                }
+                times = in_turns(calls, rounds)
                 rows.append(
-                    {"family": name, "answers": length - 1, "window": window}
+                    {"family": name, "answers": length, "window": window}
                     | {f"{one} µs": times[one] for one in times}
                     | {
                         "whole / event": times["whole"] / times["event"],

@@ -1,21 +1,21 @@
 """A version's steps become ONNX graphs, so that without torch too one more answer costs no whole history.
 
-torch.export follows one way through the code, and `advance` has three. They are exported as one program
-and then cut apart, in half the time, and for one student: to follow sizes through the program is most of
-that time. A history begins by as many steps.
+torch.export follows one way through the code, and there are several: a window that has room, that is filled,
+that is full. They are exported as one program and then cut apart, in half the time, and for one student: to
+follow sizes through the program is most of that time.
 
 Only a file by which histories of all lengths are answered as eager torch answers them whole is kept.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kt import files
 from kt.registry import onnx, weights
 from kt.registry.load import Loaded
 from kt.registry.record import NONE, STEPS, WEIGHTS, Exported
-from kt.registry.steps import ASK, FIRST, GROW, IN, OUT, PAYS, TABLE, WAYS
+from kt.registry.steps import ASK, BEGIN, BEGIN_FULL, FILL, GROW, IN, OUT, PAYS, SLIDE, TABLE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,6 +71,14 @@ def window(loaded: Loaded) -> int:
     return found
 
 
+class Part(NamedTuple):
+    """A step, an example of what it takes, and the axes of that which may be of any size."""
+
+    step: "Callable[..., Tensors]"
+    example: "Tensors"
+    free: Mapping[str, Iterable[int]]
+
+
 def exported(loaded: Loaded, folder: Path) -> "dict[str, torch.Tensor]":
     """What the file holds, by name."""
     import torch
@@ -78,23 +86,15 @@ def exported(loaded: Loaded, folder: Path) -> "dict[str, torch.Tensor]":
     from kt.models.tables import looked_up
 
     history, asked = (tensors(arrays) for arrays in drawn(loaded))
-    answer = {name: tensor[:, 0] for name, tensor in history.items()}
-    model: Any = loaded.module
-    T = window(loaded)
     with torch.no_grad():
-        short, *states = (begun(model, history, length) for length in (2, 3, T - 1, T))
-        for state in states:  # which also makes the tables: a program cannot
-            model.ask(model.advance(state, **answer), **asked)
+        parts = parts_of(loaded.module, history, asked, window(loaded))
+        for part in parts.values():  # which also makes the tables: a program cannot
+            part.step(**part.example)
         with looked_up():
-            model_graph = graph_of(
-                model, short, dict(zip(WAYS, states, strict=True)), answer, asked
-            )
-    tables = taken_out(model_graph, folder / WEIGHTS)
-    onnx.refer(model_graph, folder / WEIGHTS)
-    graphs = {name: as_tensor(onnx.serialized(cut(model_graph, name))) for name in (*WAYS, ASK)}
-    with torch.no_grad():
-        first = {FIRST + name: tensor for name, tensor in begun(model, history, 0).items()}
-    return graphs | first | tables
+            graph = graph_of(loaded.module, parts)
+    tables = taken_out(graph, folder / WEIGHTS)
+    onnx.refer(graph, folder / WEIGHTS)
+    return tables | {name: as_tensor(onnx.serialized(cut(graph, name))) for name in parts}
 
 
 def drawn(loaded: Loaded) -> "tuple[Arrays, Arrays]":
@@ -118,45 +118,61 @@ def tensors(arrays: "Arrays") -> "dict[str, torch.Tensor]":
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def begun(model: Any, history: "Tensors", length: int) -> "Tensors":
-    """The state after so many events."""
+def parts_of(model: Any, history: "Tensors", asked: "Tensors", window: int) -> dict[str, Part]:
+    """The steps by their names. history: two windows of one student's."""
     import torch
 
-    # an empty history has one event of padding
-    events = {
-        name: tensor[:, :length] if length else torch.zeros_like(tensor[:, :1])
-        for name, tensor in history.items()
+    answer = {name: tensor[:, 0] for name, tensor in history.items()}
+
+    def first(length: int) -> "dict[str, torch.Tensor]":
+        events = {name: tensor[:, :length] for name, tensor in history.items()}
+        return {**events, "lengths": torch.tensor([length])}
+
+    def advance(**given: "torch.Tensor") -> "Tensors":
+        event = {name: given.pop(name) for name in answer}
+        found: Tensors = model.advance(given, **event)
+        return found
+
+    def ask(**given: "torch.Tensor") -> "Tensors":
+        items = {name: given.pop(name) for name in asked}
+        found: Tensors = model.ask(given, **items)
+        return found
+
+    short, room, almost, full = (model.begin(**first(n)) for n in (2, 3, window - 1, window))
+    grows = {
+        name: [axis for axis, size in enumerate(tensor.shape) if size != short[name].shape[axis]]
+        for name, tensor in room.items()
     }
-    found: Tensors = model.begin(**events, lengths=torch.tensor([length]))
-    return found
+    items = {name: range(1, tensor.ndim) for name, tensor in asked.items()}
+    return {
+        BEGIN: Part(model.begin, first(3), dict.fromkeys(history, (1,))),
+        BEGIN_FULL: Part(model.begin, first(window), {}),
+        GROW: Part(advance, {**room, **answer}, grows),
+        FILL: Part(advance, {**almost, **answer}, {}),
+        SLIDE: Part(advance, {**full, **answer}, {}),
+        ASK: Part(ask, {**room, **asked}, {**grows, **items}),
+    }
 
 
-def graph_of(
-    model: Any,
-    short: "Tensors",
-    states: "Mapping[str, Tensors]",
-    answer: "Tensors",
-    asked: "Tensors",
-) -> "onnx_ir.Model":
-    """All steps as one graph. states: an example for each way; short: another one of the first."""
+def graph_of(model: Any, parts: Mapping[str, Part]) -> "onnx_ir.Model":
+    """All steps as one graph."""
     import torch
 
-    grow = next(iter(states.values()))
-    takes = {way: {**state, **answer} for way, state in states.items()} | {ASK: {**grow, **asked}}
     # copies: the exporter takes a tensor that is given twice for one input
     inputs = {
-        f"{part}{IN}{name}": tensor.clone()
-        for part, given in takes.items()
-        for name, tensor in given.items()
+        f"{name}{IN}{one}": tensor.clone()
+        for name, part in parts.items()
+        for one, tensor in part.example.items()
     }
 
     def run(given: "Tensors") -> "dict[str, torch.Tensor]":
         found = {}
-        for part, names in takes.items():
-            own = {name: given[f"{part}{IN}{name}"] for name in names}
-            more = {name: own.pop(name) for name in (asked if part == ASK else answer)}
-            said = model.ask(own, **more) if part == ASK else model.advance(own, **more)
-            found.update({f"{part}{OUT}{name}": tensor for name, tensor in said.items()})
+        for name, part in parts.items():
+            own = {one: given[f"{name}{IN}{one}"] for one in part.example}
+            for one, tensor in part.step(**own).items():
+                # what is given on as it came would be an input and an output of one name
+                passed = any(tensor is another for another in own.values())
+                found[f"{name}{OUT}{one}"] = tensor.clone() if passed else tensor
         return found
 
     class Steps(torch.nn.Module):
@@ -167,14 +183,11 @@ def graph_of(
         def forward(self, *given: "torch.Tensor") -> "tuple[torch.Tensor, ...]":
             return tuple(run(dict(zip(inputs, given, strict=True))).values())
 
-    growing = {
-        name: [axis for axis, size in enumerate(tensor.shape) if size != short[name].shape[axis]]
-        for name, tensor in grow.items()
+    free = {
+        f"{name}{IN}{one}": part.free.get(one, ())
+        for name, part in parts.items()
+        for one in part.example
     }
-    free: dict[str, Any] = dict.fromkeys(inputs, ())
-    for name, axes in growing.items():
-        free |= {f"{part}{IN}{name}": axes for part in (GROW, ASK)}
-    free |= {f"{ASK}{IN}{name}": range(1, tensor.ndim) for name, tensor in asked.items()}
     return onnx.graph_of(Steps(), inputs, list(run(inputs)), free)
 
 
@@ -225,22 +238,13 @@ def differences(loaded: Loaded, ran: Any) -> Iterator[str]:
     """
     history, asked = drawn(loaded)
     T = window(loaded)
-    for start in (0, T // 2, T - COMPARED // 2, T):
-        state = arrays_of(loaded.module, history, start) if start else ran.first
+    for start in (0, 1, T // 2, T - COMPARED // 2, T):
+        state = ran.begin(last(history, start, T))
         for length in range(start, start + COMPARED):
             whole = last(history, length, T)
             yield onnx.unlike(loaded.run({**whole, **asked}), ran.ask(state, asked))
             answer = {name: array[:, length] for name, array in history.items()}
             state = ran.advance(state, answer)
-
-
-def arrays_of(model: Any, history: "Arrays", length: int) -> "Arrays":
-    """A state by eager torch."""
-    import torch
-
-    with torch.no_grad():
-        state = begun(model, tensors(history), length)
-    return {name: tensor.numpy() for name, tensor in state.items()}
 
 
 def last(history: "Arrays", length: int, most: int) -> "dict[str, np.ndarray]":

@@ -10,7 +10,7 @@ from kt.models.family import Arrays
 from kt.registry import load as versions
 from kt.registry import record, session, weights
 from kt.registry.record import STEPS
-from kt.registry.steps import ASK, FIRST, PAYS, WAYS
+from kt.registry.steps import ASK, BEGINS, PAYS, WAYS
 from kt.workspace import Workspace
 
 
@@ -42,12 +42,20 @@ class Graph:
 
 @dataclass(frozen=True)
 class Steps:
-    """pays: events of a history from which a state is worth its keep. first: the state before any."""
+    """pays: events of a history from which a state is worth its keep.
+
+    begins, ways: those of fixed sizes first, so that the first that fits is the one.
+    """
 
     pays: int
-    first: Arrays
+    begins: tuple[Graph, ...]
     ways: tuple[Graph, ...]
     asking: Graph
+
+    def begin(self, history: Arrays) -> Arrays:
+        """The state after a history, as collate makes it of one request."""
+        begin = next(graph for graph in self.begins if graph.fits(history))
+        return begin.run(history)
 
     def advance(self, state: Arrays, event: Arrays) -> Arrays:
         """The state after one more event, each array (1,) of HISTORY."""
@@ -83,11 +91,8 @@ def opened(folder: Path, threads: int = 1) -> Steps:
             {own: held[own] for own in inputs if own in held},
         )
 
-    first = {
-        name.removeprefix(FIRST): array for name, array in held.items() if name.startswith(FIRST)
-    }
-    # a window that is full is told from one that has any number of answers
-    return Steps(int(said[PAYS]), first, tuple(map(graph, reversed(WAYS))), graph(ASK))
+    begins, ways = (tuple(map(graph, reversed(names))) for names in (BEGINS, WAYS))
+    return Steps(int(said[PAYS]), begins, ways, graph(ASK))
 
 
 def outside(name: str) -> str:

@@ -1,6 +1,6 @@
 """Runs a version's ONNX graphs in ONNX Runtime: no torch, a fraction of its memory and of its start."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,13 +38,8 @@ class Incremental(session.Session):
     def begin(
         self, history: Arrays, asked: Arrays
     ) -> tuple[dict[str, np.ndarray], Sequence[Arrays]]:
-        events = {name: history[name] for name in self.form.HISTORY}
         states = [
-            self._after(
-                self.steps.first,
-                row,
-                ({n: x[:, t] for n, x in events.items()} for t in range(length)),
-            )
+            self.steps.begin(own(history, row, max(1, length)))
             for row, length in enumerate(history["lengths"].tolist())
         ]
         return self._told(states, asked), states
@@ -55,15 +50,19 @@ class Incremental(session.Session):
         now = [self._after(state, row, events) for row, state in enumerate(states)]
         return self._told(now, asked), now
 
-    def _after(self, state: Arrays, row: int, events: Iterable[Arrays]) -> Arrays:
+    def _after(self, state: Arrays, row: int, events: Sequence[Arrays]) -> Arrays:
         for event in events:
-            own = {name: array[row : row + 1] for name, array in event.items()}
-            state = self.steps.advance(state, own)
+            state = self.steps.advance(state, own(event, row))
         return state
 
     def _told(self, states: Sequence[Arrays], asked: Arrays) -> dict[str, np.ndarray]:
-        rows = [
-            self.steps.ask(state, {name: array[row : row + 1] for name, array in asked.items()})
-            for row, state in enumerate(states)
-        ]
-        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+        rows = [self.steps.ask(state, own(asked, row)) for row, state in enumerate(states)]
+        return {name: np.concatenate([one[name] for one in rows]) for name in rows[0]}
+
+
+def own(arrays: Arrays, row: int, most: int | None = None) -> dict[str, np.ndarray]:
+    """A row by itself, and of what it has of events the first `most`, as collate makes it of one request."""
+    return {
+        name: array[row : row + 1] if array.ndim == 1 else array[row : row + 1, :most]
+        for name, array in arrays.items()
+    }
