@@ -21,7 +21,7 @@ from kt.monitors import history, memory, spool, tripped
 from kt.monitors.alerts import Watch
 from kt.monitors.live import Live, live
 from kt.monitors.memory import Memory
-from kt.stats.scored import binary
+from kt.stats.scored import Scores
 from kt.store import answered, connect, labels, secret
 from kt.store.batch import Batch, Traffic
 from kt.store.database import Store
@@ -91,7 +91,7 @@ def outcomes(place: Workspace, root: Path) -> None:
         remember(connection, [who.stream])
     ids = Ids(secret.ensure(place.root, clock.now()))
     names = (
-        ids.make(who.stream.id, "probability", minute - 5, 0, [binary(0.75)])
+        ids.make(who.stream.id, minute - 5, 0, Scores("probability", [0.75]))
         for _ in range(OUTCOMES)
     )
     lines = (json.dumps({"prediction_id": name, "outcome": 1}) + "\n" for name in names)

@@ -16,7 +16,8 @@ import math
 import secrets
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from http import HTTPStatus
 from itertools import chain
 from typing import Any
@@ -62,14 +63,19 @@ class NotJson(Invalid):
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "::1")
 
 
-def check_host(request: falcon.Request, names: Collection[str], do: str = "") -> None:
+@lru_cache(64)
+def known_as(host: str, names: tuple[str, ...]) -> bool:
+    """Whether a Host header is one of these names, any where there are none. Nobody need send one."""
+    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+    return not names or not name or name.lower() in names
+
+
+def check_host(request: falcon.Request, names: tuple[str, ...], do: str = "") -> None:
     """A page of somebody else's, whose name was made to point here, does not know our name.
 
     names: what this service goes by; without any, by every name. do: where to change that. Raises 421.
     """
-    host = request.env.get("HTTP_HOST", "")
-    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-    if names and name and name.lower() not in names:
+    if not known_as(request.env.get("HTTP_HOST", ""), names):
         raise falcon.HTTPError(
             falcon.HTTP_421,
             title="Misdirected request",
@@ -124,8 +130,24 @@ def parse(data: bytes) -> Any:
         value = jiter.from_json(data, catch_duplicate_keys=True, allow_inf_nan=False)
     except ValueError as error:
         raise Unparsable(f"the body is not JSON: {error}") from None
-    check(value)
+    if not harmless(data):
+        check(value)
     return value
+
+
+def harmless(data: bytes) -> bool:
+    """Whether the bytes of a JSON text show that it passes `check`, at a tenth of the cost: few brackets,
+    no exponent but negative ones, no digits in a row that overflow (of 300 every eighth are 37)."""
+    if data.count(b"[") + data.count(b"{") > DEPTH:
+        return False
+    digits = data.translate(DIGITS)
+    if b"e" in digits and digits.count(b"0e") != digits.count(b"0e-"):
+        return False
+    return ENDLESS not in digits[::8]
+
+
+DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
+ENDLESS = b"0" * 37
 
 
 def check(value: Any) -> None:

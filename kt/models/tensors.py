@@ -36,6 +36,7 @@ DTYPES = {
     "float64": np.float64, "float32": np.float32, "float16": np.float16, "int64": np.int64,
     "int32": np.int32, "int16": np.int16, "int8": np.int8, "uint8": np.uint8, "bool": np.bool_,
 }  # fmt: skip
+NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}  # numpy makes them anew each time
 
 
 class Axis(BaseModel):
@@ -127,12 +128,12 @@ def array(values: list[Any], tensor: Tensor) -> np.ndarray:
     """Nested lists, one a request, as one array (requests, *shape) of the tensor's dtype. Raises Invalid."""
     where = f"inputs.{tensor.name}"
     try:
-        leaves, (count, *shape) = flat(values)
+        leaves, kinds, (count, *shape) = flat(values)
     except ValueError as error:
         raise Invalid(str(error), where=where) from error
     wanted = np.dtype(DTYPES[tensor.dtype])
     # looked at before an array is made: numpy would make text of all where there is one text
-    if not LEAVES[wanted.kind].issuperset(map(type, leaves)):
+    if not LEAVES[wanted.kind].issuperset(kinds):
         raise Invalid(f"must hold {tensor.dtype}", where=where)
     if len(leaves) > MAX_ELEMENTS * count:
         raise Invalid(f"has {len(leaves) // count} elements, more than {MAX_ELEMENTS}", where=where)
@@ -155,8 +156,8 @@ def array(values: list[Any], tensor: Tensor) -> np.ndarray:
     return out
 
 
-def flat(value: Any) -> tuple[list[Any], list[int]]:
-    """The leaves of a nested list, and its shape. Raises ValueError where it is ragged."""
+def flat(value: Any) -> tuple[list[Any], set[type], list[int]]:
+    """The leaves of a nested list, their types, and its shape. Raises ValueError where it is ragged."""
     shape: list[int] = []
     level = [value]
     while (kinds := set(map(type, level))) == {list}:
@@ -167,7 +168,7 @@ def flat(value: Any) -> tuple[list[Any], list[int]]:
         level = list(chain.from_iterable(level))
     if list in kinds:
         raise ValueError("its rows are of different lengths")
-    return level, shape
+    return level, kinds, shape
 
 
 def shown(tensor: Tensor) -> str:
@@ -183,7 +184,12 @@ def answer(
 ) -> list[list[dict[str, Any]]]:
     """For each request, one entry for each output of the program."""
     columns = [
-        (name, str(outputs[name].dtype), list(outputs[name].shape[1:]), outputs[name].tolist())
+        (
+            name,
+            NAMES.get(outputs[name].dtype) or str(outputs[name].dtype),
+            list(outputs[name].shape[1:]),
+            outputs[name].tolist(),
+        )
         for name in signature.outputs
     ]
     return [

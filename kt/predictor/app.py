@@ -42,8 +42,8 @@ def make_host(root: str | Path, address: str = "") -> Host:
     return Host(workspace.root, workspace.settings, address)
 
 
-def routes(host: Host) -> http.Service:
-    app = http.application(falcon.App(middleware=[guard_of(host)]))
+def routes(host: Host, guard: Guard | None = None) -> http.Service:
+    app = http.application(falcon.App(middleware=[guard or guard_of(host)]))
     resource = Predict(host)
     app.add_route("/predict", resource)
     app.add_route("/models/{name}/predict", resource)

@@ -244,7 +244,7 @@ def nested(given: Inference, found: View) -> dict[str, Any]:
 
 def shape(data: list[Any], shape: list[int], kinds: set[type]) -> list[Any]:
     """Flat or nested data as a list nested as its shape says. Raises ValueError."""
-    leaves, found = flat(data)
+    leaves, _, found = flat(data)
     # a tensor without elements can still be long
     if math.prod(max(length, 1) for length in shape) > MOST:
         raise ValueError(f"has more than {MOST} elements")

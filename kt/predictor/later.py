@@ -1,9 +1,8 @@
 """A request is answered now, or later with those that came with it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import falcon
 
@@ -18,8 +17,7 @@ from kt.predictor.predict import Answer, Asked
 LATER = "kt.later"
 
 
-@dataclass(frozen=True)
-class Deferred:
+class Deferred(NamedTuple):
     """What a request asks, and what makes the body of its response of the answers."""
 
     asked: Sequence[Asked]

@@ -17,7 +17,6 @@ operations rather than their size (a loop over fifty answers), eight cost little
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from kt import http
@@ -39,29 +38,22 @@ Answer = dict[str, Any]  # as POST /predict gives it
 FAILED = ("failed", "invalid")
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """A request, validated, and who is to answer it. It keeps what was loaded when it came.
 
-    treatment: None where the control, or nobody but the active version, answers. unit: None where it
+    route: of its model. control: the engine of the active version. treatment: None where the control, or nobody but the active version, answers. unit: None where it
     names none, and is assigned by chance.
     """
 
     loaded: Loaded
     model: str
+    route: Route
+    control: Engine
     request: Any  # of the control's form
     fields: dict[str, Any]
     unit: str | None
     treatment: Treatment | None
     stream: Stream
-
-    @property
-    def route(self) -> Route:
-        return self.loaded.manifest.models[self.model]
-
-    @property
-    def control(self) -> Engine:
-        return self.loaded.of(self.model, self.route.active).engine
 
 
 def predict(host: Host, fields: Any, name: str | None = None) -> Answer:
@@ -94,7 +86,7 @@ def ask(host: Host, fields: Any, name: str | None = None) -> Asked:
         stream = streams[treatment.version if treatment else CONTROL]
         if treatment and host.brake.holds(stream):
             treatment, stream = None, streams[PLAIN]
-    return Asked(loaded, model, request, fields, unit, treatment, stream)
+    return Asked(loaded, model, route, control, request, fields, unit, treatment, stream)
 
 
 class Outcome(NamedTuple):

@@ -1,0 +1,133 @@
+"""A plain prediction takes a short way past Falcon, and gets the answer that Falcon gives."""
+
+import gc
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+from predictors import make
+
+from kt import http
+from kt.config import Predictor
+from kt.predictor.brake import Brake
+from kt.predictor.front import Front, Waiting, environ
+from kt.predictor.quarantine import Calls
+
+
+class Scope(NamedTuple):
+    """As Granian gives it."""
+
+    method: str = "POST"
+    path: str = "/predict"
+    query_string: str = ""
+    headers: dict[str, str] = {"host": "127.0.0.1:8000", "content-type": "application/json"}  # noqa: RUF012  # as is
+    http_version: str = "1.1"
+    server: str = "127.0.0.1:8000"
+    client: str = "127.0.0.1:50000"
+
+    def but(self, **headers: str) -> "Scope":
+        changed = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self._replace(headers=self.headers | changed)
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    made = make(tmp_path_factory.mktemp("w"))
+    made.add("v1")
+    made.add("sick", does="raise", model="sick")
+    made.settings('[store]\nurl = ""\n')
+    made.deploy(1, toy=made.route("v1"), sick=made.route("sick"))
+    before = gc.get_threshold()
+    worker = Front(made.root, Predictor(), "http://127.0.0.1:8000", Calls(), Brake())
+    yield worker
+    worker.host.close()
+    gc.unfreeze()
+    gc.set_threshold(*before)
+
+
+def said(answer: http.Answer) -> tuple[int, str, Any]:
+    status, headers, data = answer
+    body = json.loads(data)
+    return (
+        status,
+        dict(headers)["content-type"],
+        {**body, "prediction_id": "", "id": "", "hint": ""},
+    )
+
+
+def waits(scope: Scope, data: bytes) -> Waiting:
+    return Waiting(scope, data, None)  # type: ignore[arg-type]  # nobody does
+
+
+def deep(levels: int) -> bytes:
+    return b'{"model": "toy", "x": ' + b"[" * levels + b"]" * levels + b"}"
+
+
+BODIES = {
+    "good": (200, b'{"model": "toy", "x": [0.25, 1e-3], "student_id": "s-1"}'),
+    "no model named": (422, b'{"x": [0.25]}'),
+    "an unknown model": (404, b'{"model": "nope", "x": [0.25]}'),
+    "a model that is none": (422, b'{"model": 7, "x": [0.25]}'),
+    "too much for the model": (422, b'{"model": "toy", "x": [10.0]}'),
+    "an unknown field": (422, b'{"model": "toy", "x": [0.25], "y": 1}'),
+    "a wrong type": (422, b'{"model": "toy", "x": ["a"]}'),
+    "a model that fails": (500, b'{"model": "sick", "x": [0.75]}'),
+    "no object": (422, b"[1]"),
+    "no JSON": (400, b'{"model": '),
+    "nothing": (400, b""),
+    "a key twice": (400, b'{"model": "toy", "x": [0.25], "x": [0.5]}'),
+    "NaN": (400, b'{"model": "toy", "x": [NaN]}'),
+    "overflow": (400, b'{"model": "toy", "x": [1e999]}'),
+    "overflow, in capitals": (400, b'{"model": "toy", "x": [1E999]}'),
+    "overflow, digit by digit": (400, b'{"model": "toy", "x": [' + b"9" * 400 + b".0]}"),
+    "a long whole number": (400, b'{"model": "toy", "x": [' + b"9" * 401 + b"]}"),
+    "at the depth": (422, deep(32)),
+    "too deep": (400, deep(33)),
+    "a lone surrogate": (400, b'{"model": "toy", "x": [0.25], "student_id": "\\ud800"}'),
+}
+
+
+@pytest.mark.parametrize("path", ["/predict", "/models/toy/predict", "/models/nope/predict"])
+@pytest.mark.parametrize("name", BODIES)
+def test_both_ways_say_the_same(worker: Front, name: str, path: str) -> None:
+    scope, (status, data) = Scope(path=path), BODIES[name]
+    assert worker.plain(scope)
+    (short,) = worker.answers([waits(scope, data)])
+    assert said(short) == said(http.call(worker.app, environ(scope, data)))
+    assert path != "/predict" or short[0] == status
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        Scope(method="GET"),
+        Scope(path="/predict/"),
+        Scope(path="/models/to%79/predict"),
+        Scope(path="/v2/models/toy/infer"),
+        Scope(query_string="a=b"),
+        Scope().but(content_type="application/json; charset=utf-8"),
+        Scope().but(content_type="text/plain"),
+        Scope().but(host="evil.example"),
+    ],
+)
+def test_all_else_is_for_falcon(worker: Front, scope: Scope) -> None:
+    assert worker.plain(scope) is None
+
+
+def test_where_keys_or_a_pace_are_asked_for_falcon_sees_to_it(
+    worker: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker.guard.ring, "asked", True)
+    assert worker.plain(Scope()) is None
+    monkeypatch.setattr(worker.guard.ring, "asked", False)
+    assert worker.plain(Scope())
+    monkeypatch.setattr(worker.guard, "settings", Predictor(rate=5.0))
+    assert worker.plain(Scope()) is None
+
+
+def test_a_bad_request_spoils_none_that_waits_with_it(worker: Front) -> None:
+    names = ["good", "no JSON", "a model that fails", "too much for the model", "good"]
+    waiting = [waits(Scope(), BODIES[name][1]) for name in names]
+    waiting.append(waits(Scope(path="/predict/"), BODIES["good"][1]))
+    assert [answer[0] for answer in worker.answers(waiting)] == [200, 400, 500, 422, 200, 200]
