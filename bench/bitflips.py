@@ -51,9 +51,10 @@ def run(root: Path, flips: int, rng: random.Random) -> Counter[str]:
         broken[bit // 8] ^= 1 << bit % 8
         path.write_bytes(broken)
         counts["flips"] += 1
+        counts[f"of {path.name}"] += 1
         found = audit.verify(Workspace(root))
         counts["caught" if found else "not caught"] += 1
-        if path.name == record.WEIGHTS and is_served(root, path):
+        if path.name in (record.WEIGHTS, record.GRAPH) and is_served(root, path):
             counts["served"] += 1
         if not found:
             print(f"not caught: {path.relative_to(root)}, bit {bit}")
@@ -62,11 +63,14 @@ def run(root: Path, flips: int, rng: random.Random) -> Counter[str]:
 
 
 def is_served(root: Path, path: Path) -> bool:
-    """Whether a predictor would load these weights, whose digest the manifest names."""
+    """Whether a predictor would load these weights, whose digest the manifest names, or this graph."""
     version, model = path.parent.name, path.parent.parent.name
-    sha256 = record.read(Workspace(root), model, version).sha256
+    known = record.read(Workspace(root), model, version)
     try:
-        load.load(root, model, version, sha256)
+        if path.name == record.GRAPH:
+            load.check_graph(path, known.graph.sha256)
+        else:
+            load.load(root, model, version, known.sha256)
     except KtError:
         return False
     return True

@@ -79,7 +79,8 @@ def scene(name: str) -> Scene:
         return SCENES[first]
     pulls = "pull" in (first, second)
     before = (*world.BOTH, *(["ours push"] if pulls else []))
-    return Scene(RACES[first], before, at="theirs" if pulls else "ours", shared=True)
+    also = world.ALSO.get(first, world.ALSO.get(second, ""))
+    return Scene(RACES[first], before, at="theirs" if pulls else "ours", shared=True, also=also)
 
 
 def run(given: argparse.Namespace, name: str, folder: Path) -> int:
@@ -185,7 +186,13 @@ def begins(first: Sequence[str], whole: Sequence[str]) -> bool:
 
 def raced(names: Sequence[str], codes: Sequence[str], old: Seen, now: Seen) -> str:
     """What is wrong after two commands at once: each that said done is done, each other one is not."""
-    kinds = {"deploy": "deployed", "promote": "promoted", "rollback": "rolled_back"}
+    kinds = {
+        "deploy": "deployed",
+        "promote": "promoted",
+        "rollback": "rolled_back",
+        "monitor": "experiment_ended",
+        "retrain": "deployed",
+    }
     made = [json.loads(event)["kind"] for event in now.events[len(old.events) :]]
     done = [name for name, code in zip(names, codes, strict=False) if code in ("0", "75")]
     if bad := [code for code in codes if code not in ("0", "3", "5", "75")]:
@@ -198,10 +205,13 @@ def raced(names: Sequence[str], codes: Sequence[str], old: Seen, now: Seen) -> s
     due = sorted(kinds[name] for name in done if name in kinds)
     if names[0] == names[-1] != "rollback":
         due = due[:1]  # the second has nothing to do
+    if {"promoted", "rolled_back"} & {*made} and "experiment_ended" not in made:
+        due = [kind for kind in due if kind != "experiment_ended"]  # it had ended before
     if sorted(made[max(came, 0) :]) != due:
         return f"{', '.join(done)} said done; these events came: {made}"
-    if ("k/v1" in now.versions) != ("register" in done):
-        return f"register said {'done' if 'register' in done else 'not done'}, and it is otherwise"
+    added = bool({"register", "retrain"} & {*done})
+    if ("k/v1" in now.versions) != added:
+        return f"{', '.join(done)} said done, and k/v1 is{'' if added else ' not'} missing"
     if "push" in done and not len(old.events) <= len(now.branch) <= len(now.events):
         return "the push said done, and the branch is not where this machine was"
     if old.branch == old.events[: len(old.branch)] and now.branch != now.events[: len(now.branch)]:

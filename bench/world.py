@@ -95,7 +95,10 @@ RACES = {
     "gc": "gc --keep 1 --yes",
     "push": "push",
     "pull": "pull",
+    "monitor": "monitor",  # where the predictors have taken the treatment out
+    "retrain": "retrain nightly --deploy --force",
 }
+ALSO = {"monitor": "trip", "retrain": "job"}
 
 
 def make(root: Path, scene: Scene) -> None:

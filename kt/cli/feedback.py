@@ -124,7 +124,7 @@ class Intake:
         self.counted.merge(found)
 
     def finish(self) -> None:
-        """Count what is left, and the ids that could not be read."""
+        """Count what is left, and the ids that could not be read; a power cut takes nothing of it back."""
         from kt import clock
         from kt.store import answered
 
@@ -132,6 +132,8 @@ class Intake:
         if not self.dry and self._unread.refused:
             with self._store.write() as connection:
                 answered.note(connection, self._unread, int(clock.now().timestamp()) // 60)
+        if not self.dry:
+            self._store.shrink()  # SQLite syncs its log only so
         self.counted.merge(self._unread)
         self._unread = type(self.counted)()
 

@@ -9,6 +9,7 @@ fork, nobody has anything to close.
 SQLAlchemy is imported in functions: a command that finds no tables must not wait for it.
 """
 
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -68,6 +69,8 @@ class Store:
 
 def at(place: Path | str) -> Store:
     """A file of SQLite, or the URL of a PostgreSQL server. Nothing is opened yet."""
+    # what fails is raised; that a ctrl-C came while a connection was closed is no news
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     if isinstance(place, Path):
         network.refuse(place)
         return sqlite(place)

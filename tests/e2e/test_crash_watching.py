@@ -13,7 +13,7 @@ from dying import points
 from kt import clock, files, journal
 from kt.monitors import spool, tripped
 from kt.stats.scored import Scores
-from kt.store import connect, labels, secret
+from kt.store import answered, connect, labels, secret
 from kt.store.ids import Ids
 from kt.store.streams import Stream, remember
 from kt.workspace import Workspace
@@ -103,7 +103,8 @@ def test_outcomes_count_once(place: Workspace, tmp_path: Path, kt: Kt) -> None:
     minute = clock.second() // 60
     ids = Ids(secret.ensure(place.root, clock.now()))
     names = [
-        ids.make(STREAM.id, minute - 5, 0, Scores("probability", [0.75])) for _ in range(4_100)
+        ids.make(STREAM.id, minute - 5, 0, Scores("probability", [0.75]))
+        for _ in range(answered.TOGETHER + 100)
     ]
     lines = [json.dumps({"prediction_id": name, "outcome": 1}) for name in names]
     path = tmp_path / "outcomes.jsonl"
@@ -121,4 +122,4 @@ def test_outcomes_count_once(place: Workspace, tmp_path: Path, kt: Kt) -> None:
         seen.add(counted())
         assert kt(*command, at=root).code == 0
         assert counted() == len(names)
-    assert seen == {0, 4_000}
+    assert seen == {0, answered.TOGETHER}
