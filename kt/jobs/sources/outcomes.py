@@ -51,10 +51,11 @@ def collect(workspace: Workspace, settings: Settings, folder: Path) -> list[Path
     """A file of what was told by now, in the form of the model's family. Raises Invalid where there is nothing."""
     from kt.store import requests
 
-    told = requests.outcomes(opened(workspace, settings), settings.model, clock.now().timestamp())
+    store = opened(workspace, settings)
+    now = clock.now().timestamp()
     teacher = Teacher(workspace, settings.model)
     units: dict[str, list[Line]] = {}
-    for one in told:
+    for one in requests.outcomes(store, settings.model, now) if store else ():
         teacher.teach(units, one)
     if not units:
         raise teacher.refusal()
@@ -68,30 +69,27 @@ def collect(workspace: Workspace, settings: Settings, folder: Path) -> list[Path
 
 
 def count(workspace: Workspace, settings: Settings) -> int:
-    from kt.store import requests
-
-    return requests.count(opened(workspace, settings), settings.model)
+    return new(workspace, settings, 0, None)
 
 
 def new(workspace: Workspace, settings: Settings, before: int, since: datetime | None) -> int:
     from kt.store import requests
 
+    store = opened(workspace, settings)
     told_after = since.timestamp() if since else -1.0
-    return requests.count(opened(workspace, settings), settings.model, told_after)
+    return requests.count(store, settings.model, told_after) if store else 0
 
 
-def opened(workspace: Workspace, settings: Settings) -> "Store":
-    """The tables. Raises Invalid where there are none, or nothing is kept in them."""
-    store = connect.peek(workspace.root, workspace.settings)
+def opened(workspace: Workspace, settings: Settings) -> "Store | None":
+    """The tables, if there are any yet. Raises Invalid where kt.toml keeps nothing to learn from."""
     share, fields = workspace.settings.log_of(settings.model)
-    if store is None or not share or not fields:
+    if not share or not fields:
         raise Invalid(
             f"no request to {settings.model} is kept to learn from",
             where="kt.toml",
-            do=f"keep them: [models.{settings.model}] log_inputs = 1.0, log_fields = [...];"
-            " a predictor of this workspace writes them down",
+            do=f"keep them: [models.{settings.model}] log_inputs = 1.0, log_fields = [...]",
         )
-    return store
+    return connect.peek(workspace.root, workspace.settings)
 
 
 class Teacher:

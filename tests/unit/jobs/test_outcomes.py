@@ -136,6 +136,12 @@ def test_what_was_told_after_the_cut_off_is_not_learnt_from(
         collected(place, tmp_path)
 
 
+def test_before_anything_was_asked_there_are_no_samples(place: Any, tmp_path: Path) -> None:
+    assert source.count(place, settings(place)) == 0
+    with pytest.raises(Invalid, match="no outcome was told"):
+        collected(place, tmp_path)
+
+
 @pytest.mark.parametrize("table", ["", "[store]\nlog_inputs = 1.0\n"])
 def test_where_nothing_is_kept_it_says_what_to_write(place: Any, kt: Any, table: str) -> None:
     (place.root / "kt.toml").write_text(f'git = "off"\n{table}{JOB}')
