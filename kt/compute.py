@@ -25,6 +25,7 @@ from kt.errors import Invalid, Refused, Unavailable
 T = TypeVar("T")
 
 LOOK = 0.5  # seconds between two looks at a cluster
+MISSED = 3  # looks in a row: one may fail on a machine that has too much to do
 OVER = 1e-9  # seconds: a time limit that has passed
 
 
@@ -88,12 +89,13 @@ def watched(run: Any, workers: Workers, wait: float) -> Iterator[None]:
 
     def look() -> None:
         assert workers.trouble is not None
-        well = time.monotonic()
+        well, missed = time.monotonic(), 0
         while not over.wait(LOOK):
-            why = workers.trouble()
-            if not why:
-                well = time.monotonic()
-            elif time.monotonic() - well > wait:
+            if not (why := workers.trouble()):
+                well, missed = time.monotonic(), 0
+                continue
+            missed += 1
+            if missed >= MISSED and time.monotonic() - well > wait:
                 found.append(why)
                 run.timeout = OVER  # joblib asks it at each turn
                 return

@@ -83,7 +83,8 @@ def die(seed):
 
 if __name__ == "__main__":
     backend, address = sys.argv[1:]
-    how = Compute(backend=backend, n_jobs=2, address=address, wait=20 if address else 120)
+    many = 2 if backend == "ray" else 1
+    how = Compute(backend=backend, n_jobs=many, address=address, wait=20 if address else 120)
     found = list(compute.each(learnt, [(seed,) for seed in (1, 2)], how))
     print([made for made, _ in found] == [learnt(seed)[0] for seed in (1, 2)])
     print(os.getpid() in {pid for _, pid in found})
