@@ -24,7 +24,7 @@ from kt.monitors.alerts import Key, Known, Seen, Told, Watch
 from kt.monitors.events import Alerts, AnyEvent, Ended, Opened, Silenced
 from kt.monitors.live import live
 from kt.monitors.measure import SELF, Measured, measure
-from kt.monitors.memory import Memory
+from kt.monitors.memory import Last, Memory
 from kt.monitors.spool import Waiting
 from kt.monitors.thresholds import Health
 from kt.monitors.watching import Recording, watching
@@ -35,6 +35,7 @@ from kt.workspace import Workspace
 
 ROLL_UP = 3_600  # seconds
 PATIENCE = 20.0  # seconds for the sinks
+HEALTH = "health"  # among what was measured
 
 
 @dataclass(frozen=True)
@@ -204,15 +205,25 @@ def evaluate(
     tidy = ["roll_up"] if is_due(remembered.evaluated.get("roll_up"), at, ROLL_UP) else []
     evaluated = {**remembered.evaluated, **dict.fromkeys([*due, *tidy], at)}
     told = {key: one for key, one in telling.told.items() if one.open or at - one.at < alerts.HOUR}
+    judged = rows(gathered.measured, watches, known, now)
     if due or telling.told != remembered.told:
         with store.write() as connection:
-            memory.save(connection, Memory(watches, told, evaluated), at)
+            memory.save(connection, Memory(watches, told, evaluated, lasting(judged)), at)
             spool.put(connection, sinks, messages, at)
     if tidy:
         said += roll_up(workspace, store, now)
-    return Report(
-        now, rows(gathered.measured, watches, known, now), due, len(messages), said, last=evaluated
-    )
+    return Report(now, judged, due, len(messages), said, last=evaluated)
+
+
+def lasting(rows: Sequence[Row]) -> dict[Key, Last]:
+    """What is to be known of this check until the next one: each metric, and the health of all."""
+    word = health(rows)
+    found = {("", "", HEALTH): Last("", thresholds.NAGIOS[word], len(rows), word)}
+    for row in rows:
+        one, sample = row.measured, row.measured.sample
+        version = one.who.stream.version if one.who else ""
+        found[one.key] = Last(version, sample.value, sample.n, one.status)
+    return found
 
 
 def roll_up(workspace: Workspace, store: Store, now: datetime) -> list[str]:

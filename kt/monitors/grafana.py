@@ -6,6 +6,7 @@ SCHEMA = 39  # of Grafana 10 and later
 WIDTH, HEIGHT = 12, 8  # of a panel; the page is 24 wide
 SOURCE = {"type": "prometheus", "uid": "${source}"}
 WHO = "{{version}} {{variant}}"
+MONITORED = "{{version}} {{slot}}"
 OF = '{model=~"$model"}'
 BY = "sum by (model, version, variant)"
 
@@ -38,6 +39,13 @@ PANELS = (
         WHO,
     ),
     ("Right, of the last day", "percentunit", f"kt_accuracy_ratio{OF}", WHO),
+    ("Calibration error", "short", 'kt_metric{model=~"$model",metric="ece"}', MONITORED),
+    (
+        "Drift",
+        "short",
+        'kt_metric{model=~"$model",metric=~"drift.*"}',
+        f"{MONITORED} {{{{metric}}}}",
+    ),
     ("Outcomes", "cps", rate("kt_outcomes_total"), WHO),
     ("Answered by the control instead", "reqps", rate("kt_predictions_fallback_total"), WHO),
     ("Outcomes refused, last hour", "short", "max by (reason) (kt_outcomes_refused)", "{{reason}}"),

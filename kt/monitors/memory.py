@@ -1,8 +1,9 @@
-"""What a check remembers for the next one, in the tables: how many evaluations were bad in a row, what was told."""
+"""What a check leaves in the tables: for the next one how many evaluations were bad in a row and what was told,
+and for /metrics what it measured."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from kt.config import Settings
@@ -18,12 +19,24 @@ LATE = 3  # intervals without an evaluation
 
 
 @dataclass(frozen=True)
+class Last:
+    """What was measured of a version, from how many observations; value: None where those were too few."""
+
+    version: str
+    value: float | None
+    n: int
+    status: str
+
+
+@dataclass(frozen=True)
 class Memory:
-    """evaluated: when each kind of evaluation was made last, in seconds."""
+    """evaluated: when each kind of evaluation was made last, in seconds. measured: by the last one, which
+    no check reads again."""
 
     watches: Mapping[Key, Watch]
     told: Mapping[Key, Told]
     evaluated: Mapping[str, int]
+    measured: Mapping[Key, Last] = field(default_factory=dict)
 
 
 def late(settings: Settings, memory: Memory, now: int) -> float:
@@ -52,8 +65,9 @@ def save(connection: "Connection", memory: Memory, now: int) -> None:
             {
                 "watch": asdict(memory.watches[key]) if key in memory.watches else None,
                 "told": asdict(memory.told[key]) if key in memory.told else None,
+                "measured": asdict(memory.measured[key]) if key in memory.measured else None,
             }
         )
-        for key in sorted({*memory.watches, *memory.told})
+        for key in sorted({*memory.watches, *memory.told, *memory.measured})
     }
     states.save(connection, documents, memory.evaluated, now)

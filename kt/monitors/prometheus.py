@@ -91,6 +91,12 @@ def watching() -> Iterator[Rule]:
         wait="0s",
     )
     yield rule(
+        "KtUnhealthy",
+        "max(kt_health) == 2",
+        "critical",
+        "kt monitor says that something critical is wrong; see kt status",
+    )
+    yield rule(
         "KtMonitorSilent",
         f"time() - max(kt_last_check_timestamp_seconds) > {STALE}",
         "warning",

@@ -33,6 +33,7 @@ COUNTS = {
 }
 FAILURES = {"exception": "failed", "timeout": "slow_out", "not_finite": "invalid"}
 QUANTILES = (0.5, 0.95, 0.99)
+JUDGED = ("ok", "degraded", "alerting")  # by their number
 
 
 def add_routes(app: http.Service, host: Host, tables: Tables) -> None:
@@ -144,6 +145,7 @@ def watching(found: "Observed") -> "Iterator[Metric]":
         alerts.add_metric(key, 1)
     yield alerts
     yield gauge("alerts_open", "How many alerts are open.", len(found.firing))
+    yield from measured(found)
     yield gauge("last_check_timestamp_seconds", "When kt monitor looked last.", found.checked)
     lost = found.hour["dropped"]
     yield gauge("answers_unrecorded", "Answers of the last hour that were given up.", lost)
@@ -154,6 +156,35 @@ def watching(found: "Observed") -> "Iterator[Metric]":
         if name.startswith("refused_"):
             refused.add_metric([name.removeprefix("refused_")], n)
     yield refused
+
+
+def measured(found: "Observed") -> "Iterator[Metric]":
+    """What kt monitor found last: by outcomes, drift and the rest, as it judged them."""
+    from prometheus_client.core import GaugeMetricFamily
+
+    labels = ("model", "slot", "version", "metric")
+    value = GaugeMetricFamily("kt_metric", "What kt monitor last measured.", labels=labels)
+    count = GaugeMetricFamily("kt_metric_observations", "Of so many.", labels=labels)
+    status = GaugeMetricFamily(
+        "kt_metric_status",
+        "How it judged that: 0 ok, 1 degraded, 2 beyond the alert level; nothing where it has no data.",
+        labels=labels,
+    )
+    for one in found.measured:
+        if not one.model:
+            if one.metric == "health" and one.value is not None:
+                meaning = "Of all that is watched: 0 ok, 1 warning, 2 critical, 3 unknown."
+                yield gauge("health", meaning, one.value)
+            continue
+        who = (one.model, one.slot, one.version, one.metric)
+        count.add_metric(who, one.n)
+        if one.value is not None:
+            value.add_metric(who, one.value)
+        if one.status in JUDGED:
+            status.add_metric(who, JUDGED.index(one.status))
+    yield value
+    yield count
+    yield status
 
 
 def family(kind: str, name: str, meaning: str, *more: str) -> Any:

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from kt.store import counters, labels, states, streams, traffic
 from kt.store.batch import LATENCY, Traffic
@@ -26,12 +26,26 @@ class Who(NamedTuple):
     experiment: str
 
 
+class Measured(NamedTuple):
+    """What the monitors found last of a metric, and from how many observations; of the watching itself and
+    of all together, as "health", where model and slot are empty."""
+
+    model: str
+    slot: str
+    version: str
+    metric: str
+    value: float | None
+    n: int
+    status: str
+
+
 @dataclass(frozen=True)
 class Observed:
     """ever: the counts of all time. recent: latencies of the last RECENT closed minutes.
 
     outcomes, day: of all time, and of the last day's predictions. hour: what else was counted, by name.
-    firing: the model, "active" or "treatment", and the metric of each alert. checked: when the
+    firing: the model, "active" or "treatment", and the metric of each alert. measured: by the last
+    check. checked: when the
     monitors looked last, seconds since the epoch; 0 where they never did.
     """
 
@@ -41,6 +55,7 @@ class Observed:
     day: Mapping[Who, Labels] = field(default_factory=dict)
     hour: Counter[str] = field(default_factory=Counter)
     firing: Collection[tuple[str, str, str]] = ()
+    measured: Collection[Measured] = ()
     checked: int = 0
 
 
@@ -51,14 +66,20 @@ def read(store: Store, now: int) -> Observed:
         for one in streams.streams(store)
     }
     end = now + DAY  # clocks differ, and nothing may be left out of what only rises
-    documents, made = states.load(store)
+    texts, made = states.load(store)
+    documents = {tuple(json.loads(key)): json.loads(text) for key, text in sorted(texts.items())}
     return Observed(
         by(who, traffic.total(store, who, 0, end, ("counts",)), Traffic),
         by(who, traffic.total(store, who, now - RECENT, now, (LATENCY,)), Traffic),
         by(who, labels.total(store, who, 0, end, ("counts",)), Labels),
         by(who, labels.total(store, who, now - DAY, now, ("counts",)), Labels),
         counters.counters(store, now - HOUR, now + 1),
-        [firing(key) for key, text in sorted(documents.items()) if is_firing(text)],
+        [key for key, known in documents.items() if is_firing(known)],
+        [
+            measured(key, known["measured"])
+            for key, known in documents.items()
+            if known.get("measured")
+        ],
         max(made.values(), default=0),
     )
 
@@ -70,11 +91,10 @@ def by(who: Mapping[int, Who], sums: Mapping[int, T], empty: type[T]) -> dict[Wh
     return out
 
 
-def is_firing(document: str) -> bool:
-    watch = json.loads(document).get("watch")
-    return bool(watch) and watch.get("phase") == "firing"
+def is_firing(known: Mapping[str, Any]) -> bool:
+    return bool(known["watch"]) and known["watch"]["phase"] == "firing"
 
 
-def firing(key: str) -> tuple[str, str, str]:
-    model, slot, metric = json.loads(key)
-    return model, slot, metric
+def measured(key: tuple[str, str, str], last: Mapping[str, Any]) -> Measured:
+    model, slot, metric = key
+    return Measured(model, slot, last["version"], metric, last["value"], last["n"], last["status"])

@@ -13,7 +13,7 @@ from kt.monitors import grafana, prometheus
 from kt.predictor import metrics
 from kt.store.batch import Traffic
 from kt.store.labels import Labels
-from kt.store.observed import Observed, Who
+from kt.store.observed import Measured, Observed, Who
 
 WHO = Who("m", "v1", "", "")
 
@@ -24,7 +24,8 @@ def told() -> set[str]:
     recent.latency.add(1.0)
     seen = Observed(
         {WHO: Traffic(assigned=1)}, {WHO: recent}, {WHO: Labels(1, 1)}, {WHO: Labels(1, 1)},
-        Observed().hour + Observed().hour.__class__(refused_late=1), [("m", "active", "drift")], 1,
+        Observed().hour + Observed().hour.__class__(refused_late=1), [("m", "active", "drift")],
+        [Measured("m", "active", "v1", "drift", 0.1, 500, "ok"), Measured("", "", "", "health", 0, 1, "ok")], 1,
     )  # fmt: skip
     families = [*metrics.traffic(seen), *metrics.outcomes(seen), *metrics.watching(seen)]
     names = {sample.name for family in families for sample in family.samples}

@@ -118,6 +118,30 @@ def test_open_alerts(face: Face):
     assert face.value("kt_last_check_timestamp_seconds") == 1_700_000_000
 
 
+def test_what_the_monitors_found_last(face: Face):
+    def document(value: float | None, status: str, version: str = "v1") -> str:
+        last = {"version": version, "value": value, "n": 250, "status": status}
+        return json.dumps({"watch": None, "told": None, "measured": last})
+
+    documents = {
+        json.dumps(["toy", "active", "accuracy"]): document(0.79, "degraded"),
+        json.dumps(["toy", "active", "drift"]): document(None, "no_data"),
+        json.dumps(["", "", "health"]): document(1, "warning", ""),
+    }
+    with face.store.write() as connection:
+        states.save(connection, documents, {}, 1_700_000_000)
+    of = {"model": "toy", "slot": "active", "version": "v1"}
+    told = {
+        (name, dict(labels).get("metric")): value for (name, labels), value in face.told().items()
+    }
+    assert face.value("kt_metric", **of, metric="accuracy") == 0.79
+    assert face.value("kt_metric_observations", **of, metric="drift") == 250
+    assert face.value("kt_metric_status", **of, metric="accuracy") == 1
+    assert ("kt_metric", "drift") not in told
+    assert ("kt_metric_status", "drift") not in told
+    assert face.value("kt_health") == 1
+
+
 def totals(told: dict[Any, float]) -> dict[Any, float]:
     return {key: value for key, value in told.items() if key[0].endswith(("_total", "_bucket"))}
 
