@@ -147,11 +147,11 @@ def shown(name: str) -> None:
 
 def beside(workspace: "Workspace", course: "Course") -> dict[str, Any]:
     """What a shadow was found to say."""
-    from kt.predictor import presence
-    from kt.predictor.tally import Report, Tally
+    from kt.cli.status import found_of_shadows
+    from kt.store.tally import Report, Tally
 
     nothing = Report(course.model, course.name, course.treatment, course.now.seq, Tally())
-    known = [one for one in presence.shadows(workspace) if one.shadow == nothing.shadow]
+    known = [one for one in found_of_shadows(workspace) if one.shadow == nothing.shadow]
     return (known or [nothing])[0].summary()
 
 

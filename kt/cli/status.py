@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from kt.deployments import history as states
     from kt.deployments.history import Serving
-    from kt.predictor import tally
     from kt.predictor.presence import Presence
+    from kt.store import tally
     from kt.workspace import Workspace
 
 
@@ -148,7 +148,7 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
         if not model or name == model
     }
     predictors = [] if at else presence.alive(workspace)
-    shadows = compared(shown, [] if at else presence.shadows(workspace))
+    shadows = compared(shown, [] if at else found_of_shadows(workspace))
     experiments = standing(workspace, shown, book.events, at)
     attention = []
     if not at:
@@ -395,9 +395,29 @@ def next_step(canary: "states.Experiment") -> str:
     return f"canary at {canary.traffic:g} %, {after}"
 
 
+def found_of_shadows(workspace: "Workspace") -> "list[tally.Report]":
+    """What is known of shadows: by this machine's predictors, who are seconds ahead of the tables, or by the
+    tables, which know of other machines and of processes that have ended."""
+    from contextlib import suppress
+
+    from kt.errors import KtError
+    from kt.predictor import presence
+    from kt.store import connect
+
+    found = {one.shadow: one for one in presence.shadows(workspace)}
+    with suppress(KtError):  # who serves tells what is wrong with the tables
+        if store := connect.peek(workspace.root, workspace.settings):
+            from kt.store import shadows
+
+            for one in shadows.shadows(store):
+                if one.shadow not in found or one.tally.copies > found[one.shadow].tally.copies:
+                    found[one.shadow] = one
+    return list(found.values())
+
+
 def compared(shown: "Mapping[str, Serving]", reports: "list[tally.Report]") -> list[dict[str, Any]]:
     """What the shadows that run now were found to say, each as a row; of zeros where nothing is known."""
-    from kt.predictor.tally import Report, Tally
+    from kt.store.tally import Report, Tally
 
     rows = []
     for model, serving in shown.items():

@@ -50,11 +50,11 @@ from kt.predictor.record import Recorder
 from kt.predictor.sampler import Sampler
 from kt.predictor.shadow import Answering, Shadow
 from kt.predictor.states import Remembering, States
-from kt.predictor.tally import Report, merged, reports
 from kt.predictor.writer import Recording, Writer
 from kt.registry import signing
 from kt.stats.scored import Kind
 from kt.store.batch import Stream
+from kt.store.tally import Report, Tally, merged, reports
 from kt.workspace import Workspace
 
 log = logging.getLogger("kt")
@@ -128,6 +128,9 @@ class Host:
     _retry: tuple[float, float] = (0.0, 0.0)  # when, on the monotonic clock, and after which wait
     _stop: threading.Event = field(default_factory=threading.Event)
     _place: Place | None = None
+    _over: list[Shadow] = field(
+        default_factory=list
+    )  # shadows that ended, of which more may be told
     _told: float = 0.0  # when the card was written, on the monotonic clock
     _card: Recording = field(default_factory=Recording)  # what it says of recording
 
@@ -150,7 +153,7 @@ class Host:
         if self.settings.store.url:
             sampler = Sampler(self.settings)
             self.recorder = Recorder(on=True, sampler=sampler if sampler.on else None)
-            self.writer = Writer(self.root, self.settings, self.recorder)
+            self.writer = Writer(self.root, self.settings, self.recorder, self.compared)
             self.writer.start()
 
     def open(self) -> None:
@@ -271,6 +274,7 @@ class Host:
                     found[model] = (
                         old if old and old.trial == trial else self._shadow(after, model, trial)
                     )
+        self._over += [one for model, one in before.shadows.items() if found.get(model) is not one]
         self.calls.mark(
             {key(model, one) for model, shadow in found.items() for one in shadow.trial.treatments}
         )
@@ -292,6 +296,16 @@ class Host:
         left = reports(self._place.left if self._place else ())
         own = [shadow.report for shadow in self.current.shadows.values()]
         return merged([*(one for one in left if (one.model, one.phase) in now), *own])
+
+    def compared(self) -> dict[tuple[str, str, str, int], Tally]:
+        """What each shadow was found to say since this was last asked."""
+        over, self._over = self._over, []
+        found: dict[tuple[str, str, str, int], Tally] = {}
+        for one in (*over, *self.current.shadows.values()):
+            if (fresh := one.take()) != Tally():
+                name = one.report.shadow
+                found[name] = found.get(name, Tally()) + fresh
+        return found
 
     def _load(self, key: Key) -> Ready:
         check_name(key.model, "a model")

@@ -16,7 +16,7 @@ from typing import Any
 
 from kt import files
 from kt.errors import KtError
-from kt.predictor.tally import Report, merged, reports
+from kt.store.tally import Report, merged, reports
 from kt.workspace import Workspace
 
 FOLDER = "predictors"

@@ -21,7 +21,7 @@ from kt.predictor.aside import IDLE, Aside
 from kt.predictor.engine import Engine
 from kt.predictor.lanes import BATCH
 from kt.predictor.run import Predictions, explain, run, validated
-from kt.predictor.tally import Report, Tally, bucket
+from kt.store.tally import Report, Tally, bucket
 
 MOST = 256  # copies that wait
 BYTES = 8_000_000  # of them
@@ -79,18 +79,26 @@ class Shadow:
         self.model, self.trial = model, trial
         self._engine, self._form, self._timeout = engine, form, timeout
         self._aside, self._answering = aside, answering
-        self._tally, self._dropped = Tally(), 0
+        self._tally, self._dropped = Tally(), 0  # all that was found
+        self._fresh, self._given = Tally(), 0  # since take(); as many drops as it has given away
         # fields, predictions and prediction_id as JSON: what waits has a size, and is shared with nobody
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
         self._running = False
-        self._changed = threading.Condition()  # guards all of it but the tally
+        self._changed = threading.Condition()  # guards all of it
 
     @property
     def report(self) -> Report:
         (version,) = (one.version for one in self.trial.treatments)
         tally = self._tally + Tally(dropped=self._dropped)
         return Report(self.model, self.trial.name, version, self.trial.phase, tally)
+
+    def take(self) -> Tally:
+        """What was found since it was last taken."""
+        with self._changed:
+            fresh = self._fresh + Tally(dropped=self._dropped - self._given)
+            self._fresh, self._given = Tally(), self._dropped
+        return fresh
 
     def offer(self, answered: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> None:
         """The fields of requests and their answers. From any thread; returns at once."""
@@ -110,13 +118,16 @@ class Shadow:
             self._changed.notify()
 
     def _work(self) -> None:
-        """Until nothing has waited for a while. Nobody else adds to the tally."""
+        """Until nothing has waited for a while."""
         patience = PATIENCE
         try:
             while self._wait():
                 self._answering.wait_for_pause(patience)
                 began = time.monotonic()
-                self._tally += self._run([orjson.loads(copy) for copy in self._take()])
+                found = self._run([orjson.loads(copy) for copy in self._take()])
+                with self._changed:
+                    self._tally += found
+                    self._fresh += found
                 patience = max(PATIENCE, BUSY * (time.monotonic() - began))
         except BaseException:  # for want of memory: the next copy starts another thread
             self._running = False

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from kt.store import connect, secret
 from kt.store.batch import Batch
 from kt.store.database import Store
 from kt.store.secret import Secret
+from kt.store.tally import Key, Tally
 
 log = logging.getLogger("kt")
 
@@ -75,10 +77,17 @@ class Waiting:
 
 
 class Writer:
-    """The thread that writes what a recorder takes down."""
+    """The thread that writes what a recorder takes down. shadows: what was found of each since it was last asked."""
 
-    def __init__(self, root: Path, settings: Settings, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        root: Path,
+        settings: Settings,
+        recorder: Recorder,
+        shadows: Callable[[], dict[Key, Tally]] = dict,
+    ) -> None:
         self.root, self.settings, self.recorder = root, settings, recorder
+        self.shadows = shadows
         self.recording = Recording()
         self.name = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
         self._waiting: deque[Waiting] = deque()  # the first of them may have been tried
@@ -157,6 +166,7 @@ class Writer:
             if unlogged := len(lost.batch.logged):
                 self.recorder.add(UNLOGGED, unlogged)
         batch = self.recorder.take()
+        batch.shadows = self.shadows()
         if not batch:
             return
         last = self._waiting[-1] if len(self._waiting) > 1 else None

@@ -9,6 +9,7 @@ from typing import NamedTuple, Self
 
 from kt.stats.latency import Sketch
 from kt.stats.scores import Histogram
+from kt.store.tally import Key, Tally
 
 # Distributions, by their names in the tables
 LATENCY = "latency"
@@ -151,6 +152,7 @@ class Batch:
 
     traffic: by stream and minute. loads: by stream and bucket of units. units: hashes (8 bytes) by
     stream. counts: by minute and name. logged: a sample of the requests themselves.
+    shadows: what copies of requests showed of each.
     """
 
     streams: dict[int, Stream] = field(default_factory=dict)
@@ -159,9 +161,11 @@ class Batch:
     units: dict[int, set[bytes]] = field(default_factory=dict)
     counts: Counter[tuple[int, str]] = field(default_factory=Counter)
     logged: list[Logged] = field(default_factory=list)
+    shadows: dict[Key, Tally] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.traffic or self.loads or self.units or self.counts or self.logged)
+        counted = self.traffic or self.loads or self.units or self.counts
+        return bool(counted or self.logged or self.shadows)
 
     def merge(self, other: Self) -> None:
         self.streams |= other.streams
@@ -174,3 +178,5 @@ class Batch:
             self.units.setdefault(stream, set()).update(hashes)
         self.counts += other.counts
         self.logged += other.logged
+        for shadow, tally in other.shadows.items():
+            self.shadows[shadow] = self.shadows.get(shadow, Tally()) + tally

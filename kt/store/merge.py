@@ -25,6 +25,7 @@ SUMS = (
     schema.loads,
     schema.buckets,
     schema.counters,
+    schema.shadows,
 )
 Rows = Sequence[Mapping[str, Any]]
 

@@ -202,4 +202,5 @@ def forget(store: Store, minute: int, horizon: timedelta, log: timedelta) -> Non
         for table in (schema.units, schema.buckets, schema.loads):
             connection.execute(delete(table).where(table.c.stream.not_in(alive)))
         connection.execute(delete(schema.counters).where(schema.counters.c.minute < minute - KEEP))
+        connection.execute(delete(schema.shadows).where(schema.shadows.c.at < 60 * (minute - KEEP)))
         connection.execute(delete(schema.writers).where(schema.writers.c.minute < late))

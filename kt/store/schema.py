@@ -226,6 +226,16 @@ looks = Table(  # an experiment's interval over time
     sqlite_with_rowid=False,
 )
 
+shadows = Table(  # what copies of requests showed of versions that answer nobody: tally.py
+    "shadows",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in ("model", "experiment", "version")),
+    Column("phase", Integer, primary_key=True, autoincrement=False),
+    source(primary_key=True),
+    whole("at"),
+    text("document"),
+)
+
 requests = Table(  # a sample of what was asked and answered, where kt.toml asks for one
     "requests",
     metadata,

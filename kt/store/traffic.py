@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, Row, Select, func, select
 from sqlalchemy import insert as insert_into
 
-from kt.store import counters, loads, requests, schema, sketches, units
+from kt.store import counters, loads, requests, schema, shadows, sketches, units
 from kt.store.batch import COUNTS, FEATURE, LATENCY, NUMBERS, SCORES, Batch, Traffic
 from kt.store.database import Store
 from kt.store.rows import Place, folded, insert, within
@@ -31,6 +31,7 @@ def append(store: Store, writer: str, number: int, batch: Batch, minute: int) ->
         loads.add(connection, batch.loads)
         units.add(connection, batch.units)
         counters.add(connection, batch.counts)
+        shadows.add(connection, batch.shadows, minute)
         requests.add(connection, batch.logged)
     return True
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from kt.cli.monitors import recordings
 from kt.cli.status import beside, unrecorded
 from kt.predictor.presence import Place, Presence
-from kt.predictor.tally import Report, Tally, bucket
 from kt.predictor.writer import Recording
+from kt.store.tally import Report, Tally, bucket
 from kt.workspace import Workspace
 
 

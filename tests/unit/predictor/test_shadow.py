@@ -18,7 +18,9 @@ from kt.predictor.presence import Place, shadows
 from kt.predictor.quarantine import Ran, blamed
 from kt.predictor.run import run
 from kt.predictor.shadow import Answering, Shadow, beside, compare
-from kt.predictor.tally import Report, Tally, bucket, merged, percentile, reports
+from kt.store import connect
+from kt.store.shadows import shadows as stored
+from kt.store.tally import Report, Tally, bucket, merged, percentile, reports
 from kt.workspace import Workspace
 
 
@@ -266,6 +268,22 @@ def test_others_read_what_is_found_also_after_the_process_has_ended(
     assert [one.tally.compared for one in shadows(place)] == [5]
     made.deploy(7, toy=made.route("v1"))
     within(lambda: shadows(place) == [])  # that experiment is over
+
+
+def test_what_is_found_is_in_the_tables_once_also_of_a_shadow_that_has_ended(
+    made: Made, hosts: list[Host]
+) -> None:
+    host = opened(made, "same")
+    asked(host, times=3)
+    counted(host, 3)
+    made.deploy(7, toy=made.route("v1"))
+    within(lambda: host.current.manifest.seq == 7)
+    host.close()  # writes what is left
+    store = connect.peek(made.root, host.settings)
+    assert store
+    (report,) = stored(store)
+    assert (report.model, report.version, report.tally.compared) == ("toy", "same", 3)
+    assert report.tally.agreed == 3
 
 
 def card(made: Made) -> Path:

@@ -46,8 +46,25 @@ class Tally:
         cases = tuple(sorted([*self.cases, *other.cases], key=lambda case: -case[0])[:CASES])
         return Tally(**sums, worst=worse.worst, worst_id=worse.worst_id, cases=cases, took=took)
 
+    @property
+    def copies(self) -> int:
+        """Whatever came of them."""
+        return self.compared + self.failed + self.invalid + self.slow + self.dropped
+
+    def card(self) -> dict[str, Any]:
+        """As it is written down."""
+        return dataclasses.asdict(self)
+
 
 NAMES = [one.name for one in dataclasses.fields(Tally)]
+Key = tuple[str, str, str, int]  # of a shadow: model, experiment, version and phase
+
+
+def read(card: Mapping[str, Any]) -> Tally:
+    """A tally as it was written down; of nothing where nothing was. Raises KeyError, TypeError or ValueError."""
+    took = {int(place): count for place, count in card.get("took", {}).items()}
+    cases = tuple((float(apart), str(name)) for apart, name in card.get("cases", ()))
+    return Tally(**{**card, "took": took, "cases": cases})
 
 
 def bucket(seconds: float) -> int:
@@ -75,7 +92,7 @@ class Report:
     tally: Tally
 
     @property
-    def shadow(self) -> tuple[str, str, str, int]:
+    def shadow(self) -> Key:
         return self.model, self.experiment, self.version, self.phase
 
     def card(self) -> dict[str, Any]:
@@ -110,13 +127,12 @@ def reports(cards: Iterable[Mapping[str, Any]]) -> Iterator[Report]:
     """Reports as they were written down; those that another kt wrote otherwise are left out."""
     for card in cards:
         with suppress(KeyError, TypeError, ValueError):
-            took = {int(place): count for place, count in card["tally"]["took"].items()}
-            yield Report(**{**card, "tally": Tally(**{**card["tally"], "took": took})})
+            yield Report(**{**card, "tally": read(card["tally"])})
 
 
 def merged(reports: Iterable[Report]) -> list[Report]:
     """One report a shadow."""
-    of: dict[tuple[str, str, str, int], Report] = {}
+    of: dict[Key, Report] = {}
     for one in reports:
         before = of.get(one.shadow)
         of[one.shadow] = dataclasses.replace(one, tally=before.tally + one.tally) if before else one
