@@ -4,6 +4,7 @@ Only Typer is imported here; each verb imports its room when it runs, so that `k
 `kt status` start at once.
 """
 
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -191,6 +192,8 @@ def shared(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script. Never shows a traceback for what a person can mend."""
+    # kt has no plugins of pydantic; to look for some it reads the metadata of every package there is
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     given = sys.argv[1:] if arguments is None else list(arguments)
     output.run.json = "--json" in given  # also where the command line is wrong
     output.any_text()
