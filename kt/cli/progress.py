@@ -37,3 +37,30 @@ def watching() -> Iterator[Watch]:
             return lambda more: bars.advance(task, more)
 
         yield watch
+
+
+@contextmanager
+def counting(what: str, many: int) -> Iterator[Moved]:
+    """A bar of things that are counted."""
+    if not output.interactive() or output.run.quiet:
+        yield lambda _more: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    columns = ("  {task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(what, total=many)
+        yield lambda more: bars.advance(task, more)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Something that turns while nothing can be counted."""
+    if not output.interactive() or output.run.quiet:
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield

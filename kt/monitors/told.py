@@ -56,9 +56,13 @@ def to_come(report: Report) -> str:
     more = f"about {rounded(report.more):,} more outcomes to a verdict"
     if report.days is None:
         return f"{more}, and none came of late"
-    days = report.days
-    time = f"{math.ceil(days)} days" if days > 1 else f"{math.ceil(days * 24)} hours"
-    return f"{more}, {time} at {report.per_day:,.0f} a day"
+    return f"{more}, {time(report.days)} at {report.per_day:,.0f} a day"
+
+
+def time(days: float) -> str:
+    """In whole days, or hours where it is less than one."""
+    n, unit = (math.ceil(days), "day") if days > 1 else (math.ceil(days * 24), "hour")
+    return f"{n} {unit}" if n == 1 else f"{n} {unit}s"
 
 
 def rounded(n: float) -> int:
