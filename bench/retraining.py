@@ -15,9 +15,12 @@ Prints one JSON object on stdout; talk goes to stderr. Ends with 1 where the liv
 import argparse
 import csv
 import json
+import math
+import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,6 @@ from typing import Any
 import main_job
 import numpy as np
 
-from kt.deployments import audit
 from kt.jobs import book, daemon
 from kt.models import answers, metrics
 from kt.models import data as room
@@ -99,27 +101,21 @@ def run(root: Path, options: argparse.Namespace) -> dict[str, Any]:
     (root / "answers").mkdir()
     write(root / "answers" / "000.csv", first)
     kt(root, "retrain", "--deploy")
-    live, never = [], []
     steps: list[dict[str, Any]] = []
     with main_job.serving(root):
         for number, block in enumerate(blocks, 1):
-            address = main_job.settle(root)
-            told = ask(address, block)
+            told = ask(main_job.settle(root), block)
             path = root / "answers" / f"{number:03}.csv"
             write(path, block)
-            events = asked_of_first(root, path)
-            never.append(events)
-            live.append(replace(events, probabilities=probabilities(events, told)))
-            steps.append(compared(never[-1], live[-1]) | {"versions": versions(told)})
+            never = asked_of_first(root, path)
+            live = replace(never, probabilities=probabilities(never, told))
+            steps.append(compared(never, live) | {"versions": versions(told)})
             print(json.dumps(steps[-1]), file=sys.stderr)
             tick(root)
-    whole = compared(joined(never), joined(live))
     return {
         "first_learners": len(first),
         "learners": sum(map(len, blocks)),
-        "answers_asked": len(joined(never).responses),
-        "new_answers": sum(len(given) for block in blocks for _, given in block),
-        **whole,
+        "gain": over_time([step["gain"] for step in steps]),
         "blocks": steps,
         "runs": runs(root),
     }
@@ -195,20 +191,6 @@ def probabilities(events: Events, told: Any) -> np.ndarray:
     return np.array([told[events.students[student], place][1] for student, place in keys])
 
 
-def joined(parts: list[Events]) -> Events:
-    """The learners of several blocks, one after the other."""
-    before = np.cumsum([0, *(len(one.students) for one in parts[:-1])])
-    return replace(
-        parts[0],
-        students=tuple(student for one in parts for student in one.students),
-        student=np.concatenate([one.student + n for one, n in zip(parts, before, strict=True)]),
-        **{
-            name: np.concatenate([getattr(one, name) for one in parts])
-            for name in ("place", "items", "responses", "probabilities")
-        },
-    )
-
-
 def compared(never: Events, live: Events) -> dict[str, Any]:
     """The AUC of both, and of their difference the middle 95 % over learners."""
     gain = metrics.difference("auc", never, live)
@@ -218,6 +200,13 @@ def compared(never: Events, live: Events) -> dict[str, Any]:
     }
 
 
+def over_time(gains: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean gain of blocks, and its 95 %: they have no learner in common."""
+    half = math.hypot(*(gain["high"] - gain["low"] for gain in gains)) / 2 / len(gains)
+    value = statistics.fmean(gain["value"] for gain in gains)
+    return {"value": value, "low": value - half, "high": value + half}
+
+
 def versions(told: Any) -> dict[str, int]:
     """How many requests each version answered."""
     seen = [version for version, _ in told.values()]
@@ -225,11 +214,7 @@ def versions(told: Any) -> dict[str, int]:
 
 
 def runs(root: Path) -> list[dict[str, Any]]:
-    workspace = Workspace(root)
-    _, state = book.read(workspace)
-    _, deployed = audit.read(workspace)
-    active = deployed.serving(MODEL).active
-    print(f"active: {active.version if active else '-'}", file=sys.stderr)
+    _, state = book.read(Workspace(root))
     return [
         {
             "samples": run.started.data.samples,
