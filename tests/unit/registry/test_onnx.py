@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kt.registry import apart, onnx
-from kt.registry.record import GRAPH, Exported
+from kt.registry import apart, onnx, onnx_steps
+from kt.registry.record import GRAPH, NONE, Exported, VersionRecord
+
+WHOLE = Exported(sha256="a" * 64, size=1)
 
 
 def never() -> Any:
@@ -50,6 +52,25 @@ def test_an_export_that_ends_badly_leaves_nothing_but_the_reason(
     made = onnx.made(lambda: None, tmp_path, 1, "auto")  # type: ignore[arg-type,return-value]  # not opened
     assert made == Exported(why="not exported: it crashed (SIGABRT)")
     assert not list(tmp_path.iterdir())
+
+
+def test_without_a_graph_nobody_looks_for_steps(tmp_path: Path) -> None:
+    assert onnx_steps.made(never, tmp_path, Exported(why="for a reason")) == NONE
+
+
+@pytest.mark.parametrize(
+    ("graph", "steps", "said"),
+    [
+        (Exported(why="none"), NONE, "torch; no ONNX graph: none"),
+        (WHOLE, NONE, "torch, or ONNX Runtime: model.onnx, sha256 aaaaaaaaaaaa…"),
+        (WHOLE, Exported(why="odd"), "sha256 aaaaaaaaaaaa…, which keeps no states: odd"),
+        (WHOLE, WHOLE, ", and its states: model.steps.safetensors, sha256 aaaaaaaaaaaa…"),
+    ],
+)
+def test_a_record_says_what_may_run_a_version(graph: Exported, steps: Exported, said: str) -> None:
+    known = VersionRecord.model_construct(graph=graph, steps=steps)
+    assert known.engines.endswith(said)
+    assert len(known.exports) == bool(graph.sha256) + bool(steps.sha256)
 
 
 @pytest.mark.parametrize(
