@@ -27,6 +27,7 @@ from world import RACES, SCENES, Scene, Seen
 from kt import files
 from kt.deployments import audit, gc
 from kt.errors import KtError
+from kt.store import secret
 from kt.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,7 +105,7 @@ def run(given: argparse.Namespace, name: str, folder: Path) -> int:
             *(["--retry"] if given.modes != "power" else []),
             *(["--no-locks"] if what.also else []),  # of the tables: half of the calls
             "--tracebacks", "--max-points", given.most, "--fs", given.fs, "--jobs", given.jobs,
-            "--show", given.show, "--json", str(answer),
+            "--show", given.show, "--json", str(answer), "--timeout", "600",
             "--", "sh", "-c", f"cd {{dir}}/{what.at} && exec {KT} {what.command}",
         ],
         check=False,
@@ -125,6 +126,8 @@ def check(name: str) -> str:
     code, retry = os.environ.get("FP_EXIT", ""), os.environ["FP_PHASE"] == "retry"
     place = Workspace((now / what.at).resolve())
     said = now.with_name(f"{now.name}.said")  # the exit code before the retry
+    if os.environ["FP_MODE"] == "power" and (place.root / secret.FILE).exists():
+        (place.root / secret.FILE).chmod(files.PRIVATE)  # the injector's states have no modes
     try:
         seen, old = world.look(now, what), world.look(before, what)
         if "+" in name:
