@@ -235,13 +235,14 @@ class Front:
 
     def plain(self, scope: Any) -> re.Match[str] | None:
         """Of a plain prediction its path, by whose group 1 it names its model, if it does."""
-        asks = scope.method == "POST" and not scope.query_string
         headers = scope.headers
-        if not asks or headers.get("content-type") != "application/json":
+        if scope.method != "POST" or scope.query_string:
             return None
-        return (
-            PLAIN.fullmatch(scope.path) if self.guard.stands_open(headers.get("host", "")) else None
-        )
+        if headers.get("content-type") != "application/json":
+            return None
+        if not self.guard.stands_open(headers.get("host", "")):
+            return None
+        return PLAIN.fullmatch(scope.path)
 
     def predictions(self, later: list[Deferred]) -> Sequence[Any]:
         try:
