@@ -7,7 +7,8 @@ copy in memory and a swap costs no allocation of the model's size.
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -193,3 +194,16 @@ def misfit(error: Exception) -> str:
     """torch lists every key that does not fit; a person reads the first of each kind."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[1:3] or lines[:1])[:300].rstrip(".")
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """As a worker of the predictor runs a version; and whose results repeat to the last bit."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kt import files
 from kt.registry import onnx, weights
-from kt.registry.load import Loaded
+from kt.registry.load import Loaded, one_thread
 from kt.registry.record import NONE, STEPS, WEIGHTS, Exported
 from kt.registry.steps import ASK, BEGIN, BEGIN_FULL, FILL, GROW, IN, OUT, PAYS, SLIDE, TABLE
 
@@ -86,7 +86,7 @@ def exported(loaded: Loaded, folder: Path) -> "dict[str, torch.Tensor]":
     from kt.models.tables import looked_up
 
     history, asked = (tensors(arrays) for arrays in drawn(loaded))
-    with torch.no_grad():
+    with torch.no_grad(), one_thread():  # on which the last bits of tables depend
         parts = parts_of(loaded.module, history, asked, window(loaded))
         for part in parts.values():  # which also makes the tables: a program cannot
             part.step(**part.example)

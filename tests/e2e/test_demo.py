@@ -43,7 +43,7 @@ def told(root: Path, *arguments: str) -> Mapping[str, Any]:
 def test_two_winners_are_promoted_on_evidence_and_the_last_is_rolled_back(
     shown: tuple[Path, str],
 ) -> None:
-    events = told(shown[0], "history")["events"][::-1]
+    events = told(shown[0], "history")["events"]
     assert [event["kind"] for event in events] == [
         "deployed",
         "experiment_started",

@@ -2,13 +2,13 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 from pydantic import BaseModel, Field
 
 from kt.registry.gate import Subject
+from kt.registry.load import one_thread
 from kt.registry.record import Verdict
 
 SAFETY = False
@@ -56,16 +56,3 @@ def decided(times: Sequence[float], settings: Settings) -> bool:
         or too_slow > math.ceil(0.05 * (settings.calls - 1))
         or (sum(times) >= ENOUGH[0] and len(times) >= ENOUGH[1])
     )
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """As a worker of the predictor runs it."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -48,10 +48,10 @@ def test_the_published_answers_are_found(family: str, case: dict[str, Any]) -> N
 
 
 def test_they_need_the_standard_library_alone() -> None:
-    """But for two that count whole data sets at once."""
+    """But for those that count whole columns at once."""
     folder = Path(arms.__file__).parent
     for path in folder.glob("*.py"):
-        if path.stem in ("gaming", "item_drift"):
+        if path.stem in ("gaming", "item_drift", "scores"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
