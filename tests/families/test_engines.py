@@ -18,7 +18,7 @@ from kt.models.family import Arrays, is_incremental, is_trainable
 from kt.predictor import engine
 from kt.predictor.engine import Engine, Incremental, Key
 from kt.registry import load, onnx, onnx_steps, program, record, weights
-from kt.registry.record import Source, Spec, VersionRecord
+from kt.registry.record import Exported, Source, Spec, VersionRecord
 from kt.workspace import Workspace
 
 pytestmark = [
@@ -42,8 +42,7 @@ def saved(root: Path, name: str, spec: Spec, tensors: Any) -> VersionRecord:
     folder.mkdir(parents=True)
     path = folder / record.WEIGHTS
     sha256 = weights.write(tensors, {"kt": spec.model_dump_json()}, path)
-    loaded = load.open_weights(root, path, spec)
-    graph, steps = onnx.write(loaded, folder), onnx_steps.write(loaded, folder)
+    graph, steps = exported(root, path, spec)
     known = VersionRecord(
         model=name,
         version="v1",
@@ -64,6 +63,13 @@ def saved(root: Path, name: str, spec: Spec, tensors: Any) -> VersionRecord:
     )
     (folder / record.RECORD).write_bytes(record.dump(known))
     return known
+
+
+def exported(root: Path, path: Path, spec: Spec) -> tuple[Exported, Exported]:
+    """Each of a version that is opened for it, as registering does."""
+    writes = (onnx.write, onnx_steps.write)
+    graph, steps = (write(load.open_weights(root, path, spec), path.parent) for write in writes)
+    return graph, steps
 
 
 def of_family(root: Path, name: str) -> VersionRecord:
@@ -254,9 +260,7 @@ def test_the_graph_holds_no_copy_of_the_weights(version: Any) -> None:
 def test_the_same_version_makes_the_same_graph(version: Any) -> None:
     root, known = version
     path = record.weights(root, known.model, known.version)
-    loaded = load.open_weights(root, path, known.spec)
-    assert onnx.write(loaded, path.parent) == known.graph
-    assert onnx_steps.write(loaded, path.parent) == known.steps
+    assert exported(root, path, known.spec) == (known.graph, known.steps)
 
 
 @contextmanager
