@@ -1,7 +1,6 @@
 """The dashboard's facts, of workspaces as they are."""
 
 import json
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -163,11 +162,3 @@ def test_the_command_gives_every_number_as_json(running: Workspace, kt: Kt) -> N
     assert requests["metric"] == "requests"
     assert sum(point["n"] for line in requests["lines"] for point in line["points"]) == 43_200
     assert json.dumps(ran.result)
-
-
-@pytest.mark.slow
-def test_a_page_of_thirty_days_takes_a_few_seconds_at_most(running: Workspace) -> None:
-    feed(running)
-    begin = time.process_time()
-    gather(running, "30d", NOW)
-    assert time.process_time() - begin < 10

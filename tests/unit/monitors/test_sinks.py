@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import itertools
 import json
 import socket
 import socketserver
@@ -203,13 +204,14 @@ def test_webhook_that_is_down_is_named(tmp_path: Path, monkeypatch: pytest.Monke
 
 def drip(connection: socket.socket) -> None:
     """A byte of the answer now and then: never too slow for a socket's own time-out."""
-    for byte in b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1000:
+    for byte in itertools.chain(b"HTTP/1.1 200 OK\r\nX: ", itertools.repeat(ord("x"))):
         connection.send(bytes([byte]))
         time.sleep(0.05)
 
 
 def silence(connection: socket.socket) -> None:
-    time.sleep(3)
+    while connection.recv(1_000):  # until the other side gives up
+        pass
 
 
 @pytest.mark.parametrize("behave", [drip, silence])
@@ -232,10 +234,9 @@ def test_a_webhook_that_is_slow_is_cut_off(
         to = outgoing.target(
             f"http://127.0.0.1:{server.server_address[1]}/", ["127.0.0.1"], plain=True
         )
-        started = time.monotonic()
+        # neither of them ever comes to an end: what is not cut off does not come back
         with pytest.raises(Unavailable, match=r"no answer within 0\.5 s"):
             outgoing.post(to, b"{}", {}, 0.5)
-        assert time.monotonic() - started < 2
         server.shutdown()
 
 

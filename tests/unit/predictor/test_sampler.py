@@ -107,26 +107,14 @@ def test_what_waits_takes_no_more_room_and_the_rest_is_counted(
     monkeypatch.setattr(room, "MOST", 1_000)
     made = sampler(1.0, "x")
     first, second = Batch(), Batch()
+    asked = Request(x="x" * 300)
+    said = answer(Scores("probability", [0.5]))
     for _ in range(20):
-        made.offer(
-            STREAM,
-            "s-1",
-            Request(x="x" * 300),
-            "student_id",
-            answer(Scores("probability", [0.5])),
-            nothing(0),
-        )
+        made.offer(STREAM, "s-1", asked, "student_id", said, nothing(0))
     made.take(first)
     assert len(first.logged) == 2
     assert sum(first.counts.values()) == 18
-    made.offer(
-        STREAM,
-        "s-1",
-        Request(x="x" * 300),
-        "student_id",
-        answer(Scores("probability", [0.5])),
-        nothing(0),
-    )
+    made.offer(STREAM, "s-1", asked, "student_id", said, nothing(0))
     made.take(second)
     assert not second.logged, "the first are not written yet"
     made.release(first.logged)
