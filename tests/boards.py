@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from kt.monitors.dashboard.facts import (
     Alert,
     Bin,
+    Case,
     Dashboard,
     Line,
     Look,
@@ -17,6 +18,7 @@ from kt.monitors.dashboard.facts import (
     Point,
     Predictor,
     Reliability,
+    Shadow,
     Shape,
     Span,
     Trend,
@@ -50,6 +52,31 @@ def deployed() -> Dashboard:
     """A version that nobody has asked yet."""
     active = Variant("", "v1", 1.0, iso(1), (), None, None, None, None, 0)
     return replace(NOTHING, models=(Model("sakt", (active,)),), marks=(mark(1, 1, "deploy v1"),))
+
+
+def shadowed(compared: int = 1204) -> Dashboard:
+    """A shadow beside a version that answers."""
+    active = Variant("active", "v4", 1.0, iso(130), (), 412, 0.0031, 2.9, 0.742, 1210)
+    ids = ("AQH7nVqk3Lm2bF8sXw0dUeRzT5yKc9GpJ4iOaQ1v6hNtBlCfMjSgWuExYrDkZ2Po7", "AQG0t")
+    worst = tuple(Case(name, 0.41 / (1 + n)) for n, name in enumerate(ids)) if compared else ()
+    beside = Shadow(
+        experiment="bigger-memory",
+        control="v4",
+        version="v5",
+        since=iso(60),
+        compared=compared,
+        predictions=2 * compared,
+        agreement=0.974 if compared else None,
+        mean_difference=0.021 if compared else None,
+        worst_difference=0.41 if compared else None,
+        latency=4.2 if compared else None,
+        failed=3 if compared else 0,
+        invalid=0,
+        slow=0,
+        dropped=17 if compared else 0,
+        worst=worst,
+    )
+    return replace(NOTHING, models=(Model("sakt", (active,), shadow=beside),))
 
 
 def mark(seq: int, ago: float, what: str, reason: str = "") -> Mark:

@@ -147,6 +147,40 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
+class Case:
+    """An answer, and by how much the shadow's differs from it at most."""
+
+    prediction_id: str
+    difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """A version that gets copies of the requests and answers nobody, beside what was answered.
+
+    agreement: of the predictions; differences are of the numbers in them. worst: the answers furthest
+    apart. failed, invalid (no answer that is finite), slow and dropped (never run): copies. latency: p95, ms.
+    """
+
+    experiment: str
+    control: str
+    version: str
+    since: str
+    compared: int
+    predictions: int
+    agreement: float | None
+    mean_difference: float | None
+    worst_difference: float | None
+    latency: float | None
+    failed: int
+    invalid: int
+    slow: int
+    dropped: int
+    worst: tuple[Case, ...] = ()
+    ended: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """A change of what is deployed."""
 
@@ -192,12 +226,15 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Model:
+    """trial or shadow: the last experiment, if it runs or ended of late."""
+
     model: str
     variants: tuple[Variant, ...]
     trends: tuple[Trend, ...] = ()
     reliability: tuple[Reliability, ...] = ()
     shapes: tuple[Shape, ...] = ()
     trial: Trial | None = None
+    shadow: Shadow | None = None
 
 
 @dataclass(frozen=True, slots=True)

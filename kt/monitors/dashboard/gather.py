@@ -19,19 +19,26 @@ from kt.monitors.dashboard.facts import (
     Mark,
     Model,
     Predictor,
+    Shadow,
     Trial,
     Variant,
 )
 from kt.monitors.dashboard.recorded import Recorded
 from kt.store import connect, counters
 from kt.store.database import Store
+from kt.store.tally import Report as Compared
 from kt.workspace import Workspace
 
 
 def gather(
-    workspace: Workspace, window: str, now: datetime, predictors: Sequence[Predictor] = ()
+    workspace: Workspace,
+    window: str,
+    now: datetime,
+    predictors: Sequence[Predictor] = (),
+    compared: Sequence[Compared] = (),
 ) -> Dashboard:
     """Everything on the page, over a window that ends now. predictors: those that run on this machine.
+    compared: what is known of shadows.
 
     Tables that cannot be read are told on the page: what is deployed is known without them.
     """
@@ -40,15 +47,21 @@ def gather(
     until = (
         int(now.timestamp()) // 60 + 1
     )  # with the minute that is not over: it shows a first request
+    since = iso(now - timedelta(minutes=back))
     base = Dashboard(
         workspace=workspace.root.name,
         at=iso(now),
-        since=iso(now - timedelta(minutes=back)),
+        since=since,
         health="unknown",
         last=None,
         checked=None,
         models=tuple(
-            Model(name, tuple(variants(serving))) for name, serving in sorted(state.models.items())
+            Model(
+                name,
+                tuple(variants(serving)),
+                shadow=beside(book.events, name, since, compared),
+            )
+            for name, serving in sorted(state.models.items())
         ),
         predictors=tuple(predictors),
         marks=tuple(
@@ -61,7 +74,7 @@ def gather(
                 event["reason"],
             )
             for event in book.events
-            if iso(now - timedelta(minutes=back)) <= event["at"] <= iso(now)
+            if since <= event["at"] <= iso(now)
         ),
     )
     try:
@@ -105,7 +118,16 @@ def about(
     now: datetime,
 ) -> Trial | None:
     course = trials.latest(events, model, since)
-    return trials.trial(store, workspace.settings, course, now) if course else None
+    if course is None or course.now.shadow:
+        return None
+    return trials.trial(store, workspace.settings, course, now)
+
+
+def beside(
+    events: Sequence[Mapping[str, Any]], model: str, since: str, compared: Sequence[Compared]
+) -> Shadow | None:
+    course = trials.latest(events, model, since)
+    return trials.shadow(course, compared) if course and course.now.shadow else None
 
 
 def variants(serving: Serving) -> Iterator[Variant]:

@@ -28,6 +28,7 @@ from kt.monitors.dashboard.facts import (
     Model,
     Now,
     Reliability,
+    Shadow,
     Shape,
     Trend,
     Trial,
@@ -100,6 +101,8 @@ WORDS = {
     "treatment_better": "the treatment is better",
     "treatment_worse": "the treatment is worse",
     "no_difference": "no difference that matters",
+    "shadow": "answers nobody",
+    "shadow_fails": "answers nobody, and fails",
 }
 COUNTS = {
     "dropped": "numbers lost before they were stored",
@@ -164,11 +167,21 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Table:
+    """A table that stands beside a verdict."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     id: str
     title: str
     charts: Sequence[Chart] = ()
     verdict: Verdict | None = None
+    table: Table | None = None
     empty: Empty | None = None
 
 
@@ -327,6 +340,8 @@ def card(of: Variant) -> Card:
 
 
 def experiment(of: Dashboard, model: Model, marks: Sequence[Mark], key: str) -> Group:
+    if model.shadow:
+        return shadow(model.shadow, f"{key}-shadow")
     trial = model.trial
     if trial is None:
         start = f"kt deploy FILE --model {model.model} --traffic 10 --ab-test NAME"
@@ -335,7 +350,7 @@ def experiment(of: Dashboard, model: Model, marks: Sequence[Mark], key: str) -> 
     looks = [look for look in trial.looks if of.since <= look.at <= of.at]
     checks = [check for check in trial.checks if check not in trial.sentence]
     verdict = Verdict(trial.verdict, [trial.sentence, *checks], numbers_of(trial))
-    title = f"Experiment {trial.experiment}" + (f", {trial.ended}" if trial.ended else "")
+    title = named("Experiment", trial.experiment, trial.ended)
     if not looks:
         nothing = Empty(
             "Nobody has looked at it. Look every minute, by cron or so:", ["kt monitor"]
@@ -343,6 +358,48 @@ def experiment(of: Dashboard, model: Model, marks: Sequence[Mark], key: str) -> 
         return Group(f"{key}-experiment", title, verdict=verdict, empty=nothing)
     chart = effect(of, trial, looks, marks, f"{key}-effect")
     return Group(f"{key}-experiment", title, [chart], verdict)
+
+
+def named(kind: str, name: str, ended: str) -> str:
+    return f"{kind} {name}, {ended}" if ended else f"{kind} {name}"
+
+
+def shadow(of: Shadow, key: str) -> Group:
+    title = named("Shadow", of.experiment, of.ended)
+    sentence = (
+        f"{of.version} gets copies of the requests that {of.control} answers;"
+        " what it says is compared, and returned to nobody."
+    )
+    lost = of.failed + of.invalid + of.slow
+    numbers = [
+        ("Answers compared", f"{of.compared:,}"),
+        ("Predictions that agree", write(of.agreement, "percent")),
+        ("Mean difference", write(of.mean_difference, "number")),
+        ("Largest difference", write(of.worst_difference, "number")),
+        ("Latency, p95", write(of.latency, "ms")),
+        *(
+            (name, f"{n:,}")
+            for name, n in (
+                ("Failed", of.failed),
+                ("Gave no answer", of.invalid),
+                ("Took too long", of.slow),
+                ("Copies dropped", of.dropped),
+            )
+            if n
+        ),
+    ]
+    verdict = Verdict("shadow_fails" if lost else "shadow", [sentence], numbers)
+    if not of.compared and not lost:
+        nothing = Empty(
+            "Nothing is compared yet: it takes an answered request.",
+            ["kt serve", "kt predict --data JSON"],
+        )
+        return Group(key, title, verdict=verdict, empty=nothing)
+    if not of.worst:
+        return Group(key, title, verdict=verdict)
+    rows = [[write(one.difference, "number"), one.prediction_id] for one in of.worst]
+    cases = Table("Furthest apart", ["Differs by", "Prediction"], rows)
+    return Group(key, title, verdict=verdict, table=cases)
 
 
 def numbers_of(trial: Trial) -> list[tuple[str, str]]:

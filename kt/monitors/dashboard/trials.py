@@ -8,10 +8,12 @@ from kt.config import Settings
 from kt.deployments import courses
 from kt.deployments.courses import Course
 from kt.monitors import experiment, told
-from kt.monitors.dashboard.facts import Look, Trial
+from kt.monitors.dashboard.facts import Case, Look, Shadow, Trial
 from kt.monitors.verdict import Report
 from kt.store import looks
 from kt.store.database import Store
+from kt.store.tally import Report as Compared
+from kt.store.tally import Tally
 
 
 def latest(events: Iterable[Mapping[str, Any]], model: str, since: str) -> Course | None:
@@ -38,6 +40,31 @@ def trial(store: Store, settings: Settings, course: Course, now: datetime) -> Tr
         alpha=report.alpha,
         looks=(*earlier(kept, settings.experiment.metric), *this(report, now)),
         checks=(told.ratio(report), *(told.guardrail(report, one) for one in report.guardrails)),
+        ended=course.how,
+    )
+
+
+def shadow(course: Course, reports: Iterable[Compared]) -> Shadow:
+    """Of a course that is a copy now. reports: of every shadow that is known."""
+    nothing = Compared(course.model, course.name, course.treatment, course.now.seq, Tally())
+    known = next((one for one in reports if one.shadow == nothing.shadow), nothing)
+    found, tally = known.summary(), known.tally
+    return Shadow(
+        experiment=course.name,
+        control=course.control,
+        version=course.treatment,
+        since=course.now.begin,
+        compared=tally.compared,
+        predictions=tally.predictions,
+        agreement=found["agreement"],
+        mean_difference=found["mean_difference"],
+        worst_difference=found["worst_difference"],
+        latency=None if found["p95"] is None else 1000 * found["p95"],
+        failed=tally.failed,
+        invalid=tally.invalid,
+        slow=tally.slow,
+        dropped=tally.dropped,
+        worst=tuple(Case(name, apart) for apart, name in tally.cases),
         ended=course.how,
     )
 

@@ -8,12 +8,13 @@ from conftest import Kt
 
 from kt import clock
 from kt.deployments import audit
-from kt.monitors.dashboard.facts import Dashboard, Trend
+from kt.monitors.dashboard.facts import Case, Dashboard, Trend
 from kt.monitors.dashboard.gather import gather
 from kt.stats.latency import Sketch
 from kt.store import connect, labels, traffic
 from kt.store.batch import Batch, Stream, Traffic
 from kt.store.labels import Labels
+from kt.store.tally import Report, Tally
 from kt.workspace import Workspace
 
 NOW = datetime(2026, 11, 26, 6, 0, tzinfo=UTC)
@@ -142,6 +143,30 @@ def test_metrics_are_those_of_what_was_fed(running: Workspace) -> None:
         0.2,
         "collecting",
     )
+
+
+def test_a_shadow_is_told_of_by_what_was_compared(place: Workspace, kt: Kt) -> None:
+    for words in (["deploy", "m@v1"], ["deploy", "m@v2", "--shadow", "--ab-test", "beside"]):
+        assert kt(*words, at=place).code == 0
+    (model,) = gather(place, "7d", clock.now()).models
+    assert model.trial is None
+    assert model.shadow
+    assert (model.shadow.version, model.shadow.compared) == ("v2", 0)
+    _, state = audit.read(place)
+    trial = state.models["m"].experiment
+    assert trial
+    found = Tally(
+        compared=4, predictions=8, agreed=6, numbers=8, difference=0.8, worst=0.4, cases=((0.4, "id"),)
+    )
+    reports = [
+        Report("m", "beside", "v2", trial.phase, found),
+        Report("m", "beside", "v2", trial.phase - 1, Tally(compared=99)),  # of an earlier one
+    ]
+    (model,) = gather(place, "7d", clock.now(), compared=reports).models
+    assert model.shadow
+    assert (model.shadow.compared, model.shadow.agreement) == (4, 0.75)
+    assert model.shadow.mean_difference == pytest.approx(0.1)
+    assert model.shadow.worst == (Case("id", 0.4),)
 
 
 def test_tables_that_cannot_be_read_are_told_on_the_page(running: Workspace) -> None:

@@ -70,7 +70,11 @@ def test_hostile_names_and_reasons_are_text() -> None:
         trends=(replace(facts.models[0].trends[0], metric=f"drift_{boards.EVIL}"),),
         shapes=(replace(facts.models[0].shapes[0], of=boards.EVIL),),
     )
-    facts = replace(facts, workspace=boards.EVIL, models=(model,), attention=(boards.EVIL,))
+    beside = boards.shadowed().models[0]
+    assert beside.shadow
+    named = replace(beside.shadow, experiment=boards.EVIL, version=boards.EVIL)
+    models = (model, replace(beside, shadow=named))
+    facts = replace(facts, workspace=boards.EVIL, models=models, attention=(boards.EVIL,))
     text = page.one_file(facts, "7d")
     assert not Elements(text).all("img")
     assert len(Elements(text).all("script")) == 1
@@ -118,6 +122,25 @@ def test_a_model_without_numbers_says_what_each_part_waits_for() -> None:
         "kt deploy FILE --model sakt --traffic 10 --ab-test NAME",
     ):
         assert f"<code>{said}</code>" in text
+
+
+def test_a_shadow_is_shown_beside_what_was_answered() -> None:
+    text = page.one_file(boards.shadowed(), "7d")
+    assert "v5 gets copies of the requests that v4 answers" in text
+    for name, value in (
+        ("Answers compared", "1,204"), ("Predictions that agree", "97.4 %"), ("Mean difference", "0.021"),
+        ("Largest difference", "0.41"), ("Latency, p95", "4.2 ms"), ("Failed", "3"), ("Copies dropped", "17"),
+    ):  # fmt: skip
+        assert f"<dt>{name}</dt><dd>{value}</dd>" in text
+    assert "Took too long" not in text  # none did
+    assert '<th scope="row">0.205</th><td class="free">AQG0t</td>' in text
+    assert "answers nobody, and fails" in text
+
+
+def test_a_shadow_of_which_nothing_is_known_says_what_it_waits_for() -> None:
+    text = page.one_file(boards.shadowed(0), "7d")
+    assert "Nothing is compared yet" in text
+    assert "Furthest apart" not in text
 
 
 def test_an_alert_on_the_watching_itself_names_no_model() -> None:
