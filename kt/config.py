@@ -390,6 +390,9 @@ class Job(Table):
     backoff: float = setting(
         24.0, "the most between two runs after failures: 1 hour, 2, 4, ...", "hours", ge=0, le=8_760
     )
+    retries: int = setting(
+        10, "how often in a row a run that failed is tried again; then it is put on hold", ge=0
+    )
     trigger: list[Plugin] = setting(
         [Plugin(name="age"), Plugin(name="samples"), Plugin(name="alert")],
         "what makes it due: a file in kt/jobs/triggers with its settings",

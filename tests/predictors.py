@@ -1,7 +1,7 @@
 """Workspaces made by hand, and predictors that run on them and die with their test.
 
 The versions are of a family of one weight, which misbehaves on demand: for an x above one half
-it does what its configuration says (raise, nan, slow, die).
+it does what its configuration says (raise, nan, slow, hang, die).
 """
 
 import http.client
@@ -77,6 +77,8 @@ def example(signature: Any, rng: Any, count: int) -> list[Any]:
 
 FAMILY = """
 import os
+import sys
+import threading
 import time
 import torch
 from pydantic import BaseModel
@@ -102,6 +104,9 @@ class Model(torch.nn.Module):
                 p = p * float("nan")
             if self.config.does == "slow":
                 time.sleep(20)
+            if self.config.does == "hang":
+                print("it hangs", file=sys.stderr, flush=True)
+                threading.Event().wait()
             if self.config.does == "die":
                 os.kill(os.getpid(), 9)
         return {"probabilities": torch.stack([1 - p, p], -1)}

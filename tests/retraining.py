@@ -33,6 +33,7 @@ command = [{python}, "train.py"]
 then = "{then}"
 cooldown = 0.0
 backoff = 0.0
+retries = 10_000
 data = [{{name = "files", paths = ["answers.csv"]}}]
 trigger = [{{name = "samples", count = 1}}]
 """

@@ -28,10 +28,12 @@ class Alarm:
     why: str
 
 
-def due(job: Job) -> Alarm | None:
+def due(job: Job, retries: int) -> Alarm | None:
     """What people should be told of a job now. Pure."""
-    if job.held and (why := runs.must_hold(job)):
-        return Alarm("critical", job.kept, KEPT_AT_MOST - 1, f"on hold: {why}")
+    if job.held and (why := runs.must_hold(job, retries)):
+        failing = job.failures > retries
+        n, level = (job.failures, retries) if failing else (job.kept, KEPT_AT_MOST - 1)
+        return Alarm("critical", n, level, f"on hold: {why}")
     if job.failures >= FAILURES:
         last = job.runs[-1]
         why = last.ended.reason if last.ended else ""
@@ -39,10 +41,12 @@ def due(job: Job) -> Alarm | None:
     return None
 
 
-def agree(workspace: Workspace, name: str, model: str, job: Job, stamp: Stamp) -> None:
+def agree(
+    workspace: Workspace, name: str, model: str, job: Job, retries: int, stamp: Stamp
+) -> None:
     """Open or end the job's alert, as it stands now. Raises KtError."""
     _, known = history.read(workspace)
-    wanted, alert = due(job), is_open(known, name, model)
+    wanted, alert = due(job, retries), is_open(known, name, model)
     if (alert.severity if alert else None) == (wanted.severity if wanted else None):
         return
     new: list[Opened | Ended] = []

@@ -368,7 +368,7 @@ def must_hold(told: Sequence[Retraining]) -> str:
     kept = 0
     for one in told:
         kept = kept + ("alert" in one.reasons) if one.outcome == "kept" else 0
-    return runs.must_hold(runs.Job(kept=kept))
+    return runs.no_cure(runs.Job(kept=kept))
 
 
 def iso(at: datetime) -> str:

@@ -8,6 +8,7 @@ from typing import Protocol
 from pydantic import BaseModel, Field
 
 from kt.jobs.facts import Facts
+from kt.jobs.runs import times
 
 FIRST = timedelta(hours=1)  # that a failed run is waited for; each further one doubles it
 
@@ -77,5 +78,4 @@ def pause(facts: Facts, pace: Pace) -> tuple[timedelta, str, str]:
         return timedelta(hours=pace.cooldown), "cooldown", "the last run has just ended"
     longest = timedelta(hours=pace.backoff)
     wait = min(FIRST * 2 ** min(facts.failures - 1, 20), longest)
-    times = "once" if facts.failures == 1 else f"{facts.failures} times in a row"
-    return wait, "backoff", f"it has failed {times}"
+    return wait, "backoff", f"it has failed {times(facts.failures)}"

@@ -154,8 +154,11 @@ class Job:
 
     @property
     def last_attempt(self) -> datetime | None:
+        """The end of the last run; a release forgets one that failed."""
         ended = [run.ended for run in self.runs if run.ended]
-        return time(ended[-1].at) if ended else None
+        if not ended or (isinstance(ended[-1], Failed) and not self.failures):
+            return None
+        return time(ended[-1].at)
 
     @property
     def trial(self) -> Run | None:
@@ -241,8 +244,19 @@ def called(run: Run) -> bool:
     return not CURES.isdisjoint(run.started.reasons)
 
 
-def must_hold(job: Job) -> str:
-    """Why kt puts a hold on a job by itself, or nothing: training again does not cure it."""
+def must_hold(job: Job, retries: int) -> str:
+    """Why kt puts a hold on a job by itself, or nothing. retries: after how many more failures in a row."""
+    if job.failures > retries:
+        return f"it has failed {times(job.failures)}"
+    return no_cure(job)
+
+
+def times(failures: int) -> str:
+    return "once" if failures == 1 else f"{failures} times in a row"
+
+
+def no_cure(job: Job) -> str:
+    """Why training again cures nothing, where that has been seen."""
     if job.kept < KEPT_AT_MOST:
         return ""
     return (

@@ -6,29 +6,27 @@ from typing import Any
 from kt.deployments import audit, courses
 from kt.deployments.plan import Stamp
 from kt.errors import KtError
-from kt.jobs import alarm, book, runs
+from kt.jobs import alarm, book
 from kt.jobs.asked import Asked, Tell, title, trial
 from kt.jobs.runs import Failed, Finished, Settled
-from kt.jobs.written import append, common
+from kt.jobs.written import append
 from kt.registry import record
 
 
 def sweep(asked: Asked) -> None:
     """Write down the end of a run whose process is gone; what it had made already is what came of it.
     Under the job's lock."""
+    cut = book.read(asked.workspace)[1].job(asked.name).open
+    if cut is None:
+        return
+    found = made(asked, cut.number)
+    more = {"reason": "its process ended before it could tell how", "run": cut.number}
 
-    def ended(journal: Any, state: runs.State) -> list[runs.AnyEvent]:
-        cut = state.job(asked.name).open
-        if cut is None:
-            return []
-        fields = common(asked, journal, "its process ended before it could tell how")
-        if found := made(asked, cut.number):
-            return [Finished(**fields, run=cut.number, **found)]
-        return [Failed(**fields, run=cut.number, how="interrupted")]
+    def ended(common: dict[str, Any]) -> Finished | Failed:
+        fields = common | more
+        return Finished(**fields, **found) if found else Failed(**fields, how="interrupted")
 
-    _, state = book.read(asked.workspace)
-    if state.job(asked.name).open:
-        book.write(asked.workspace, ended)
+    append(asked, ended)
 
 
 def made(asked: Asked, number: int) -> dict[str, Any]:
@@ -65,7 +63,10 @@ def settled(asked: Asked, tell: Tell) -> None:
 def alarmed(asked: Asked, tell: Tell) -> None:
     """Bring the job's alert in line with how it stands. The next look does it where it cannot be done now."""
     job = book.read(asked.workspace)[1].job(asked.name)
+    stamp = Stamp(asked.by, asked.at, "")
     try:
-        alarm.agree(asked.workspace, asked.name, asked.model, job, Stamp(asked.by, asked.at, ""))
+        alarm.agree(
+            asked.workspace, asked.name, asked.model, job, asked.job.retries, stamp
+        )
     except KtError as error:
         tell("alert", f"it is not written yet: {error}")

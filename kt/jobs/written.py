@@ -1,4 +1,4 @@
-"""An event of a job, written down; and the hold that follows where training anew does not help."""
+"""An event of a job, written down; and the hold that follows where trying again does not help."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,14 +10,15 @@ from kt.journal import Journal
 
 
 def append(asked: Asked, event: Callable[[dict[str, Any]], AnyEvent]) -> str:
-    """Write an event, of its common fields; and a hold where training anew does not help. Returns why
+    """Write an event, of its common fields; and a hold where trying again does not help. Returns why
     there is one."""
     held: list[str] = []
 
     def planned(journal: Journal, state: State) -> list[AnyEvent]:
         last = event(common(asked, journal))
         after = runs.fold([last], state).job(asked.name)
-        held[:] = [why] if not after.held and (why := runs.must_hold(after)) else []
+        why = "" if after.held else runs.must_hold(after, asked.job.retries)
+        held[:] = [why] if why else []
         return [
             last,
             *(Held(**common(asked, journal, why) | {"seq": last.seq + 1}) for why in held),

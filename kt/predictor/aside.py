@@ -1,11 +1,13 @@
 """Calls a function in a thread of its own, and waits for it no longer than asked.
 
 A thread cannot be stopped. One that overruns is left to finish; until then every further call is
-refused at once, so that a version that hangs costs one thread and one wait.
+refused at once, so that a version that hangs costs one thread and one wait. The thread of one that never
+finishes may keep a core busy for as long as its process lives: whoever can replace that sees when it began.
 """
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,9 +21,13 @@ class Overrun(Exception):
 
 
 class Aside:
-    """One thread, started when it is needed."""
+    """One thread, started when it is needed.
 
-    def __init__(self) -> None:
+    begun: where it keeps the start of the call that runs, on the monotonic clock.
+    """
+
+    def __init__(self, begun: dict["Aside", float] | None = None) -> None:
+        self._begun = {} if begun is None else begun
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], queue.SimpleQueue[Done]]] = (
             queue.SimpleQueue()
         )
@@ -59,10 +65,12 @@ class Aside:
                     self._free.release()
                     return
                 continue
+            self._begun[self] = time.monotonic()
             try:
                 result: Done = (True, function())
             except Exception as error:  # noqa: BLE001  # handed to the caller, who decides
                 result = (False, error)
+            del self._begun[self]
             done.put(result)
             self._overrun = False
             self._free.release()

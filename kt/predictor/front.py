@@ -105,7 +105,8 @@ class Front:
             if began > late:
                 break
             settle([done], [refuse(503, f"the model did not answer within {limit:g} s", "")])
-        if self.lanes.watch() > limit or (self.lanes.longest > HUNG and not self.pending):
+        longest = max(self.lanes.longest, self.host.longest_aside)
+        if self.lanes.watch() > limit or (longest > HUNG and not self.pending):
             log.error("kt: a model does not come back: this worker is replaced")
             self.host.close()  # what it has counted is written
             os._exit(70)

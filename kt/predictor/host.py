@@ -123,6 +123,7 @@ class Host:
     fallbacks: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
     answering: Answering = field(default_factory=Answering)
     state: State = State("ok", "", "")
+    _begun: dict[Aside, float] = field(default_factory=dict)
     _follows: bool = False  # one request from the shell leaves no trace in .kt/
     _seen: object = None  # the identity of manifest and quarantine when they were last read
     _retry: tuple[float, float] = (0.0, 0.0)  # when, on the monotonic clock, and after which wait
@@ -317,10 +318,16 @@ class Host:
             engine = engines.load(self.root, key, self.settings.predictor)
             kind = warm(engine, key)
         give_back()
-        parts = engine.form, engine.signature, note
+        parts, aside = (engine.form, engine.signature, note), Aside(self._begun)
         if isinstance(engine, Incremental) and self.states.most:
-            return Ready(key.version, Remembering(engine, *parts, key, self.states), Aside(), kind)
-        return Ready(key.version, Noted(engine, *parts), Aside(), kind)
+            return Ready(key.version, Remembering(engine, *parts, key, self.states), aside, kind)
+        return Ready(key.version, Noted(engine, *parts), aside, kind)
+
+    @property
+    def longest_aside(self) -> float:
+        """Seconds that a treatment or a shadow has been at its call, also one that serves no more."""
+        now = time.monotonic()
+        return max((now - since for since in list(self._begun.values())), default=0.0)
 
     @cached_property
     def states(self) -> States:

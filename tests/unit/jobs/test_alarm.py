@@ -2,6 +2,7 @@
 
 from kt.deployments.plan import Stamp
 from kt.jobs import alarm
+from kt.jobs.alarm import Alarm
 from kt.jobs.runs import Job
 from kt.monitors import history
 
@@ -15,7 +16,7 @@ def kinds(place):
 
 
 def agree(place, job, name="nightly"):
-    alarm.agree(place, name, "m", job, STAMP)
+    alarm.agree(place, name, "m", job, 3, STAMP)
 
 
 def test_it_opens_once_and_ends_when_the_job_goes_on(place):
@@ -32,3 +33,8 @@ def test_it_opens_once_and_ends_when_the_job_goes_on(place):
 def test_a_hold_of_a_person_is_no_alert(place):
     agree(place, Job(held="exams"))
     assert kinds(place) == []
+
+
+def test_a_job_that_fails_too_often_is_worse_once_it_is_on_hold(place):
+    why = "it has failed 4 times in a row"
+    assert alarm.due(Job(held=why, failures=4), 3) == Alarm("critical", 4, 3, f"on hold: {why}")

@@ -263,6 +263,24 @@ def test_a_hold_keeps_triggers_away_and_a_person_does_not_need_to_wait_for_it(kt
     assert kt("retrain", "--check", at=place).code == 10
 
 
+def test_a_job_that_fails_more_often_than_it_may_be_tried_again_is_put_on_hold(kt, place):
+    """However its last run failed: also where that was cut, and the next command writes it down."""
+    write(place, "import sys; sys.exit('no such table')", more="retries = 0")
+    failed = kt("retrain", at=place)
+    assert failed.code == 5
+    said = "nightly is on hold: it has failed once; let it go on: kt retrain nightly --release"
+    assert said in failed.err
+    path = place.root / "jobs" / "history.json"
+    (begun, *_) = json.loads(path.read_text())
+    path.write_text(f"[\n {json.dumps(begun)}\n]\n")
+    cut = kt("retrain", "--json", at=place)
+    assert cut.code == 0
+    assert cut.result["jobs"][0]["blocked"]["held"] == "it has failed once"
+    assert runs_of(place)[0].outcome == "interrupted"
+    assert kt("retrain", "--release", at=place).code == 0
+    assert kt("retrain", "--check", at=place).code == 10
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -63,6 +63,17 @@ def test_failures_count_until_a_success():
     assert runs.fold([*events, started(7), kept(8, 7)]).job("nightly").failures == 0
 
 
+def test_a_job_that_fails_more_often_than_it_may_be_tried_again_is_to_be_held():
+    events = []
+    for seq in (1, 3, 5):
+        events += [started(seq), Failed(**common(seq + 1), run=seq, how="interrupted")]
+    job = runs.fold(events).job("nightly")
+    assert runs.must_hold(job, 2) == "it has failed 3 times in a row"
+    assert not runs.must_hold(job, 3)
+    released = runs.fold([*events, Released(**common(7))]).job("nightly")
+    assert not runs.must_hold(released, 0)
+
+
 def test_jobs_do_not_mix():
     state = runs.fold([started(1), started(2, "weekly")])
     assert state.job("nightly").open.number == 1
@@ -72,9 +83,9 @@ def test_jobs_do_not_mix():
 
 def test_two_candidates_that_an_alert_called_for_and_that_were_no_better_are_enough():
     events = [started(1, alert="accuracy"), kept(2, 1), started(3, alert="accuracy")]
-    assert not runs.must_hold(runs.fold(events).job("nightly"))
+    assert not runs.no_cure(runs.fold(events).job("nightly"))
     job = runs.fold([*events, kept(4, 3)]).job("nightly")
-    assert "no better" in runs.must_hold(job)
+    assert "no better" in runs.no_cure(job)
 
 
 def deployed(seq, run):
@@ -99,14 +110,14 @@ def test_a_candidate_that_was_taken_out_of_traffic_has_cured_nothing():
     job = runs.fold([*tried(1, "aborted"), *tried(4, "ended")]).job("nightly")
     assert job.trial is None
     assert [run.outcome for run in job.runs] == ["aborted", "ended"]
-    assert runs.must_hold(job)
+    assert runs.no_cure(job)
     events = [*tried(1, "aborted"), *tried(4, "promoted"), *tried(7, "aborted")]
-    assert not runs.must_hold(runs.fold(events).job("nightly"))
+    assert not runs.no_cure(runs.fold(events).job("nightly"))
 
 
 def test_candidates_kept_for_other_reasons_hold_nothing():
     events = [event for seq in (1, 3, 5) for event in (started(seq), kept(seq + 1, seq))]
-    assert not runs.must_hold(runs.fold(events).job("nightly"))
+    assert not runs.no_cure(runs.fold(events).job("nightly"))
 
 
 def test_a_hold_lasts_until_it_is_released():

@@ -2,14 +2,20 @@
 
 import gc
 import json
+import os
+import threading
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
-from predictors import make
+from predictors import make, within
 
 from kt import http
 from kt.config import Predictor
+from kt.predictor import front
+from kt.predictor.aside import Overrun
 from kt.predictor.brake import Brake
 from kt.predictor.front import Front, Waiting, environ
 from kt.predictor.quarantine import Calls
@@ -131,3 +137,24 @@ def test_a_bad_request_spoils_none_that_waits_with_it(worker: Front) -> None:
     waiting = [waits(Scope(), BODIES[name][1]) for name in names]
     waiting.append(waits(Scope(path="/predict/"), BODIES["good"][1]))
     assert [answer[0] for answer in worker.answers(waiting)] == [200, 400, 500, 422, 200, 200]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_worker_whose_treatment_does_not_come_back_is_replaced_once_nobody_waits(
+    worker: Front, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    (ready, *_) = worker.host.current.ready.values()
+    gate, ended = threading.Event(), list[int]()
+    with pytest.raises(Overrun):
+        ready.aside.call(gate.wait, 0.01)
+    monkeypatch.setattr(front, "HUNG", 0.0)
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr(worker.host, "close", lambda: None)
+    monkeypatch.setattr(worker, "pending", {object(): time.monotonic()} if waits else {})
+    monkeypatch.setattr(worker, "loop", SimpleNamespace(call_later=lambda *_: None), raising=False)
+    worker.watch()
+    assert ended == ([] if waits else [70])
+    gate.set()
+    within(lambda: not worker.host.longest_aside)
+    worker.watch()
+    assert len(ended) == (not waits)
