@@ -10,11 +10,12 @@ import importlib.metadata
 import multiprocessing
 import os
 import platform
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -183,22 +184,25 @@ def ray(how: Compute) -> Iterator[Workers]:
         from ray.util.joblib import register_ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
-    with reached("ray"):
-        ray.init(how.address or None, log_to_driver=False, logging_level="ERROR")
-    register_ray()
-    try:
-        nodes = [node for node in ray.nodes() if node["Alive"]]
-        probe = ray.remote(versions)
-        asked = [
-            probe.options(num_cpus=0, scheduling_strategy=On(node["NodeID"], soft=False)).remote()
-            for node in nodes
-        ]
-        with reached("ray", RayError):
-            said = ray.get(asked, timeout=how.wait)
-        refuse_others({node["NodeName"]: one for node, one in zip(nodes, said, strict=True)})
-        yield Workers({"backend": "ray"}, {"n_jobs": how.n_jobs}, (RayError,))
-    finally:
-        ray.shutdown()
+    with redirect_stdout(sys.stderr):  # where it says what it thinks of a death
+        with reached("ray"):
+            ray.init(how.address or None, log_to_driver=False, logging_level="ERROR")
+        register_ray()
+        try:
+            nodes = [node for node in ray.nodes() if node["Alive"]]
+            probe = ray.remote(versions)
+            asked = [
+                probe.options(
+                    num_cpus=0, scheduling_strategy=On(node["NodeID"], soft=False)
+                ).remote()
+                for node in nodes
+            ]
+            with reached("ray", RayError):
+                said = ray.get(asked, timeout=how.wait)
+            refuse_others({node["NodeName"]: one for node, one in zip(nodes, said, strict=True)})
+            yield Workers({"backend": "ray"}, {"n_jobs": how.n_jobs}, (RayError,))
+        finally:
+            ray.shutdown()
 
 
 BACKENDS = {"loky": loky, "dask": dask, "ray": ray}

@@ -53,7 +53,11 @@ class Asked:
 
     @property
     def at(self) -> str:
-        return self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        return iso(self.now())
+
+
+def iso(at: datetime) -> str:
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def title(asked: Asked, number: int) -> str:

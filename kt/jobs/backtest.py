@@ -24,6 +24,7 @@ from kt.config import Job
 from kt.deployments import audit
 from kt.errors import Invalid
 from kt.jobs import book, past, runs, trainer, watch
+from kt.jobs.asked import iso
 from kt.jobs.candidate import better, sentence
 from kt.jobs.decide import Pace
 from kt.jobs.facts import Facts
@@ -367,9 +368,5 @@ def must_hold(told: Sequence[Retraining]) -> str:
     """Why the job would have been put on hold: as of its runs, training again did not cure it. Pure."""
     kept = 0
     for one in told:
-        kept = kept + ("alert" in one.reasons) if one.outcome == "kept" else 0
+        kept = kept + runs.cures(one.reasons) if one.outcome == "kept" else 0
     return runs.no_cure(runs.Job(kept=kept))
-
-
-def iso(at: datetime) -> str:
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -6,7 +6,6 @@
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -63,11 +62,11 @@ def path(workspace: Workspace, name: str) -> Path:
     return workspace.local / f"drift-{name}.json"
 
 
-def learnt(done: runs.Job, active: str) -> Sequence[int]:
-    """How many samples of each source the active version has learnt from: as its run says, or the first run
-    that compared with it. Empty where no run tells. Pure."""
+def learnt(done: runs.Job, active: str) -> runs.Learnt | None:
+    """What the active version has learnt from: as its run says, or the first run that compared with it.
+    None where no run tells. Pure."""
     ended = [run for run in done.runs if isinstance(run.ended, runs.Finished)]
     made = [run for run in reversed(ended) if getattr(run.ended, "version", "") == active]
     compared = [run for run in ended if run.started.parent == active]
     first = next(iter([*made, *compared]), None)
-    return first.started.data.counts if first else ()
+    return first.started.data if first else None

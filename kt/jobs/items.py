@@ -7,10 +7,11 @@ from kt import files
 from kt.change import staging
 from kt.deployments import audit
 from kt.deployments.history import Held
-from kt.jobs import book, drifted, logs, watch
+from kt.jobs import book, drifted, logs, runs, watch
 from kt.jobs.asked import Asked, Tell
 from kt.jobs.drifted import Look
-from kt.jobs.training import Failure, Training
+from kt.jobs.runs import Learnt
+from kt.jobs.training import Failure, Training, Two
 from kt.jobs.watch import Source
 
 
@@ -24,10 +25,13 @@ def look(asked: Asked, tell: Tell) -> None:
         return
     learnt = drifted.learnt(job, active.version)
     sources = watch.sources(workspace, asked.name, asked.job)
-    counts = [one.count() for one in sources]
-    if len(learnt) != len(counts) or sum(counts) <= sum(learnt):
+    if learnt is None or len(learnt.counts) != len(sources):
         return
-    before, samples = drifted.last(workspace, asked.name), sum(counts)
+    since = runs.time(learnt.until)
+    new = sum(one.new(n, since) for one, n in zip(sources, learnt.counts, strict=True))
+    if not new:
+        return
+    before, samples = drifted.last(workspace, asked.name), learnt.samples + new
     if before.is_due(active.version, samples, asked.now(), every):
         tell("drift", f"of items, since {asked.model}@{active.version} was trained")
         found = searched(asked, active, sources, learnt, tell)
@@ -36,16 +40,19 @@ def look(asked: Asked, tell: Tell) -> None:
 
 
 def searched(
-    asked: Asked, active: Held, sources: Sequence[Source], learnt: Sequence[int], tell: Tell
+    asked: Asked, active: Held, sources: Sequence[Source], learnt: Learnt, tell: Tell
 ) -> Look:
-    """By the active version, in a process of its own. learnt: the samples of each source that it knows."""
+    """By the active version, in a process of its own. learnt: the samples that it knows."""
     workspace = asked.workspace
     log = logs.path(workspace, f"drift-{asked.name}")
     logs.make_room(workspace)
     files.discard(log)
     with staging(workspace) as folder:
         given = watch.collect(sources, folder / "data")
-        parts = list(zip(given, learnt, strict=True))
+        parts = [
+            Two(paths, samples, learnt.until if source.tells_time else "")
+            for source, paths, samples in zip(sources, given, learnt.counts, strict=True)
+        ]
         training = Training(workspace, asked.name, asked.job, asked.model, "", [], folder, log)
         try:
             found = training.drift((asked.model, active.version, active.sha256), parts)

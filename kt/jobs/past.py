@@ -133,6 +133,15 @@ def cut(part: Part, kept: np.ndarray, path: Path) -> None:
         writer.writerows(row for row, keep in zip(filter(None, rows), kept, strict=True) if keep)
 
 
+def in_two(path: Path, at: datetime, before: Path, after: Path) -> None:
+    """Write what of a file had come by a time as one file and the rest as another, neither without any."""
+    part = timed(path)
+    known = part.times <= at.timestamp()
+    for kept, to in ((known, before), (~known, after)):
+        if kept.any():
+            cut(part, kept, to)
+
+
 def opened(path: Path) -> IO[str]:
     """A table as text."""
     if path.suffix == ".gz":

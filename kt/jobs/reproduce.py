@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from kt import __version__, git
 from kt.errors import Invalid, KtError, Refused
-from kt.jobs import trainer, watch
+from kt.jobs import book, trainer, watch
+from kt.jobs.runs import Finished
 from kt.registry import load, record, register
 from kt.registry.record import VersionRecord
 from kt.workspace import Workspace
@@ -137,7 +138,7 @@ def planned(workspace: Workspace, known: VersionRecord, data: Sequence[Path], fo
     family = plugins.load("models", known.spec.family, workspace.root, (*load.FAMILY, "SIZES"))
     instead = {path.name: path for path in room.listed(data)}
     if not data:
-        instead = collected(workspace, origin, folder)
+        instead = collected(workspace, known, origin, folder)
     return Plan(
         family,
         known.spec.family,
@@ -155,12 +156,21 @@ def planned(workspace: Workspace, known: VersionRecord, data: Sequence[Path], fo
     )
 
 
-def collected(workspace: Workspace, origin: "Origin", folder: Path) -> dict[str, Path]:
-    """What a job's sources make anew, by its path: answers to queries. Nothing where all lie there as files."""
+def collected(
+    workspace: Workspace, known: VersionRecord, origin: "Origin", folder: Path
+) -> dict[str, Path]:
+    """What a job's sources make anew, by its path: answers to queries, outcomes that were told by then. Nothing
+    where all lie there as files."""
     job = workspace.settings.jobs.get(origin.job)
     if job is None or all((workspace.root / file.path).is_file() for file in origin.files):
         return {}
-    sources = watch.sources(workspace, origin.job, job)
+    runs = book.read(workspace)[1].job(origin.job).runs
+    until = [
+        run.started.data.until
+        for run in runs
+        if isinstance(run.ended, Finished) and run.ended.version == known.version
+    ]
+    sources = watch.sources(workspace, origin.job, job, *until[-1:])
     found = chain.from_iterable(watch.collect(sources, folder / "data"))  # where a run has them too
     return {str(path.relative_to(folder)): path for path in found if path.is_relative_to(folder)}
 

@@ -17,6 +17,7 @@ import platform
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import chain
 from typing import Any
 
@@ -26,7 +27,7 @@ from kt.config import Job
 from kt.deployments import audit
 from kt.errors import Invalid, KtError, Refused
 from kt.jobs import book, items, logs, looks, runs, tidy, watch
-from kt.jobs.asked import Asked, Tell
+from kt.jobs.asked import Asked, Tell, iso
 from kt.jobs.candidate import outcome
 from kt.jobs.decide import Due, Pace, decide
 from kt.jobs.runs import Failed, Finished, Held, Learnt, Started
@@ -34,6 +35,9 @@ from kt.jobs.training import Failure, digest
 from kt.jobs.written import append, common
 from kt.registry import record
 from kt.workspace import Workspace
+
+
+A_SECOND = timedelta(seconds=1)  # of the present one more may come; what does is new the next time
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,8 @@ def run(asked: Asked, due: Due, tell: Tell) -> Done:
     began = time.monotonic()
     workspace = asked.workspace
     with staging(workspace) as folder:
-        sources = watch.sources(workspace, asked.name, asked.job)
-        until = asked.at  # before anything is read: what comes meanwhile is new the next time
+        until = iso(asked.now() - A_SECOND)
+        sources = watch.sources(workspace, asked.name, asked.job, until)
         paths = list(chain.from_iterable(watch.collect(sources, folder / "data")))
         learnt = Learnt(
             source=", ".join(one.name for one in asked.job.data),

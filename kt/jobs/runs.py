@@ -220,7 +220,7 @@ def ended(job: Job, event: Finished | Failed) -> Job:
         return replace(job, failures=job.failures + 1)
     match event.outcome:
         case "kept":
-            kept = job.kept + called(run)
+            kept = job.kept + cures(run.started.reasons)
         case "deployed" if run.experiment:
             kept = job.kept  # its end tells
         case _:
@@ -234,14 +234,14 @@ def settled(job: Job, event: Settled) -> Job:
             after = replace(run, settled=event)
             runs = (*job.runs[:place], after, *job.runs[place + 1 :])
             success = after if job.success == run else job.success
-            kept = 0 if event.how == "promoted" else job.kept + called(run)
+            kept = 0 if event.how == "promoted" else job.kept + cures(run.started.reasons)
             return replace(job, runs=runs, success=success, kept=kept)
     raise Impossible(f"run {event.run} has no experiment")
 
 
-def called(run: Run) -> bool:
-    """Whether a run was to cure something."""
-    return not CURES.isdisjoint(run.started.reasons)
+def cures(reasons: Mapping[str, str]) -> bool:
+    """Whether a run for these reasons is to cure something."""
+    return not CURES.isdisjoint(reasons)
 
 
 def must_hold(job: Job, retries: int) -> str:

@@ -15,10 +15,12 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kt.errors import Invalid, KtError
+from kt.jobs import past
 from kt.registry import load, register
 from kt.workspace import Workspace
 
@@ -194,7 +196,10 @@ def drift(order: Mapping[str, Any]) -> dict[str, Any]:
         left = source["learnt"]
         for place, path in enumerate(map(Path, source["paths"])):
             name = f"{number}-{place}.csv"
-            left -= in_two(path, left, before / name, after / name)
+            if source["until"]:
+                past.in_two(path, datetime.fromisoformat(source["until"]), before / name, after / name)
+            else:
+                left -= in_two(path, left, before / name, after / name)
     read = task.of(active.family).read
     periods = [read([folder]) for folder in (before, after)]
     rows = items.drift(active.family, active.module, active.signature, *periods)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kt import change, process
 from kt.config import Job
@@ -28,6 +28,17 @@ class Failure(Exception):
     def __init__(self, how: str, why: str) -> None:
         super().__init__(why)
         self.how = how
+
+
+class Two(NamedTuple):
+    """A source's files, of which the first `learnt` samples make one period and the others another.
+
+    until: where they tell when each came, the end of the first period, ISO 8601.
+    """
+
+    paths: Sequence[Path]
+    learnt: int
+    until: str
 
 
 @dataclass(frozen=True)
@@ -69,11 +80,10 @@ class Training:
         )
 
     def drift(
-        self, active: Sequence[str], sources: Sequence[tuple[Sequence[Path], int]]
+        self, active: Sequence[str], sources: Sequence[Two]
     ) -> dict[str, Any]:
-        """Which items the active version sees drifted. sources: the files of each, and of how many of
-        their samples it has learnt. Raises Failure."""
-        parts = [{"paths": [str(path) for path in paths], "learnt": n} for paths, n in sources]
+        """Which items the active version sees drifted. Raises Failure."""
+        parts = [one._asdict() | {"paths": list(map(str, one.paths))} for one in sources]
         return self.ask("drift", active=list(active), sources=parts, folder=str(self.folder))
 
     def ask(self, task: str, **more: Any) -> dict[str, Any]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 HOLDS = ("Settings", "collect", "count", "new")
 QUALITY = ("accuracy", "auc", "brier", "mae", "ece")
+UNTIL = "until"  # the setting of a source that knows when its samples came
 SOURCES, TRIGGERS = "jobs.sources", "jobs.triggers"
 
 
@@ -45,13 +46,23 @@ class Source:
         """Samples that there are."""
         return int(self.module.count(self.workspace, self.settings))
 
+    @property
+    def tells_time(self) -> bool:
+        """Whether it knows when each of its samples came, and writes it down with them."""
+        return UNTIL in type(self.settings).model_fields
+
     def new(self, before: int, since: datetime | None) -> int:
         """Samples that have come since there were `before`, which was then."""
         return int(self.module.new(self.workspace, self.settings, before, since))
 
 
-def sources(workspace: Workspace, name: str, job: Job) -> Sequence[Source]:
-    """Those of kt.toml. Raises Invalid where there are none, or with settings that they have not."""
+def sources(
+    workspace: Workspace, name: str, job: Job, until: str | None = None
+) -> Sequence[Source]:
+    """Those of kt.toml. Raises Invalid where there are none, or with settings that they have not.
+
+    until: the last moment that is counted, for those that know when their samples came.
+    """
     if not job.data:
         raise Invalid(
             "it has no data to learn from",
@@ -62,7 +73,7 @@ def sources(workspace: Workspace, name: str, job: Job) -> Sequence[Source]:
     for plugin in job.data:
         module = plugins.load(SOURCES, plugin.name, workspace.root, HOLDS)
         where = f"jobs.{name}.data {plugin.name}"
-        known = settings(module, plugin, where, model=job.model or name)
+        known = settings(module, plugin, where, model=job.model or name, until=until)
         found.append(Source(workspace, module, known))
     return found
 
@@ -87,7 +98,7 @@ def triggers(workspace: Workspace, name: str, job: Job) -> Sequence[tuple[str, T
     return found
 
 
-def settings(module: Any, plugin: Plugin, where: str, **known: str) -> BaseModel:
+def settings(module: Any, plugin: Plugin, where: str, **known: str | None) -> BaseModel:
     """A plugin's settings. known: what it need not be told, of the settings that it has."""
     given = {key: value for key, value in known.items() if key in module.Settings.model_fields}
     try:

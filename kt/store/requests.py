@@ -5,6 +5,7 @@ come, and that a row which is sent again, or brought in again from another machi
 """
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -112,9 +113,12 @@ def outcomes(store: Store, model: str, until: float) -> Iterator[Told]:
             yield Told(*row)._replace(request=json.loads(row.request))
 
 
-def count(store: Store, model: str, since: float = -1.0) -> int:
-    """Outcomes of the model's logged requests that were told after `since`."""
-    asked = joined(select(func.count()), model).where(schema.answered.c.at > since)
+def count(store: Store, model: str, since: float = -1.0, until: float = math.inf) -> int:
+    """Outcomes of the model's logged requests that were told after `since`, and by `until`."""
+    told = schema.answered.c.at
+    asked = joined(select(func.count()), model).where(told > since)
+    if until < math.inf:
+        asked = asked.where(told <= until)
     with store.read() as connection:
         return int(connection.execute(asked).scalar_one())
 

@@ -11,17 +11,19 @@ A sample is an outcome, new where it was told since. Units go by their pseudonym
 whom something was told last for the first time. One of whom nothing is kept any more (store.log_days) is
 new again when it comes back.
 
-The file grows at its end as outcomes come, so that what was learnt from can be found in it later: a line has
-the time at which it was known. A unit's lines stand in the order in which it was asked, whatever was told first.
+A line has the time at which it came, and one by which a unit's lines stand in the order in which it was asked,
+whatever was told first. With `until` the file is what it was then, as long as its requests are kept: what a
+version has learnt from is made anew to reproduce it.
 """
 
 import csv
+import math
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 
 from kt import clock, plugins
 from kt.errors import Invalid
@@ -37,34 +39,37 @@ FORM = ("Signature", "SAMPLE", "NEEDS", "sample")
 
 
 class Line(NamedTuple):
-    """A line of data. time: when it was known. cells: the unit, and what the form makes of an outcome."""
+    """A line of data. time: its place, not before that of its unit's line above. came: when it was known.
+    cells: the unit, and what the form makes of an outcome."""
 
     time: int
+    came: int
     cells: tuple[str, ...]
 
 
 class Settings(BaseModel, extra="forbid"):
     model: str  # whose requests; those of the job's own model without
+    until: AwareDatetime | None = None  # only what was told by then; all without
 
 
 def collect(workspace: Workspace, settings: Settings, folder: Path) -> list[Path]:
-    """A file of what was told by now, in the form of the model's family. Raises Invalid where there is nothing."""
+    """A file of what was told, in the form of the model's family. Raises Invalid where there is nothing."""
     from kt.store import requests
 
     store = opened(workspace, settings)
-    now = clock.now().timestamp()
+    until = (settings.until or clock.now()).timestamp()
     teacher = Teacher(workspace, settings.model)
     units: dict[str, list[Line]] = {}
-    for one in requests.outcomes(store, settings.model, now) if store else ():
+    for one in requests.outcomes(store, settings.model, until) if store else ():
         teacher.teach(units, one)
     if not units:
         raise teacher.refusal()
     path = folder / "outcomes.csv"
     with path.open("w", newline="") as file:
         out = csv.writer(file)
-        out.writerow(("time", *teacher.columns))
+        out.writerow(("time", "came", *teacher.columns))
         lines = sorted(chain.from_iterable(units.values()), key=lambda line: line.time)
-        out.writerows((line.time, *line.cells) for line in lines)
+        out.writerows((line.time, line.came, *line.cells) for line in lines)
     return [path]
 
 
@@ -76,8 +81,9 @@ def new(workspace: Workspace, settings: Settings, before: int, since: datetime |
     from kt.store import requests
 
     store = opened(workspace, settings)
-    told_after = since.timestamp() if since else -1.0
-    return requests.count(store, settings.model, told_after) if store else 0
+    after = since.timestamp() if since else -1.0
+    until = settings.until.timestamp() if settings.until else math.inf
+    return requests.count(store, settings.model, after, until) if store else 0
 
 
 def opened(workspace: Workspace, settings: Settings) -> "Store | None":
@@ -117,7 +123,7 @@ class Teacher:
         before = form.past(told.request) if not lines and hasattr(form, "past") else []
         now = form.sample(told.request, told.place, told.outcome, signature)
         time = max(told.told, lines[-1].time if lines else 0)
-        lines += [Line(time, (unit, *rest)) for rest in (*before, now)]
+        lines += [Line(time, told.told, (unit, *rest)) for rest in (*before, now)]
 
     def version(self, name: str) -> tuple[Any, Any]:
         """Raises Invalid, also where outcomes teach nothing to this form."""

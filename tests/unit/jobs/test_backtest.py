@@ -4,21 +4,32 @@ import csv
 import gzip
 import math
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import forge
 import numpy as np
 import pytest
 
+from kt.config import Plugin
+from kt.deployments import audit, deploy
+from kt.deployments.plan import Stamp
 from kt.errors import Invalid
 from kt.jobs import backtest, past
 from kt.jobs.backtest import Retraining
 from kt.jobs.decide import Pace
 from kt.jobs.facts import Facts
+from kt.jobs.past import Past
 from kt.jobs.replay import replay
 from kt.jobs.triggers import age, alert, samples
+from kt.monitors.live import live
+from kt.store import connect, labels
+from kt.store.batch import Batch
+from kt.store.labels import Labels
+from kt.store.traffic import append
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+CALIBRATION = Plugin(name="calibration")
 
 
 def day(number):
@@ -100,6 +111,31 @@ def test_data_that_do_not_tell_time(tmp_path, name, text, said):
         past.read([tmp_path / name])
 
 
+def test_confidence_is_asked_for_as_it_was_then(place):
+    """The version is deployed on the second day; from the seventh on it promises too much."""
+    stamp = Stamp("ana", backtest.iso(day(1)))
+    candidate = forge.version(place, "m", "v1")
+    deploy.deploy(place, candidate, stamp, traffic=None, experiment="", dry_run=False)
+    (who,) = live(audit.read(place)[1])
+    stream = replace(who.stream, kind="probability")
+    store = connect.open(place.root, place.settings)
+    told = {}
+    for number in range(2, 12):
+        minute = int(day(number).timestamp()) // 60 + 60
+        right = 90 if number < 7 else 50
+        seen = told[stream.id, minute] = Labels(n=1_000, right=10 * right)
+        for outcome in range(1_000):
+            (seen.positives if outcome % 100 < right else seen.negatives).add(0.9)
+    append(store, "w", 1, Batch(streams={stream.id: stream}), int(day(12).timestamp()) // 60)
+    with store.write() as connection:
+        labels.add(connection, told)
+    job = place.settings.jobs["nightly"].model_copy(update={"trigger": [CALIBRATION]})
+    asked = backtest.Asked(place, "nightly", job, START, day(12), timedelta(days=1))
+    due = [look for look in backtest.looked(asked, Past(())) if look.due.yes]
+    assert (due[0].at - START).days == 8  # the morning after
+    assert due[0].due.reasons["calibration"].startswith("calibration error 0.400 on 1,000 outcomes")
+
+
 def test_two_in_a_row_that_did_not_cure_an_alert_end_it():
     def told(outcome, reason):
         return Retraining(START, START, {reason: ""}, outcome)
@@ -108,6 +144,7 @@ def test_two_in_a_row_that_did_not_cure_an_alert_end_it():
     assert "does not cure it" in backtest.must_hold(twice)
     assert backtest.must_hold([twice[0], told("better", "alert"), twice[1]]) == ""
     assert backtest.must_hold([told("kept", "age")] * 5) == ""
+    assert backtest.must_hold([told("kept", "calibration")] * 2)
 
 
 def world(path, days=20, turned=2):

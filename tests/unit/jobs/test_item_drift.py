@@ -8,7 +8,7 @@ import pytest
 from predictors import Made
 
 from kt.deployments.plan import Candidate
-from kt.jobs import book, drifted, items, runs, trainer, written
+from kt.jobs import book, drifted, items, past, runs, trainer, written
 from kt.jobs.asked import Asked
 from kt.jobs.drifted import Look
 from kt.jobs.facts import Drifted, Facts
@@ -73,10 +73,10 @@ def events(number, version="", parent="", samples=500):
 
 def test_what_a_version_has_learnt_from_is_as_its_run_says_or_the_first_that_compared_with_it():
     job = runs.fold([*events(1, "v2", samples=400), *events(3, parent="v2")]).job("nightly")
-    assert drifted.learnt(job, "v2") == [400]
+    assert drifted.learnt(job, "v2").counts == [400]
     job = runs.fold([*events(1, parent="v1", samples=400), *events(3, parent="v1")]).job("nightly")
-    assert drifted.learnt(job, "v1") == [400]
-    assert not drifted.learnt(job, "v9")
+    assert drifted.learnt(job, "v1").counts == [400]
+    assert drifted.learnt(job, "v9") is None
 
 
 def test_a_file_is_cut_in_two_where_the_version_stopped_learning(tmp_path):
@@ -87,6 +87,17 @@ def test_a_file_is_cut_in_two_where_the_version_stopped_learning(tmp_path):
         assert trainer.in_two(path, count, before, after) == min(count, 3)
         assert before.read_bytes() == first
         assert (after.read_bytes() if after.exists() else b"") == second
+
+
+def test_a_file_that_tells_time_is_cut_in_two_by_it(tmp_path):
+    path = tmp_path / "a.csv"
+    at = int(NOW.timestamp())
+    path.write_text(f"time,item\n{at},1\n{at + 1},2\n{at - 5},3\n")
+    past.in_two(path, NOW, tmp_path / "before", tmp_path / "after")
+    assert (tmp_path / "before").read_text().split() == ["time,item", f"{at},1", f"{at - 5},3"]
+    assert (tmp_path / "after").read_text().split() == ["time,item", f"{at + 1},2"]
+    past.in_two(path, NOW + HOUR, tmp_path / "all", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.fixture

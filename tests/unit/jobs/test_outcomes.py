@@ -44,10 +44,13 @@ class Log:
         self.now = int(clock.now().timestamp())
         self.store = connect.open(place.root, place.settings)
 
-    def ask(self, unit: str, request: str, *told: float, ago: int = 300) -> None:
+    def ask(
+        self, unit: str, request: str, *told: float, ago: int = 300, days: int = 0
+    ) -> Ticket:
+        """ago: seconds since the outcomes were told. days: so much earlier, all of it."""
         self.number += 1
         name = self.number.to_bytes(10)
-        at = self.now - 600 + self.number / 100
+        at = self.now - 86_400 * days - 600 + self.number / 100
         who = unit.encode().ljust(17, b".") if unit else b""
         row = Logged(name, STREAM.id, at, who, request, "{}")
         batch = Batch(streams={STREAM.id: STREAM}, logged=[row])
@@ -55,9 +58,13 @@ class Log:
         ticket = Ticket(
             name, STREAM.id, "probability", int(at) // 60, 3, (binary(0.5),) * max(1, len(told))
         )
+        self.tell(ticket, *told, at=self.now - 86_400 * days - ago)
+        return ticket
+
+    def tell(self, ticket: Ticket, *told: float, at: float) -> None:
         found = [Outcome(ticket, place, value) for place, value in enumerate(told)]
-        when = datetime.fromtimestamp(self.now - ago, UTC)
-        answered.ingest(self.store, found, when, RULES)
+        counted = answered.ingest(self.store, found, datetime.fromtimestamp(at, UTC), RULES)
+        assert counted.accepted == len(told)
 
 
 @pytest.fixture
@@ -93,13 +100,13 @@ def test_a_unit_is_what_it_had_answered_and_then_its_outcomes(
     bo, ana = (unit.encode().ljust(17, b".").hex() for unit in ("bo", "ana"))
     at = log.now - 300
     assert collected(place, tmp_path) == [
-        "time,student_id,item,response",
-        f"{at},{bo},4,0",
-        f"{at},{bo},5,1",
-        f"{at},{bo},7,0",
-        f"{at},{ana},8,0",
-        f"{at},{ana},9,1",
-        f"{at},{(5).to_bytes(10).hex()},3,1",
+        "time,came,student_id,item,response",
+        f"{at},{at},{bo},4,0",
+        f"{at},{at},{bo},5,1",
+        f"{at},{at},{bo},7,0",
+        f"{at},{at},{ana},8,0",
+        f"{at},{at},{ana},9,1",
+        f"{at},{at},{(5).to_bytes(10).hex()},3,1",
     ]
     assert source.count(place, settings(place)) == 5
     told = datetime.fromtimestamp(log.now - 300, UTC)
@@ -121,9 +128,10 @@ def test_the_file_grows_at_its_end_and_a_unit_keeps_its_order(
     after = collected(place, tmp_path)
     assert after[: len(before)] == before
     lines = [line.split(",") for line in after[1:]]
-    assert [(log.now - int(time), item) for time, _, item, _ in lines] == [
+    assert [(log.now - int(time), item) for time, _, _, item, _ in lines] == [
         (300, "1"), (250, "3"), (200, "9"), (200, "2"), (120, "6"), (100, "4"), (100, "5"),
     ]  # fmt: skip
+    assert log.now - int(lines[-1][1]) == 150
 
 
 def test_what_was_told_after_the_cut_off_is_not_learnt_from(
@@ -181,6 +189,44 @@ def test_forms_say_what_an_outcome_teaches() -> None:
 
 
 ITEMS, UNITS = 10, 40
+PAST = '[compute]\nn_jobs = 1\n[[jobs.nightly.trigger]]\nname = "samples"\ncount = 120\n'
+
+
+@pytest.mark.slow
+def test_a_job_that_learns_from_outcomes_is_reproduced_and_replayed(
+    kt: Any, place: Any, log: Log, one_thread: None
+) -> None:
+    """Ten units a day, of four answers each; some are told only after the training, out of order."""
+    text = f'git = "off"\n{LOGGED}{JOB.replace("irt", "marginal")}{PAST}'
+    (place.root / "kt.toml").write_text(text)
+    late = []
+    for day in range(9, 0, -1):
+        for unit in range(10):
+            for step in range(4):
+                item, right = (unit + step) % ITEMS, (unit * 7 + step * 3) % 5 % 2
+                told = [] if (unit, step) == (3, 1) else [right]
+                ticket = log.ask(f"d{day}-{unit}", f'{{"items": ["{item}"]}}', *told, days=day)
+                late += [] if told else [ticket]
+    made = kt("retrain", "--force", "--json", at=place)
+    assert made.code == 0, made.err
+    assert made.result["jobs"][0]["ended"]["version"] == "v4"
+    for ticket in late:
+        log.tell(ticket, 1.0, at=clock.now().timestamp())
+    log.ask("new", '{"items": ["1"]}', 1.0, ago=0)
+    again = kt("reproduce", "m@v4", at=place)
+    assert again.code == 0, again.err
+    assert again.out == "m@v4: the same weights, bit for bit\n"
+    checked = kt("retrain", "--check", "--json", at=place).result["jobs"][0]
+    assert checked["blocked"] == {"cooldown": "the last run has just ended"}
+    begin, end = (
+        datetime.fromtimestamp(log.now - 86_400 * days, UTC).isoformat() for days in (9, 1)
+    )
+    replayed = kt("backtest", "nightly", "--from", begin, "--to", end, "--json", at=place)
+    assert replayed.code == 0, replayed.err
+    found = replayed.result["retrainings"]
+    assert [one["reasons"]["samples"].partition(" ")[0] for one in found] == ["156", "156"]
+    assert [one["outcome"] for one in found] == ["first", "kept"]
+    assert found[0]["gain"]["n"] > 0
 
 
 @pytest.mark.slow
