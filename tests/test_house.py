@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Kt
 
-from kt.cli.app import VERBS, app
+from kt.cli.app import VERBS, command_line
 from kt.workspace import ROOMS, Workspace
 
 SOURCES = sorted((ROOT / "kt").rglob("*.py"))
@@ -18,7 +18,7 @@ HEAVY = (
     "torch", "numpy", "git", "apscheduler", "joblib", "sqlalchemy", "alembic", "psycopg", "falcon", "granian",
     "safetensors", "fsspec", "rich",
 )  # fmt: skip
-NAMES = [name for name, _ in VERBS]
+NAMES = list(VERBS)
 
 
 def in_kt(path: Path) -> str:
@@ -81,6 +81,13 @@ def test_the_command_line_alone_loads_typer_and_little_else(tmp_path: Path) -> N
     assert loaded_by("import kt.cli.app", tmp_path).isdisjoint({*HEAVY, "pydantic", "orjson"})
 
 
+def test_a_command_loads_the_file_of_its_own_verb_alone(place: Workspace) -> None:
+    run = f"from kt.cli.app import main\ntry: main({['-C', str(place.root), 'models']})\nexcept SystemExit: pass"
+    loaded = loaded_by(run, place.root)
+    assert "kt.cli.registry" in loaded
+    assert loaded.isdisjoint({"kt.cli.deployments", "kt.cli.models", "kt.cli.jobs"})
+
+
 @pytest.mark.parametrize(
     "module", ["kt.predictor.decision", "kt.deployments.manifest", "kt.models.tracing"]
 )
@@ -91,7 +98,7 @@ def test_what_a_predictor_shares_loads_no_torch(module: str, tmp_path: Path) -> 
 def options(name: str) -> set[str]:
     import typer
 
-    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    command = typer.main.get_command(command_line()).commands[name]  # type: ignore[attr-defined]
     return {option for parameter in command.params for option in parameter.opts}
 
 

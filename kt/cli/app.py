@@ -1,58 +1,72 @@
 """The kt command: every verb, the options they share, and the one place where an error becomes an exit code.
 
-Only Typer is imported here; each verb imports its room when it runs, so that `kt --help` and
-`kt status` start at once.
+Only Typer is imported here, and the file of the verb that is asked for, which imports its room when it
+runs: `kt --help` and `kt status` start at once.
 """
 
+import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from kt import __version__
-from kt.cli import (
-    backtest,
-    calibrate,
-    dashboard,
-    demo,
-    deployments,
-    diff,
-    doctor,
-    experiments,
-    export,
-    feedback,
-    gaming,
-    items,
-    jobs,
-    keys,
-    models,
-    monitors,
-    output,
-    privacy,
-    registry,
-    reproduce,
-    requests,
-    serve,
-    simulate,
-    status,
-    storage,
-)
-from kt.cli import workspace as workspaces
+from kt.cli import output
 from kt.cli.options import Json
 from kt.errors import EXIT_CODES, INTERRUPTED, Invalid, KtError, Unavailable
 
-app = typer.Typer(
-    name="kt",
-    help="Takes trained PyTorch models into production and keeps them healthy.",
-    epilog="Start with: kt demo.  Exit codes: kt help exit-codes.",
-    add_completion=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+# Where in kt.cli each verb is. In the order in which a model meets them.
+VERBS = {
+    "init": "workspace.init",
+    "demo": "demo.demo",
+    "simulate": "simulate.simulate",
+    "train": "models.train",
+    "evaluate": "models.evaluate",
+    "calibrate": "calibrate.calibrate",
+    "items": "items.items",
+    "drift": "items.drift",
+    "gaming": "gaming.gaming",
+    "register": "registry.register",
+    "deploy": "deployments.deploy",
+    "status": "status.status",
+    "ramp": "deployments.ramp",
+    "canary": "deployments.canary",
+    "experiment": "experiments.experiment",
+    "promote": "deployments.promote",
+    "end": "deployments.end",
+    "rollback": "deployments.rollback",
+    "history": "status.history",
+    "dashboard": "dashboard.dashboard",
+    "monitor": "monitors.monitor",
+    "alerts": "monitors.alerts",
+    "export": "export.export",
+    "models": "registry.models",
+    "show": "registry.show",
+    "reproduce": "reproduce.reproduce",
+    "sign": "registry.sign",
+    "diff": "diff.diff",
+    "serve": "serve.serve",
+    "key": "keys.key",
+    "predict": "serve.predict",
+    "feedback": "feedback.feedback",
+    "requests": "requests.requests",
+    "privacy": "privacy.privacy",
+    "retrain": "jobs.retrain",
+    "jobs": "jobs.jobs",
+    "runs": "jobs.runs",
+    "backtest": "backtest.backtest",
+    "daemon": "jobs.daemon",
+    "verify": "workspace.verify",
+    "doctor": "doctor.doctor",
+    "gc": "storage.gc",
+    "push": "storage.push",
+    "pull": "storage.pull",
+    "config": "workspace.config",
+    "help": "app.help_on",
+}
 
 
 CRON = """\
@@ -88,9 +102,10 @@ def help_on(
         output.emit({"topic": topic, "text": CRON}, CRON)
         return
     root = context.find_root()
-    verb = app_command(topic) if topic else root.command
+    verbs: dict[str, Any] = getattr(root.command, "commands", {})
+    verb = verbs.get(topic) if topic else root.command
     if verb is None:
-        known = ", ".join(name for name, _ in VERBS)
+        known = ", ".join(VERBS)
         raise Invalid(
             f"there is no help on {topic[:64]!r}", do=f"there is on: exit-codes, cron, {known}"
         )
@@ -99,67 +114,35 @@ def help_on(
     output.emit({"topic": topic, "text": text}, text)
 
 
-def app_command(name: str) -> Any:
-    """A verb as Typer holds it; None where there is none of this name."""
-    return getattr(typer.main.get_command(app), "commands", {}).get(name)
-
-
 def in_short(verb: Callable[..., Any]) -> str:
     """The first clause of a verb's help, which fits the list of all of them."""
     return re.split(r"[:.;,]", verb.__doc__ or "")[0]
 
 
-# In the order in which a model meets them.
-VERBS: tuple[tuple[str, Callable[..., Any]], ...] = (
-    ("init", workspaces.init),
-    ("demo", demo.demo),
-    ("simulate", simulate.simulate),
-    ("train", models.train),
-    ("evaluate", models.evaluate),
-    ("calibrate", calibrate.calibrate),
-    ("items", items.items),
-    ("drift", items.drift),
-    ("gaming", gaming.gaming),
-    ("register", registry.register),
-    ("deploy", deployments.deploy),
-    ("status", status.status),
-    ("ramp", deployments.ramp),
-    ("canary", deployments.canary),
-    ("experiment", experiments.experiment),
-    ("promote", deployments.promote),
-    ("end", deployments.end),
-    ("rollback", deployments.rollback),
-    ("history", status.history),
-    ("dashboard", dashboard.dashboard),
-    ("monitor", monitors.monitor),
-    ("alerts", monitors.alerts),
-    ("export", export.export),
-    ("models", registry.models),
-    ("show", registry.show),
-    ("reproduce", reproduce.reproduce),
-    ("sign", registry.sign),
-    ("diff", diff.diff),
-    ("serve", serve.serve),
-    ("key", keys.key),
-    ("predict", serve.predict),
-    ("feedback", feedback.feedback),
-    ("requests", requests.requests),
-    ("privacy", privacy.privacy),
-    ("retrain", jobs.retrain),
-    ("jobs", jobs.jobs),
-    ("runs", jobs.runs),
-    ("backtest", backtest.backtest),
-    ("daemon", jobs.daemon),
-    ("verify", workspaces.verify),
-    ("doctor", doctor.doctor),
-    ("gc", storage.gc),
-    ("push", storage.push),
-    ("pull", storage.pull),
-    ("config", workspaces.config),
-    ("help", help_on),
-)
-for name, verb in VERBS:
-    app.command(name, short_help=in_short(verb))(verb)
+def command_line(verbs: Iterable[str] = VERBS) -> typer.Typer:
+    """The command with these verbs."""
+    app = typer.Typer(
+        name="kt",
+        help="Takes trained PyTorch models into production and keeps them healthy.",
+        epilog="Start with: kt demo.  Exit codes: kt help exit-codes.",
+        add_completion=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(shared)
+    for name in verbs:
+        file, _, function = VERBS[name].partition(".")
+        verb = getattr(importlib.import_module(f"kt.cli.{file}"), function)
+        app.command(name, short_help=in_short(verb))(verb)
+    return app
+
+
+def wanted(given: Sequence[str]) -> Iterable[str]:
+    """The verbs that this command line may run or tell of: the one that it plainly begins with, else all."""
+    rest = given[2:] if given[:1] in (["-C"], ["--workspace"]) else given
+    alone = rest and rest[0] in VERBS and rest[0] != "help"
+    return rest[:1] if alone else VERBS
 
 
 def version(asked: bool) -> None:
@@ -168,7 +151,6 @@ def version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
 def shared(
     context: typer.Context,
     workspace: Annotated[
@@ -198,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     output.run.json = "--json" in given  # also where the command line is wrong
     output.any_text()
     try:
-        code = app(given, prog_name="kt", standalone_mode=False)
+        code = command_line(wanted(given))(given, prog_name="kt", standalone_mode=False)
     except (KtError, OSError) as error:
         code = fail(error)
     except (KeyboardInterrupt, typer.Abort):
