@@ -101,11 +101,15 @@ def firing(
 
 @dataclass(frozen=True)
 class Told:
-    """What was told last of a metric: that the alert opened by event `seq` is open, or has ended."""
+    """What was told last of a metric: that the alert opened by event `seq` is open, or has ended.
+
+    about: as `about` says it, "" where an older kt told it.
+    """
 
     seq: int
     open: bool
     at: float  # seconds
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,9 @@ def tell(
         last = told.get(key)
         if last and last.at > now + repeat:  # told by a clock that was wrong
             out.told[key] = last = replace(last, at=now)
+        if last and last.open and last.about == about(one.alert):
+            # a history that was pulled may number it otherwise: that is no news
+            out.told[key] = last = replace(last, seq=one.alert.seq)
         if one.silenced:
             if last and last.open:
                 out.told[key] = replace(last, at=0.0)  # due as soon as the silence ends
@@ -164,7 +171,7 @@ def tell(
         item = due(one, last, now, repeat)
         if item is not None:
             out.items.append(replace(item, changes=one.changes if flaps else 0))
-            out.told[key] = Told(one.alert.seq, one.ended is None, now)
+            out.told[key] = Told(one.alert.seq, one.ended is None, now, about(one.alert))
     return out
 
 
@@ -176,6 +183,11 @@ def due(one: Known, last: Told | None, now: float, repeat: float) -> Item | None
     if last is None or not last.open or last.seq != one.alert.seq:
         return Item("opened", one.alert)
     return Item("open", one.alert) if now - last.at >= repeat else None
+
+
+def about(alert: Opened) -> str:
+    """Whom an alert on a metric is about: the same on every machine."""
+    return f"{alert.deployment}/{alert.experiment}/{alert.version}"
 
 
 def changed(times: Iterable[float], now: float) -> int:

@@ -107,6 +107,17 @@ def test_an_end_is_told_to_those_alone_who_knew_of_the_beginning() -> None:
     assert kinds(alerts.tell({KEY: Known(opened(), ended())}, {}, 0, REPEAT)) == []
 
 
+def test_what_two_machines_opened_is_one_alert_once_a_history_was_pulled() -> None:
+    """There it has another number; an alert on another deployment is another one."""
+    ours = alerts.tell({KEY: Known(opened(1))}, {}, 0, REPEAT)
+    theirs = alerts.tell({KEY: Known(opened(7))}, ours.told, 60, REPEAT)
+    assert kinds(theirs) == []
+    over = alerts.tell({KEY: Known(opened(7), ended(7))}, theirs.told, 120, REPEAT)
+    assert kinds(over) == ["resolved"]
+    other = opened(7).model_copy(update={"deployment": 99})
+    assert kinds(alerts.tell({KEY: Known(other)}, ours.told, 60, REPEAT)) == ["opened"]
+
+
 def test_a_silence_hides_and_what_is_still_open_is_told_when_it_ends() -> None:
     quiet, now = Known(opened(), silenced=True), 1e9
     during = alerts.tell({KEY: quiet}, {}, now, REPEAT)
