@@ -313,7 +313,8 @@ def open_alerts(workspace: "Workspace", model: str) -> list[dict[str, Any]]:
 def told_of(alerts: list[dict[str, Any]], numbers: dict[str, Any] | None) -> str:
     """The alerts that are open, and how fresh what is known is."""
     said = "; ".join(
-        f"{one['severity'].upper()} {one['metric']} of {one['model'] or 'kt'}" for one in alerts
+        f"{one['severity'].upper()} {one['metric']} of {one['model'] or 'kt'} {one['version']}".rstrip()
+        for one in alerts
     )
     parts = [f"{said}: kt alerts" if said else "none"]
     if numbers is None or numbers["checked"] is None:

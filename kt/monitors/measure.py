@@ -26,6 +26,7 @@ from kt.store import labels, traffic
 from kt.store.batch import FEATURE, LATENCY, NUMBERS, SCORES, Stream, Traffic
 from kt.store.database import Store
 from kt.store.labels import Labels
+from kt.store.rows import HOUR
 from kt.store.streams import streams
 from kt.workspace import Workspace
 
@@ -195,6 +196,7 @@ class Gauge:
         levels = self.levels("labelled")
         end = self.end - round(self.settings.monitor.mature * 60)
         ids, start = [self.stream.id], end - levels.window
+        start, end = start - start % HOUR, -(-end // HOUR) * HOUR  # predictions are kept by the hour
         known = labels.total(self.store, ids, start, end, ("counts",))[self.stream.id].n
         seen = traffic.total(self.store, ids, start, end)[self.stream.id]
         n = predictions(seen)

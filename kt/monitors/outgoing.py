@@ -77,8 +77,9 @@ def refuse_own(
     for each in (address, *embedded(address)):
         if (each.is_global and not each.is_multicast) or any(each in net for net in allowed):
             continue
+        name = f"{host[:100]} is" if host == str(each) else f"{host[:100]} is {each},"
         raise Refused(
-            f"{host[:100]} is {each}, an address of the own machine or network",
+            f"{name} an address of the own machine or network",
             do=f'if that is meant, allow it in kt.toml: allow = ["{each}"]',
         )
 

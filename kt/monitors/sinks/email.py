@@ -4,6 +4,7 @@ import hashlib
 import smtplib
 import ssl
 from contextlib import suppress
+from datetime import datetime
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Literal
@@ -62,6 +63,7 @@ def letter(message: Message, settings: Settings) -> EmailMessage:
     mail["Subject"] = message.title[:200]
     mail["From"] = settings.sender
     mail["To"] = ", ".join(settings.to)
+    mail["Date"] = datetime.fromisoformat(message.at)
     known = hashlib.sha256(f"{message.key} {message.at}".encode()).hexdigest()[:32]
     mail["Message-ID"] = f"<{known}@kt>"
     mail.set_content(message.text)

@@ -353,6 +353,22 @@ def test_outcomes_count_when_their_predictions_are_mature(scene: Scene) -> None:
     assert state(scene.check(), "accuracy").measured.status == "ok"
 
 
+def test_what_share_has_an_outcome_is_asked_of_the_same_predictions(scene: Scene) -> None:
+    """Those of the minute that is not over too: by the hour is how predictions are kept."""
+    scene.now += timedelta(minutes=30)
+    (who,) = scene.lives()
+    for ago in (0, 1):
+        seen = Traffic(assigned=50, served=50)
+        seen.scores.extend([0.7] * 50)
+        place = who.stream.id, scene.minute - ago
+        batch = Batch(streams={who.stream.id: who.stream}, traffic={place: seen})
+        assert append(scene.store, "w", 1 + ago, batch, scene.minute)
+        with scene.store.write() as connection:
+            labels.add(connection, {place: Labels(40, 30)})
+    sample = state(scene.check(), "labelled").measured.sample
+    assert (sample.n, sample.value) == (100, 0.8)
+
+
 def test_a_predictor_that_records_nothing_is_an_alert_of_its_own(scene: Scene) -> None:
     for _ in range(4):
         scene.now += timedelta(minutes=1)
@@ -394,7 +410,7 @@ def test_status_shows_how_each_does_and_what_is_open(
         "900 33.33 % 5", "900  33.33 %  5"
     )
     assert "0.800 (17 %)" in shown.out
-    assert "CRITICAL error_rate of k: kt alerts, checked 0 s ago" in shown.out
+    assert "CRITICAL error_rate of k v1: kt alerts, checked 0 s ago" in shown.out
     (row,) = kt("status", "--json", at=scene.place).result["models"]
     assert row["live"]["requests"] == 900
     assert row["live"]["labelled"] == pytest.approx(100 / 600)

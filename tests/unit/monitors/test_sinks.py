@@ -334,6 +334,7 @@ def test_email_is_sent_and_two_of_the_same_are_one(tmp_path: Path) -> None:
         email.send(message(), settings, tmp_path)
         server.shutdown()
     assert "Subject: CRITICAL m@v1: accuracy 0.712" in got[0]
+    assert "\nDate: " in got[0]
     known = [line for text in got for line in text.splitlines() if line.startswith("Message-ID")]
     assert known[0] == known[1]
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1: "):
