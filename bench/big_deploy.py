@@ -30,7 +30,7 @@ from kt.registry import archive, checkpoint, weights
 from kt.registry.gate import Subject
 from kt.registry.gates import finite, latency
 from kt.registry.load import check, open_weights
-from kt.registry.record import Spec
+from kt.registry.record import Source, Spec
 
 FAMILY = '''
 """One big matrix."""
@@ -175,14 +175,13 @@ def parts(root: Path, big: Path) -> Iterator[tuple[str, Seconds]]:
         timed(lambda: subprocess.run(torch_alone, check=True), resource.RUSAGE_CHILDREN),
     )
     with emptied(root / "parts") as folder:
-        kept: list[Any] = []
+        kept: list[Source] = []
         yield (
-            "copy + sha256 + checksums of the archive",
-            timed(lambda: kept.extend(checkpoint.open_copy(big, folder))),
+            "sha256 beside the archive's checksums",
+            timed(lambda: kept.append(checkpoint.source_of(big, big))),
         )
-        copy, source = kept
-        yield "  of these the checksums", timed(lambda: archive.names(copy))
-        tensors = checkpoint.read(copy, source, big).tensors
+        yield "  of these the checksums", timed(lambda: archive.names(big))
+        tensors = checkpoint.read(big, *kept, big).tensors
         spec = deployed(root)
         path = folder / "weights"
         yield (
@@ -191,7 +190,7 @@ def parts(root: Path, big: Path) -> Iterator[tuple[str, Seconds]]:
         )
         subject = Subject("big", open_weights(root, path, spec), path, None)
         yield (
-            "gate finite, 2 runs of 8 requests",
+            "gate finite, a run of 8 requests and 4 of one",
             timed(lambda: finite.judge(subject, None, finite.Settings())),
         )
         yield (

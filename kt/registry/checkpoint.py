@@ -1,8 +1,8 @@
 """Open a model file: what it is is read from its bytes, and only weights are ever read from it.
 
-The file is opened once and copied while it is hashed; from then on only the copy counts. Tensors
-come through torch's weights-only unpickler or safetensors, never any other way, and there is no
-fallback: a file that would need more is refused with one line.
+The file is opened once and read through that descriptor alone, by whoever reads it; one that changes
+meanwhile is refused. Tensors come through torch's weights-only unpickler or safetensors, never any
+other way, and there is no fallback: a file that would need more is refused with one line.
 
     kt checkpoint       what `kt train` writes: {"kt": 1, "family", "config", "signature", "state_dict", ...}
     state dict          names to tensors, bare or under "state_dict", "model_state_dict" or "model"
@@ -21,9 +21,12 @@ import pickle  # for the name of its error, which torch raises
 import re
 import shutil
 import stat
+import sys
+import time
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     import torch
 
 MAX_SIZE = 32 << 30  # bytes
+TICK = 0.01  # seconds: the coarsest clock that a kernel stamps files with
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch before 1.6
 PICKLE = b"\x80"  # of protocol 2 and later
 AUTOMATIC = 47  # zlib's wbits: either header, zlib's or gzip's
@@ -70,38 +74,20 @@ class Opened:
     reference: dict[str, Any] = field(default_factory=dict)
 
 
-def open_copy(path: Path, folder: Path, *, code: bool = False) -> tuple[Path, Source]:
-    """Copy a model file into `folder`, hashing in the same pass; then say what its bytes are.
-
-    code: also of the formats that hold nothing but code.
-    Raises Invalid where it is no regular file or of no format that kt opens.
-    """
-    with descriptor_of(path) as source:
-        size = os.fstat(source).st_size
-        free = shutil.disk_usage(folder).free
-        if size * 2 > free:
-            raise Unavailable(
-                f"{folder} has {free / 1e6:.1f} MB free, {path.name} needs {size * 2 / 1e6:.1f}",
-                do="make room: kt gc",
-            )
-        copy = folder / "source"
-        hashed = hashlib.sha256()
-        buffer = memoryview(bytearray(files.CHUNK))  # one: new memory costs more than the hashing
-        with files.named("copy", path), copy.open("wb") as target:
-            while count := os.readv(source, [buffer]):
-                hashed.update(buffer[:count])
-                target.write(buffer[:count])
-    kind = sniff(copy, path)
-    if kind in CODE and not code:
-        raise Invalid(f"is {CODE[kind]}", where=str(path), do=VOUCH)
-    return copy, Source(
-        name=path.name, format=kind, sha256=hashed.hexdigest(), size=copy.stat().st_size
-    )
+@contextlib.contextmanager
+def opening(path: Path, *, code: bool = False) -> Iterator[tuple[Path, Source]]:
+    """An open model file, as a path to read it by, and what its bytes are. Raises as `descriptor_of` and `source_of`."""
+    with descriptor_of(path) as descriptor:
+        file = through(descriptor, path)
+        yield file, source_of(file, path, code=code)
 
 
 @contextlib.contextmanager
 def descriptor_of(path: Path) -> Iterator[int]:
-    """The file, opened once without waiting on a pipe. Raises Invalid where it is no regular file."""
+    """The file, opened once without waiting on a pipe.
+
+    Raises Invalid where it is no regular file, and at the block's end where it has changed since.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
@@ -119,26 +105,88 @@ def descriptor_of(path: Path) -> Iterator[int]:
             raise Invalid(
                 f"has {about.st_size >> 30} GiB, more than {MAX_SIZE >> 30}", where=str(path)
             )
-        yield descriptor
+        with unchanged(descriptor, path):
+            yield descriptor
     finally:
         os.close(descriptor)
 
 
-def sniff(copy: Path, path: Path) -> str:
+@contextlib.contextmanager
+def unchanged(descriptor: int, path: Path) -> Iterator[None]:
+    """Raises Invalid where an open file is not what it was, whatever else came of reading it.
+
+    One process hashes a file and another takes its weights, and there is no copy that both would read.
+    The digest is that of the weights because nothing was written in between: a write leaves another
+    st_ctime, which nobody can set, once a tick has passed since the first look. Only pages that
+    somebody had mapped and written before take more without one: who does that could give any file,
+    and a version that two digests disagree on is served by nobody.
+    """
+    before = stamp(descriptor)
+    time.sleep(TICK)
+    try:
+        yield
+    finally:
+        if stamp(descriptor) != before:
+            raise Invalid(
+                "has changed while it was read",
+                where=str(path),
+                do="run the command again once it is whole",
+            )
+
+
+def stamp(descriptor: int) -> tuple[int, int, int]:
+    about = os.fstat(descriptor)
+    return about.st_size, about.st_mtime_ns, about.st_ctime_ns
+
+
+def through(descriptor: int, path: Path) -> Path:
+    """An open file as a path of this process and its children, whatever `path` names meanwhile."""
+    # elsewhere all that open such a path share one position in the file
+    return Path(f"/proc/self/fd/{descriptor}") if sys.platform == "linux" else path
+
+
+def source_of(file: Path, path: Path, *, code: bool = False) -> Source:
+    """What the bytes of an open file are.
+
+    code: also those of the formats that hold nothing but code. Raises Invalid where they are of no
+    format that kt opens.
+    """
+    with ThreadPoolExecutor(1) as beside:  # an archive's checksums take as long as hashing it
+        hashed = beside.submit(digest, file, path)
+        kind = sniff(file, path)
+        if kind in CODE and not code:
+            raise Invalid(f"is {CODE[kind]}", where=str(path), do=VOUCH)
+        return Source(
+            name=path.name, format=kind, sha256=hashed.result(), size=file.stat().st_size
+        )
+
+
+def digest(file: Path, path: Path) -> str:
+    with files.named("read", path), file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def copied(file: Path, path: Path, folder: Path) -> Path:
+    """A copy of an open file in `folder`."""
+    with files.named("copy", path):
+        return Path(shutil.copyfile(file, folder / "source"))
+
+
+def sniff(file: Path, path: Path) -> str:
     """The format that the bytes show: "safetensors", "torch", "torch legacy", "torch.export" or one of CODE.
 
     Raises Invalid for others.
     """
-    with copy.open("rb") as file:
-        head = file.read(512)
+    with file.open("rb") as stream:
+        head = stream.read(512)
     if (
         len(head) > 9
         and head[8:9] == b"{"
-        and int.from_bytes(head[:8], "little") < copy.stat().st_size
+        and int.from_bytes(head[:8], "little") < file.stat().st_size
     ):
         return "safetensors"
     if head.startswith(b"PK\x03\x04"):
-        return sniff_zip(copy, path)
+        return sniff_zip(file, path)
     if head.startswith(LEGACY):
         return "torch legacy"
     if head.startswith(PICKLE):
@@ -156,16 +204,16 @@ def is_compressed_pickle(head: bytes) -> bool:
         return False
 
 
-def sniff_zip(copy: Path, path: Path) -> str:
+def sniff_zip(file: Path, path: Path) -> str:
     """Which of torch's archives it is; sound ones alone are told apart. Raises Invalid."""
     try:
-        listed = archive.listed(copy)
+        listed = archive.listed(file)
         stems = {name.partition("/")[2] for name in listed}
         if "constants.pkl" in stems or any(name.startswith("code/") for name in stems):
             return "TorchScript"
         if "serialized_exported_program.json" in listed:  # at the root
             return "torch.export legacy"
-        records = archive.names(copy)
+        records = archive.names(file)
         if "archive_format" in records or any(name.startswith("models/") for name in records):
             return "torch.export"
         if ".data/extern_modules" in records:
@@ -200,14 +248,17 @@ def refusal(what: str, path: Path) -> Invalid:
     return Invalid(f"is {what}", where=str(path), do=INSTEAD)
 
 
-def read(copy: Path, source: Source, path: Path) -> Opened:
-    """The tensors of a copied file, and what it says of them. Raises Invalid."""
+def read(file: Path, source: Source, path: Path) -> Opened:
+    """The tensors of a file, and what it says of them. Raises Invalid.
+
+    They stay in the file until they are looked at, where its format lets them.
+    """
     if source.format == "safetensors":
-        return read_safetensors(copy, source, path)
+        return read_safetensors(file, source, path)
     if source.format == "torch.export":
-        tensors, config = program.read(copy, path)
+        tensors, config = program.read(file, path)
         return Opened(source, named_tensors(tensors, path), "exported", config)
-    whole = read_torch(copy, path, mapped=source.format == "torch")
+    whole = read_torch(file, path, mapped=source.format == "torch")
     if not isinstance(whole, Mapping):
         raise Invalid(
             f"holds a {type(whole).__name__}, not weights by name",
@@ -220,7 +271,7 @@ def read(copy: Path, source: Source, path: Path) -> Opened:
     return Opened(source, named_tensors(nested, path))
 
 
-def read_torch(copy: Path, path: Path, *, mapped: bool) -> Any:
+def read_torch(file: Path, path: Path, *, mapped: bool) -> Any:
     """A torch file through the weights-only unpickler. Raises Invalid where it holds anything else.
 
     mapped: the tensors stay in the file until they are looked at, which the old format cannot.
@@ -230,7 +281,7 @@ def read_torch(copy: Path, path: Path, *, mapped: bool) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's advice to whoever wrote the file
-            return torch.load(copy, map_location="cpu", weights_only=True, mmap=mapped)
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         found = re.search(
             r"(?:GLOBAL|Unsupported (?:global|class|operand)|type)[^.\n]*?([\w.]+\.\w+)", str(error)
@@ -273,13 +324,13 @@ def from_checkpoint(whole: Mapping[str, Any], source: Source, path: Path) -> Ope
     )
 
 
-def read_safetensors(copy: Path, source: Source, path: Path) -> Opened:
+def read_safetensors(file: Path, source: Source, path: Path) -> Opened:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(copy, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-            ours = "kt" in (file.metadata() or {})
+        with safe_open(file, "pt") as held:
+            tensors = {name: held.get_tensor(name) for name in held.keys()}  # noqa: SIM118  # no mapping
+            ours = "kt" in (held.metadata() or {})
     except (SafetensorError, RecursionError, ValueError, RuntimeError) as error:
         raise Invalid(
             f"is no sound safetensors file: {' '.join(str(error).split())[:150]}", where=str(path)
@@ -287,7 +338,7 @@ def read_safetensors(copy: Path, source: Source, path: Path) -> Opened:
     if not ours:
         return Opened(source, named_tensors(tensors, path))
     try:
-        spec = load.header(copy)
+        spec = load.header(file)
     except Corrupt as error:
         raise Invalid(error.what, where=str(path)) from error
     return Opened(source, named_tensors(tensors, path), spec.family, spec.config, spec.signature)

@@ -1,7 +1,7 @@
 """The model door: a file that nobody vouches for is opened in a process of its own that is shut in.
 
-    parent   starts the child, copies the file while hashing it, believes only well-formed answers
-    child    shuts itself in (confine.py), imports torch while the parent copies; then reads weights,
+    parent   opens the file, starts the child with it, hashes it, believes only well-formed answers
+    child    shuts itself in (confine.py), imports torch while the parent hashes; then reads weights,
              fits them to the family, writes the version into the staging folder, runs the gates;
              a crash, a leak or an endless loop ends it alone
 
@@ -16,6 +16,7 @@ import contextlib
 import gc
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kt import change, errors, process
-from kt.errors import Invalid, KtError, Refused
+from kt.errors import Invalid, KtError, Refused, Unavailable
 from kt.registry import checkpoint, confine, gate, load, onnx, trusted
 from kt.registry.record import WEIGHTS, Source, VersionRecord
 from kt.registry.register import Prepared, Progress, Request, named_model, prepare
@@ -48,67 +49,92 @@ def prepared(
 ) -> Iterator[Prepared]:
     """Everything about a file that is decided before the lock. It is discarded unless adopted.
 
-    active: the active version of each model. Raises Invalid or Refused, with nothing changed.
+    active: the active version of each model. Raises Invalid, Refused or Unavailable, with nothing changed.
     """
     if request.trust:
         trusted.refuse_forbidden(workspace, "--trust-code runs the code in a file")
     with change.staging(workspace) as folder:
-        with started(folder) as child:
-            copy, source = checkpoint.open_copy(request.path, folder, code=bool(request.trust))
+        with (
+            checkpoint.descriptor_of(request.path) as held,
+            started(folder, held) as child,
+        ):
+            refuse_full(folder, held, request)
+            file = checkpoint.through(held, request.path)
+            source = checkpoint.source_of(file, request.path, code=bool(request.trust))
             progress(
                 "hashing", f"{source.name}  {source.size:,} bytes  sha256:{source.sha256[:12]}…"
             )
-            plain = rewritten(workspace, request, copy, source) if request.trust else None
+            plain = rewritten(workspace, request, held, source, folder) if request.trust else None
             if request.trust:
                 told = "has run, shut in" if plain else "has not run: the file is plain data"
                 progress("code", told)
-            order = order_of("prepare", workspace, request, copy, plain or source)
+            order = order_of("prepare", workspace, request, *(plain or (file, source)))
             outcome = ask(child, order | {"active": dict(active)}, source, progress)
-        copy.unlink()
-        ready = believed(outcome, folder / "version", request.path)
+            ready = believed(outcome, folder / "version", request.path)
         if plain is not None and not ready.existing:
             marks = {"source": source, "trusted": request.trust}
             ready = replace(ready, draft=ready.draft.model_copy(update=marks))
         yield ready
 
 
-def rewritten(workspace: Workspace, request: Request, copy: Path, source: Source) -> Source | None:
-    """Have the code in a file run, and put the data that it leaves in the place of the copy.
+def refuse_full(folder: Path, held: int, request: Request) -> None:
+    """Raises Unavailable where there is no room for the version, nor for what code would leave of it."""
+    needed = os.fstat(held).st_size * (3 if request.trust else 1)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise Unavailable(
+            f"{folder} has {free / 1e6:.1f} MB free, {request.path.name} needs {needed / 1e6:.1f}",
+            do="make room: kt gc",
+        )
 
-    None where there was no need to: it is data.
+
+def rewritten(
+    workspace: Workspace, request: Request, held: int, source: Source, folder: Path
+) -> tuple[Path, Source] | None:
+    """Have the code in a file run; what it leaves is data, of which there is a copy in `folder` then.
+
+    A copy, because something that the code has started may live on and write what it left. None
+    where there was no need to: the file is data.
     """
     with change.staging(workspace) as room:
-        with started(room) as child:
-            order = order_of("rewrite", workspace, request, copy, source)
+        with started(room, held) as child:
+            file = checkpoint.through(held, request.path)
+            order = order_of("rewrite", workspace, request, file, source)
             ask(child, order, source, lambda *_: None)
         left = room / trusted.LEFT
         if not os.path.lexists(left):
             return None
-        return checkpoint.open_copy(left, copy.parent)[1]
+        with checkpoint.descriptor_of(left) as written:
+            copy = checkpoint.copied(checkpoint.through(written, left), left, folder)
+    return copy, checkpoint.source_of(copy, left)
 
 
 def order_of(
-    task: str, workspace: Workspace, request: Request, copy: Path, source: Source
+    task: str, workspace: Workspace, request: Request, file: Path, source: Source
 ) -> dict[str, Any]:
-    """What a child is told. task: "prepare" or "rewrite"."""
+    """What a child is told. task: "prepare" or "rewrite". file: where it reads the bytes of request.path."""
     return {
         "task": task,
         "workspace": str(workspace.root),
         "request": asdict(request),
-        "copy": str(copy),
+        "file": str(file),
         "source": source.model_dump(mode="json"),
     }
 
 
 @contextmanager
-def started(folder: Path) -> "Iterator[subprocess.Popen[bytes]]":
-    """The child, shut into `folder` and waiting for its order. It ends with the block."""
+def started(folder: Path, held: int) -> "Iterator[subprocess.Popen[bytes]]":
+    """The child, shut into `folder` and waiting for its order. It ends with the block.
+
+    held: the descriptor of the file that it will read.
+    """
     with subprocess.Popen(
         [*process.command("kt.registry.door"), str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=process.environment(OMP_NUM_THREADS="1", TMPDIR=str(folder)),
+        pass_fds=(held,),
         start_new_session=True,
     ) as child:
         try:
@@ -246,7 +272,7 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what a family prints is not an answer
     gc.disable()  # a tenth of the time that torch's import takes, for nothing
-    import torch  # noqa: F401  # here: the parent is copying meanwhile
+    import torch  # noqa: F401  # here: the parent is hashing meanwhile
 
     gc.enable()
     order = json.loads(sys.stdin.buffer.read())
@@ -260,7 +286,7 @@ def main() -> None:
         if order["task"] == "rewrite":
             say({"done": rewrite(order, request, source, folder, missing)})
         else:
-            say({"done": made(order, request, source, lambda *step: say({"step": step}))})
+            say({"done": made(order, request, source, folder, lambda *step: say({"step": step}))})
     except KtError as error:
         say(
             {
@@ -288,11 +314,12 @@ def main() -> None:
 
 
 def made(
-    order: Mapping[str, Any], request: Request, source: Source, progress: Progress
+    order: Mapping[str, Any], request: Request, source: Source, folder: Path, progress: Progress
 ) -> dict[str, Any]:
     """The task for data: a version."""
     workspace = Workspace(Path(order["workspace"]))
-    ready = prepare(workspace, request, Path(order["copy"]), source, order["active"], progress)
+    file, active = Path(order["file"]), order["active"]
+    ready = prepare(workspace, request, file, source, folder, active, progress)
     names = ("model", "wanted", "existing", "parent", "forced", "heals")
     fields = {name: getattr(ready, name) for name in names}
     return fields | {"draft": ready.draft.model_dump(mode="json")}
@@ -315,7 +342,7 @@ def rewrite(
     family = request.family or workspace.settings.of(named_model(workspace, request)).family
     trusted.rewrite(
         workspace.root,
-        Path(order["copy"]),
+        Path(order["file"]),
         source,
         request.path,
         folder,

@@ -23,10 +23,10 @@ AGAIN = (
 )
 
 
-def read(copy: Path, path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
+def read(held: Path, path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
     """The weights, and the configuration of the family `exported`. Raises Invalid."""
     try:
-        with zipfile.ZipFile(copy) as file:
+        with zipfile.ZipFile(held) as file:
             root = file.namelist()[0].partition("/")[0]
             records = {name.partition("/")[2]: name for name in file.namelist()}
             archive.only(records, rf"{archive.PROGRAM}|{archive.TEXT}")

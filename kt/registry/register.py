@@ -123,43 +123,46 @@ class Prepared:
 def prepare(
     workspace: Workspace,
     request: Request,
-    copy: Path,
+    file: Path,
     source: Source,
+    folder: Path,
     active: Mapping[str, str],
     progress: Progress,
 ) -> Prepared:
-    """A copied file made ready to be a version, in the folder of the copy. The door runs it shut in.
+    """An open file made ready to be a version, in `folder`. The door runs it shut in.
 
     active: the active version of each model, what the gates compare with. Raises Invalid or Refused.
     """
-    opened = checkpoint.read(copy, source, request.path)
+    opened = checkpoint.read(file, source, request.path)
     model = choose_model(workspace, request, opened)
     if request.version:
         config.check_name(request.version, "a version")
     spec, code, settings = fit(workspace, request, opened, model)
     module = load.fill(code, settings, opened.tensors, request.path)
-    staged = copy.parent / "version"
+    staged = folder / "version"
     staged.mkdir()
-    sha256 = weights.write(module.state_dict(), {"kt": spec.model_dump_json()}, staged / WEIGHTS)
-    draft = VersionRecord(
-        model=model,
-        version="",
-        spec=spec,
-        sha256=sha256,
-        size=(staged / WEIGHTS).stat().st_size,
-        parameters=sum(tensor.numel() for tensor in module.parameters()),
-        source=source,
-        parent=active.get(model),
-        scores=opened.scores,
-        training=opened.training,
-        reference=said(opened.reference, request.path),
-        gates=(),
-        created_at=request.at,
-        by=request.by,
-        reason=request.reason,
-        made_with={"kt": __version__, "torch": importlib.metadata.version("torch")},
-    )
-    return judged(workspace, request, draft, staged, progress)
+    metadata = {"kt": spec.model_dump_json()}
+    with weights.writing(module.state_dict(), metadata, staged / WEIGHTS) as sha256:
+        draft = VersionRecord(
+            model=model,
+            version="",
+            spec=spec,
+            sha256=sha256,
+            size=(staged / WEIGHTS).stat().st_size,
+            parameters=sum(tensor.numel() for tensor in module.parameters()),
+            source=source,
+            parent=active.get(model),
+            scores=opened.scores,
+            training=opened.training,
+            reference=said(opened.reference, request.path),
+            gates=(),
+            created_at=request.at,
+            by=request.by,
+            reason=request.reason,
+            made_with={"kt": __version__, "torch": importlib.metadata.version("torch")},
+        )
+        ready = judged(workspace, request, draft, staged, progress)  # while the disk takes it
+    return with_graphs(workspace, ready)
 
 
 def judged(
@@ -175,27 +178,31 @@ def judged(
             "known",
             f"{draft.model} {known.version}" + (", its weights are put back" if heals else ""),
         )
-        if heals and known.exports:
-            for file, again in exported(workspace, known, staged).items():
-                if known.exports.get(file) != again:
-                    files.discard(staged / file)  # by another torch: torch serves it
         failed = any(not verdict.passed for verdict in known.gates)
         return Prepared(draft.model, "", known.version, draft.parent, failed, known, staged, heals)
     candidate = subject(workspace, request, draft, staged)
     verdicts = run_gates(workspace, request, draft, candidate)
     forced = any(not verdict.passed for verdict in verdicts)
-    made = exported(workspace, draft, staged)
-    marks = {
-        "gates": verdicts,
-        "reference": measured(candidate) or draft.reference,
-        "graph": made[GRAPH],
-        "steps": made[STEPS],
-    }
+    marks = {"gates": verdicts, "reference": measured(candidate) or draft.reference}
     return Prepared(
         *(draft.model, request.version, "", draft.parent, forced),
         draft=draft.model_copy(update=marks),
         staged=staged,
     )
+
+
+def with_graphs(workspace: Workspace, ready: Prepared) -> Prepared:
+    """With the ONNX graphs of a new version, or those that a known one gets back with its weights."""
+    draft, staged = ready.draft, ready.staged
+    if not ready.existing:
+        made = exported(workspace, draft, staged)
+        marks = {"graph": made[GRAPH], "steps": made[STEPS]}
+        return replace(ready, draft=draft.model_copy(update=marks))
+    if ready.heals and draft.exports:
+        for file, again in exported(workspace, draft, staged).items():
+            if draft.exports.get(file) != again:
+                files.discard(staged / file)  # by another torch: torch serves it
+    return ready
 
 
 def exported(workspace: Workspace, draft: VersionRecord, staged: Path) -> dict[str, Exported]:
@@ -217,9 +224,9 @@ def refuse_other_name(wanted: str, known: VersionRecord) -> None:
 
 def opened(workspace: Workspace, path: Path) -> tuple[Loaded, dict[str, Any]]:
     """A model file in memory, and what it tells of its training. Raises Invalid."""
-    with TemporaryDirectory(prefix="kt-") as folder:
-        copy, source = checkpoint.open_copy(path, Path(folder))
-        held = checkpoint.read(copy, source, path)
+    with TemporaryDirectory(prefix="kt-") as folder, checkpoint.opening(path) as (file, source):
+        # of a copy: the module's weights lie in it for longer than the file may stay as it is
+        held = checkpoint.read(checkpoint.copied(file, path, Path(folder)), source, path)
         spec, family, settings = fit(workspace, Request(path), held, "")
         module = load.fill(family, settings, held.tensors, path)
     signature = family.FORM.Signature.model_validate(spec.signature)

@@ -45,7 +45,7 @@ def refuse_forbidden(workspace: Workspace, what: str) -> None:
 
 def rewrite(
     root: Path,
-    copy: Path,
+    file: Path,
     source: Source,
     path: Path,
     folder: Path,
@@ -57,11 +57,11 @@ def rewrite(
 
     family: empty for a program. Raises Invalid where it holds neither a module nor weights.
     """
-    if is_data(copy, source, path):
+    if is_data(file, source, path):
         return
     warnings.simplefilter("ignore")  # torch's advice to whoever wrote the file
     sys.path.insert(0, str(root))
-    held = opened(copy, source, path)
+    held = opened(file, source, path)
     if family:
         tensors = checkpoint.named_tensors(state_of(held, path), path)
         weights.write(tensors, {}, folder / LEFT)
@@ -71,34 +71,34 @@ def rewrite(
 
         torch.export.save(held, folder / LEFT)
         return
-    export.write(module_of(held, path), inputs_of(example, folder, held, path), folder / LEFT, path)
+    export.write(module_of(held, path), inputs_of(example, held, path), folder / LEFT, path)
 
 
-def is_data(copy: Path, source: Source, path: Path) -> bool:
+def is_data(file: Path, source: Source, path: Path) -> bool:
     """Whether the strict reading is enough."""
     if source.format in checkpoint.CODE:
         return False
     try:
-        checkpoint.read(copy, source, path)
+        checkpoint.read(file, source, path)
     except Invalid:
         return False
     return True
 
 
-def opened(copy: Path, source: Source, path: Path) -> Any:
+def opened(file: Path, source: Source, path: Path) -> Any:
     """The object in the file: a module, a program or a state dict. This runs whatever code is in it."""
     import joblib
     import torch
 
-    def torch_file(copy: Path) -> Any:
-        return torch.load(copy, map_location="cpu", weights_only=False)
+    def torch_file(file: Path) -> Any:
+        return torch.load(file, map_location="cpu", weights_only=False)
 
-    def script(copy: Path) -> Any:
-        return torch.jit.load(copy, map_location="cpu")  # type: ignore[no-untyped-call]
+    def script(file: Path) -> Any:
+        return torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]
 
-    def exported(copy: Path) -> Any:
+    def exported(file: Path) -> Any:
         # of a path it asks for the ending .pt2, and an open file it cannot read twice
-        return torch.export.load(io.BytesIO(copy.read_bytes()))
+        return torch.export.load(io.BytesIO(file.read_bytes()))
 
     loaders: dict[str, Callable[[Path], Any]] = {
         "TorchScript": script,
@@ -108,7 +108,7 @@ def opened(copy: Path, source: Source, path: Path) -> Any:
         "joblib": joblib.load,
     }
     try:
-        found = loaders.get(source.format, torch_file)(copy)
+        found = loaders.get(source.format, torch_file)(file)
     except Exception as error:  # it may raise anything
         raise Invalid(
             f"cannot be loaded: {export.said(error)}",
@@ -154,7 +154,7 @@ def module_of(held: Any, path: Path) -> "nn.Module":
 
 
 def inputs_of(
-    example: Path | None, folder: Path, module: Any, path: Path
+    example: Path | None, module: Any, path: Path
 ) -> "Mapping[str, torch.Tensor]":
     """The example's tensors by name: of a request as JSON, or of any file that kt opens. Raises Invalid."""
     import torch
@@ -170,7 +170,8 @@ def inputs_of(
             f"cannot be read: {error.strerror}", where=str(example), do=EXAMPLE
         ) from error
     if b"\0" in data[:512]:
-        return checkpoint.read(*checkpoint.open_copy(example, folder), example).tensors
+        with checkpoint.opening(example) as (file, source):
+            return checkpoint.read(file, source, example).tensors
     try:
         request = Request.model_validate_json(data)
         return {name: torch.tensor(value) for name, value in request.inputs.items()}

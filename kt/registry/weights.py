@@ -11,6 +11,8 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,6 +32,15 @@ DTYPES = {
 
 def write(tensors: "Mapping[str, torch.Tensor]", metadata: Mapping[str, str], path: Path) -> str:
     """Write a new file, synced. Returns its sha256. Raises Invalid for a dtype without a name."""
+    with writing(tensors, metadata, path) as sha256:
+        return sha256
+
+
+@contextmanager
+def writing(
+    tensors: "Mapping[str, torch.Tensor]", metadata: Mapping[str, str], path: Path
+) -> Iterator[str]:
+    """`write`, with a block that runs while the disk takes the file: it is synced where the block ends."""
     order = list(DTYPES)
     kinds = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
     if odd := next((name for name, kind in kinds.items() if kind not in DTYPES), None):
@@ -53,13 +64,19 @@ def write(tensors: "Mapping[str, torch.Tensor]", metadata: Mapping[str, str], pa
     def parts() -> "Iterator[bytes | memoryview]":
         yield len(text).to_bytes(8, "little")
         yield text
-        yield from (bytes_of(tensors[name]) for name in names)
+        for name in names:
+            data = bytes_of(tensors[name])
+            # writing a mapped gigabyte at once costs the kernel 0.9 s, by the piece 0.3
+            yield from (data[at : at + files.CHUNK] for at in range(0, len(data), files.CHUNK))
 
-    with ThreadPoolExecutor(1) as beside:  # writing and syncing take about as long as hashing
-        written = beside.submit(save, parts(), path)
-        sha256 = digest(parts())
-        written.result()
-    return sha256
+    with files.named("write", path):
+        file = path.open("xb", buffering=0)
+    with file, ThreadPoolExecutor(2) as beside:
+        hashed = beside.submit(digest, parts())
+        save(parts(), file, path)
+        synced = beside.submit(sync, file, path)
+        yield hashed.result()
+        synced.result()
 
 
 class Place(NamedTuple):
@@ -101,10 +118,15 @@ def header_of(path: Path) -> tuple[int, dict[str, Any]]:
     return 8 + size, header
 
 
-def save(parts: "Iterable[bytes | memoryview]", path: Path) -> None:
-    with files.named("write", path), path.open("xb") as file:
-        file.writelines(parts)
-        file.flush()
+def save(parts: "Iterable[bytes | memoryview]", file: FileIO, path: Path) -> None:
+    with files.named("write", path):
+        for part in parts:
+            while part:
+                part = part[file.write(part) :]
+
+
+def sync(file: FileIO, path: Path) -> None:
+    with files.named("write", path):
         os.fsync(file.fileno())
 
 

@@ -45,8 +45,8 @@ def learners(tmp_path_factory):
 
 
 def weights(path, folder):
-    copy, source = checkpoint.open_copy(path, folder)
-    return checkpoint.read(copy, source, path)
+    with checkpoint.opening(path) as (file, source):
+        return checkpoint.read(file, source, path)
 
 
 def numbers(scores):

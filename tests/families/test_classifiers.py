@@ -104,8 +104,8 @@ def test_a_checkpoint_comes_back_bit_for_bit(family, name, tmp_path):
     data = told_by_a_token(40)
     settings = family.SIZES.get("small", {}) | {"window": WINDOW}
     trained = train(family, name, data, data, settings=settings, options=Options(epochs=1), out=out)
-    copy, source = checkpoint.open_copy(out, tmp_path)
-    held = checkpoint.read(copy, source, out)
+    with checkpoint.opening(out) as (file, source):
+        held = checkpoint.read(file, source, out)
     config = family.Config.model_validate(held.config)
     assert config == trained.config
     assert tokens.Signature.model_validate(held.signature) == trained.signature

@@ -200,8 +200,8 @@ def test_a_checkpoint_comes_back_bit_for_bit(family, name, tmp_path):
     data = constant_students(12)
     settings = family.SIZES.get("small", {}) | {"window": WINDOW}
     trained = train(family, name, data, data, settings=settings, options=Options(epochs=2), out=out)
-    copy, source = checkpoint.open_copy(out, tmp_path)
-    held = checkpoint.read(copy, source, out)
+    with checkpoint.opening(out) as (file, source):
+        held = checkpoint.read(file, source, out)
     assert held.family == name
     config = family.Config.model_validate(held.config)
     assert config == trained.config

@@ -272,7 +272,7 @@ def test_a_memory_that_keeps_what_was_asked_before() -> None:
             return super().serve(**given)
 
     verdict = judged(finite, family(gpcm, Model=Model))
-    refused(verdict, "differs when the same requests are asked again")
+    refused(verdict, "differs when the same request is asked again")
 
 
 def test_a_state_that_fades_with_every_answer() -> None:
@@ -303,7 +303,7 @@ def test_difficulties_drawn_at_every_step() -> None:
             return super().serve(**given)
 
     verdict = judged(finite, family(gpcm, Model=Model))
-    refused(verdict, "probabilities differs when the same requests are asked again")
+    refused(verdict, "probabilities differs when the same request is asked again")
 
 
 def test_training_turned_on_inside_forward() -> None:
@@ -315,7 +315,7 @@ def test_training_turned_on_inside_forward() -> None:
             return super().serve(**given)
 
     verdict = judged(finite, family(sakt, Model=Model))
-    refused(verdict, "probabilities differs when the same requests are asked again")
+    refused(verdict, "probabilities differs when the same request is asked again")
 
 
 # What a model says of itself
@@ -425,9 +425,11 @@ def test_a_pickled_module_is_no_version(tmp_path: Path) -> None:
     """The guides' torch.load(path).eval(): loading it runs whatever is in it."""
     path = tmp_path / "mine.pt"
     torch.save(nn.Linear(2, 2), path)
-    copy, source = checkpoint.open_copy(path, tmp_path)
-    with pytest.raises(Invalid, match="holds more than weights"):
-        checkpoint.read(copy, source, path)
+    with (
+        checkpoint.opening(path) as (file, source),
+        pytest.raises(Invalid, match="holds more than weights"),
+    ):
+        checkpoint.read(file, source, path)
 
 
 MINE = """

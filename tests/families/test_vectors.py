@@ -208,8 +208,8 @@ def test_a_checkpoint_comes_back_bit_for_bit(family, name, documents, tmp_path):
     trained = train(
         family, name, *documents, settings=tiny(family), options=Options(epochs=1), out=out
     )
-    copy, source = checkpoint.open_copy(out, tmp_path)
-    held = checkpoint.read(copy, source, out)
+    with checkpoint.opening(out) as (file, source):
+        held = checkpoint.read(file, source, out)
     config = family.Config.model_validate(held.config)
     assert config == trained.config
     assert vectors.Signature.model_validate(held.signature) == trained.signature

@@ -1,22 +1,26 @@
 """Weights and answers are finite, probabilities sum to one, and a request's answer is its own.
 
-Asked are requests drawn from the signature: all together, all again, and some alone. Whatever the
-answers differ by then was not in the request: chance, a memory of those before, or the requests of
-others that ran with it.
+Asked are requests drawn from the signature: some alone, all together, and one of those again.
+Whatever the answers differ by then was not in the request: chance, a memory of those before, or the
+requests of others that ran with it.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel
 
 from kt.models.family import problem
-from kt.registry.asking import apart, ask
+from kt.registry.asking import apart
 from kt.registry.gate import Subject
+from kt.registry.load import Loaded
 from kt.registry.record import Verdict
 
 if TYPE_CHECKING:
     import torch
+
+    from kt.models.family import Arrays
 
 SAFETY = True
 
@@ -35,29 +39,37 @@ def judge(candidate: Subject, baseline: Subject | None, settings: Settings) -> V
             gate="", passed=False, sentence=f"{broken[0]} holds values that are not finite"
         )
     requests = loaded.form.example(loaded.signature, np.random.default_rng(0), settings.requests)
+    chosen = places(len(requests))
     try:
-        arrays = loaded.form.collate(requests, loaded.signature)
-        outputs, again = loaded.run(arrays), loaded.run(arrays)
+        first = run(loaded, requests[-1:])
+        outputs = run(loaded, requests)
+        alone = [run(loaded, [requests[b]]) for b in chosen]  # the last of them is the first again
         answers = loaded.form.answer(outputs, requests, loaded.signature)
-        alone = [ask(loaded, [requests[b]])[0] for b in places(len(requests))]
+        by_itself = [
+            loaded.form.answer(output, [requests[b]], loaded.signature)[0]
+            for b, output in zip(chosen, alone, strict=True)
+        ]
     except Exception as error:  # noqa: BLE001  # a family's code may raise anything; it is the verdict
         return Verdict(
             gate="",
             passed=False,
             sentence=f"it does not answer a request of its own form: {type(error).__name__}: {str(error)[:200]}",
         )
-    if changed := [name for name in outputs if not same(outputs[name], again[name])]:
-        sentence = f"{changed[0]} differs when the same requests are asked again"
+    if changed := [name for name in first if not same(first[name], alone[-1][name])]:
+        sentence = f"{changed[0]} differs when the same request is asked again"
         return Verdict(gate="", passed=False, sentence=sentence)
     wrong = problem(outputs, loaded.form.PROBABILITIES, settings.tolerance)
-    together = [answers[b] for b in places(len(requests))]
-    if not wrong and apart(together, alone) > settings.tolerance:
+    if not wrong and apart([answers[b] for b in chosen], by_itself) > settings.tolerance:
         wrong = "the answer to a request depends on the requests that run with it"
     return Verdict(
         gate="",
         passed=not wrong,
         sentence=wrong or f"{len(requests)} requests answered, all finite and in range",
     )
+
+
+def run(loaded: Loaded, requests: Sequence[Any]) -> "Arrays":
+    return loaded.run(loaded.form.collate(requests, loaded.signature))
 
 
 def places(count: int) -> list[int]:

@@ -12,7 +12,6 @@ from kt.registry.load import one_thread
 from kt.registry.record import Verdict
 
 SAFETY = False
-WARM = 100.0, 3  # the first calls allocate: so many milliseconds, or calls
 ENOUGH = 500.0, 5  # a slow model need not be asked for long: so many milliseconds, and calls
 
 
@@ -31,11 +30,8 @@ def judge(candidate: Subject, baseline: Subject | None, settings: Settings) -> V
         loaded.run(arrays)
         return (time.perf_counter() - started) * 1000
 
-    warm: list[float] = []
     times: list[float] = []
-    with one_thread():
-        while sum(warm) < WARM[0] and len(warm) < WARM[1]:
-            warm.append(call())
+    with one_thread():  # warm: `finite` has asked it already
         while not decided(times, settings):
             times.append(call())
     p95 = float(np.quantile(times, 0.95))

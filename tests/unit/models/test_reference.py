@@ -71,8 +71,8 @@ def test_training_leaves_one_and_it_is_that_of_the_evaluation(tmp_path) -> None:
     trained = train(
         marginal, "marginal", data(), data(seed=1), test=test, out=out, options=Options(epochs=1)
     )
-    copy, source = checkpoint.open_copy(out, tmp_path)
-    brought = Reference.model_validate(checkpoint.read(copy, source, out).reference)
+    with checkpoint.opening(out) as (file, source):
+        brought = Reference.model_validate(checkpoint.read(file, source, out).reference)
     predicted = evaluate(marginal, trained.model, trained.signature, test).predicted
     again = reference.of("test", answers, tracing, trained.signature, test, predicted)
     assert brought == Reference.model_validate(again)

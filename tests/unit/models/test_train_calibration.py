@@ -52,8 +52,8 @@ def test_probabilities_that_do_not_hold_are_calibrated(moved):
 
 def test_the_calibrator_is_numbers_in_the_checkpoint(moved, tmp_path: Path):
     trained, _, out = moved
-    copy, source = checkpoint.open_copy(out, tmp_path)
-    held = checkpoint.read(copy, source, out)
+    with checkpoint.opening(out) as (file, source):
+        held = checkpoint.read(file, source, out)
     assert held.signature["calibration"] == {
         "method": "platt",
         "a": trained.signature.calibration.a,

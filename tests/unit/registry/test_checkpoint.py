@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,9 @@ from kt.registry.checkpoint import Opened
 WEIGHTS = {"a": torch.arange(4.0), "b": torch.ones(2, 2)}
 
 
-def opened(path: Path, folder: Path) -> Opened:
-    folder.mkdir(exist_ok=True)
-    copy, source = checkpoint.open_copy(path, folder)
-    return checkpoint.read(copy, source, path)
+def opened(path: Path) -> Opened:
+    with checkpoint.opening(path) as (file, source):
+        return checkpoint.read(file, source, path)
 
 
 def saved(path: Path, what: Any = None, **options: Any) -> Path:
@@ -71,7 +71,7 @@ def test_what_is_no_model_is_told_by_its_name(data: bytes, what: str, tmp_path: 
     path = tmp_path / "m.pt"
     path.write_bytes(data)
     with pytest.raises(KtError) as error:
-        opened(path, tmp_path / "in")
+        opened(path)
     assert what in str(error.value)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
@@ -91,12 +91,12 @@ def test_only_a_regular_file_is_opened(kind: str, tmp_path: Path) -> None:
     elif kind == "loop":
         path.symlink_to(path)
     with pytest.raises(Invalid):
-        opened(path, tmp_path / "in")
+        opened(path)
 
 
 def test_a_link_to_a_file_is_that_file(tmp_path: Path) -> None:
     (tmp_path / "m.pt").symlink_to(saved(tmp_path / "real.pt"))
-    found = opened(tmp_path / "m.pt", tmp_path / "in")
+    found = opened(tmp_path / "m.pt")
     assert found.source.name == "m.pt"
     assert set(found.tensors) == {"a", "b"}
 
@@ -105,20 +105,20 @@ def test_a_file_larger_than_any_model_is_refused_unread(tmp_path: Path) -> None:
     with (tmp_path / "m.pt").open("wb") as file:
         file.truncate(checkpoint.MAX_SIZE + (1 << 30))
     with pytest.raises(Invalid, match="GiB"):
-        opened(tmp_path / "m.pt", tmp_path / "in")
+        opened(tmp_path / "m.pt")
 
 
 @pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model", ""])
 def test_a_state_dict_may_be_nested(key: str, tmp_path: Path) -> None:
     whole = {key: WEIGHTS, "epoch": 3} if key else WEIGHTS
-    found = opened(saved(tmp_path / "m.pt", whole), tmp_path / "in")
+    found = opened(saved(tmp_path / "m.pt", whole))
     assert torch.equal(found.tensors["a"], WEIGHTS["a"])
     assert found.family == ""
 
 
 def test_the_old_format_of_torch_is_read(tmp_path: Path) -> None:
     path = saved(tmp_path / "m.pt", _use_new_zipfile_serialization=False)
-    found = opened(path, tmp_path / "in")
+    found = opened(path)
     assert found.source.format == "torch legacy"
     assert torch.equal(found.tensors["b"], WEIGHTS["b"])
 
@@ -126,7 +126,7 @@ def test_the_old_format_of_torch_is_read(tmp_path: Path) -> None:
 def test_safetensors_are_read_also_with_a_long_header(tmp_path: Path) -> None:
     many = {f"layer.{number}.weight": torch.zeros(1) for number in range(2000)}
     save_file(many, tmp_path / "m.safetensors")
-    found = opened(tmp_path / "m.safetensors", tmp_path / "in")
+    found = opened(tmp_path / "m.safetensors")
     assert found.source.format == "safetensors"
     assert len(found.tensors) == 2000
 
@@ -136,7 +136,7 @@ def test_half_a_file_of_safetensors_is_refused(cut: int, tmp_path: Path) -> None
     save_file(WEIGHTS, tmp_path / "whole")
     (tmp_path / "m").write_bytes((tmp_path / "whole").read_bytes()[:cut])
     with pytest.raises(Invalid):
-        opened(tmp_path / "m", tmp_path / "in")
+        opened(tmp_path / "m")
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.99])
@@ -144,7 +144,7 @@ def test_half_a_file_of_torch_is_refused(share: float, tmp_path: Path) -> None:
     data = saved(tmp_path / "whole.pt").read_bytes()
     (tmp_path / "m.pt").write_bytes(data[: int(len(data) * share)])
     with pytest.raises(Invalid):
-        opened(tmp_path / "m.pt", tmp_path / "in")
+        opened(tmp_path / "m.pt")
 
 
 class Gadget:
@@ -159,7 +159,7 @@ def test_what_would_run_code_is_refused_and_does_not(
     monkeypatch.chdir(tmp_path)
     path = saved(tmp_path / "m.pt", {"a": Gadget()}, _use_new_zipfile_serialization=not legacy)
     with pytest.raises(Invalid, match="holds more than weights"):
-        opened(path, tmp_path / "in")
+        opened(path)
     assert not (tmp_path / "KT_MARKER").exists()
 
 
@@ -177,7 +177,7 @@ def test_what_would_run_code_is_refused_and_does_not(
 )
 def test_what_is_no_state_dict_is_named(what: Any, said: str, tmp_path: Path) -> None:
     with pytest.raises(Invalid, match=said):
-        opened(saved(tmp_path / "m.pt", what), tmp_path / "in")
+        opened(saved(tmp_path / "m.pt", what))
 
 
 def checkpoint_of(**more: Any) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def checkpoint_of(**more: Any) -> dict[str, Any]:
 
 def test_a_checkpoint_says_what_it_is(tmp_path: Path) -> None:
     whole = checkpoint_of(scores={"auc": 0.5}, model="tutor", training={"seed": 1})
-    found = opened(saved(tmp_path / "m.pt", whole), tmp_path / "in")
+    found = opened(saved(tmp_path / "m.pt", whole))
     assert (found.family, found.config, found.model) == ("sakt", {"items": 1}, "tutor")
     assert (found.scores, found.training, found.signature) == ({"auc": 0.5}, {"seed": 1}, None)
 
@@ -203,7 +203,7 @@ def test_a_checkpoint_says_what_it_is(tmp_path: Path) -> None:
 )
 def test_what_a_checkpoint_says_is_json(more: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(Invalid, match=said):
-        opened(saved(tmp_path / "m.pt", checkpoint_of(**more)), tmp_path / "in")
+        opened(saved(tmp_path / "m.pt", checkpoint_of(**more)))
 
 
 @pytest.mark.parametrize(
@@ -225,8 +225,45 @@ def test_a_configuration_may_bring_its_signature(tmp_path: Path) -> None:
     assert checkpoint.read_config(path) == ({"items": 3}, {"items": ["a"]})
 
 
-def test_a_copy_needs_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def overwritten(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def overwritten_with_its_old_times(path: Path) -> None:
+    about = path.stat()
+    overwritten(path)
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def replaced(path: Path) -> None:
+    saved(path.with_suffix(".new")).replace(path)
+
+
+@pytest.mark.parametrize(
+    "change", [overwritten, overwritten_with_its_old_times, cut, replaced], ids=lambda change: change.__name__
+)  # fmt: skip
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    change: Callable[[Path], None], tmp_path: Path
+) -> None:
     path = saved(tmp_path / "m.pt")
-    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100})())
-    with pytest.raises(KtError, match="MB free"):
-        opened(path, tmp_path / "in")
+    with (
+        pytest.raises(Invalid, match="has changed while it was read") as error,
+        checkpoint.opening(path) as (file, source),
+    ):
+        checkpoint.read(file, source, path)
+        change(path)
+    assert "once it is whole" in error.value.do
+
+
+def test_that_it_changed_is_what_is_said_whatever_it_led_to(tmp_path: Path) -> None:
+    path = saved(tmp_path / "m.pt")
+    with (
+        pytest.raises(Invalid, match="has changed while it was read"),
+        checkpoint.opening(path) as (file, source),
+    ):
+        cut(path)
+        checkpoint.read(file, source, path)

@@ -8,15 +8,18 @@ import sys
 import textwrap
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
+import predictors
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kt.errors import Invalid, KtError, Refused
+from kt.errors import Invalid, KtError, Refused, Unavailable
 from kt.registry import archive, door, weights
-from kt.registry.register import Prepared, Request
+from kt.registry.register import Prepared, Progress, Request
 from kt.workspace import Workspace
 
 FAMILY = '''
@@ -62,16 +65,18 @@ def linear() -> torch.nn.Module:
     return model
 
 
-def prepare(root: Path, body: str = "pass", **fields: object) -> Iterator[Prepared]:
+def prepare(
+    root: Path, body: str = "pass", progress: Progress = lambda *_: None, **fields: object
+) -> Iterator[Prepared]:
     (root / "mine.py").write_text(FAMILY.format(body=body))
     request = Request(path=root / "m.pt", model="m", at="2026-01-01T00:00:00Z", by="ana", **fields)  # type: ignore[arg-type]
-    with door.prepared(Workspace(root), request, {}, lambda *_: None) as ready:
+    with door.prepared(Workspace(root), request, {}, progress) as ready:
         yield ready
 
 
-def refused(root: Path, body: str) -> KtError:
+def refused(root: Path, body: str, progress: Progress = lambda *_: None) -> KtError:
     with pytest.raises(KtError) as caught:
-        next(prepare(root, body))
+        next(prepare(root, body, progress))
     assert not any((root / ".kt" / "staging").iterdir()), "a refused file leaves nothing behind"
     return caught.value
 
@@ -125,6 +130,58 @@ def test_the_child_ends_with_a_file_that_is_refused_at_once(
     (place / "m.pt").write_text("<html>")
     assert "web page" in str(refused(place, "pass"))
     assert [child.returncode for child in children] == [-signal.SIGKILL]
+
+
+def test_what_is_hashed_is_what_becomes_the_weights(place: Path):
+    """Other weights are written into the file once it is hashed, before the child has looked at it."""
+    other = linear()
+    torch.nn.init.zeros_(other.a.weight)
+    torch.save(other.state_dict(), place / "other.pt")
+    data = (place / "other.pt").read_bytes()
+
+    def progress(step: str, _: str) -> None:
+        assert step == "hashing"
+        (place / "m.pt").write_bytes(data)
+
+    assert "has changed while it was read" in str(refused(place, "pass", progress))
+
+
+def test_a_file_that_is_cut_under_the_child_is_named_and_not_the_crash(place: Path):
+    """Its weights are a map of the file: a look at them is a SIGBUS where the file ends before."""
+    (place / "mine.py").write_text(
+        FAMILY.format(body="pass").replace(
+            "super().__init__()",
+            f"""super().__init__()
+        pathlib.Path(os.environ["TMPDIR"], "here").touch()
+        while os.path.getsize({str(place / "m.pt")!r}):
+            os.sched_yield()""",
+        )
+    )
+
+    def cut() -> None:
+        predictors.within(lambda: [*place.glob(".kt/staging/*/here")])
+        os.truncate(place / "m.pt", 0)
+
+    request = Request(path=place / "m.pt", model="m")
+    with (
+        ThreadPoolExecutor(1) as beside,
+        pytest.raises(Invalid, match="has changed while it was read") as error,
+    ):
+        done = beside.submit(cut)
+        with door.prepared(Workspace(place), request, {}, lambda *_: None):
+            pass
+    done.result()
+    assert "SIGBUS" in str(error.value.__context__)
+
+
+@pytest.mark.parametrize(("trust", "times"), [("", 1), ("it is ours", 3)])
+def test_a_version_needs_room_and_so_does_what_code_leaves(
+    place: Path, monkeypatch: pytest.MonkeyPatch, trust: str, times: int
+):
+    free = times * (place / "m.pt").stat().st_size - 1
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(Unavailable, match="MB free"):
+        next(prepare(place, trust=trust))
 
 
 def test_more_memory_than_a_file_of_its_size_may_need_is_refused(place: Path):

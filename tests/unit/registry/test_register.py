@@ -38,10 +38,9 @@ def place(tmp_path: Path) -> Workspace:
 def prepared(place: Workspace, path: Path, active: str = "", **more: Any) -> Iterator[Prepared]:
     """As the door does it, in this process."""
     request = Request(path, by="ana", at=forge.STAMP.at, **more)
-    with change.staging(place) as folder:
-        copy, source = checkpoint.open_copy(path, folder)
-        of = {"sakt": active} if active else {}
-        yield register.prepare(place, request, copy, source, of, lambda *_: None)
+    of = {"sakt": active} if active else {}
+    with change.staging(place) as folder, checkpoint.opening(path) as (file, source):
+        yield register.prepare(place, request, file, source, folder, of, lambda *_: None)
 
 
 def put(place: Workspace, path: Path, **more: Any) -> str:

@@ -166,15 +166,10 @@ def prepared(place: Workspace, path: Path) -> str:
     """kt deploy FILE, in this process."""
     request = Request(path, model="m", by="ana", at=forge.STAMP.at)
     active = audit.read(place)[1].serving("m").active
-    with change.staging(place) as staged:
-        copy, source = checkpoint.open_copy(path, staged)
+    parents = {"m": active.version} if active else {}
+    with change.staging(place) as staged, checkpoint.opening(path) as (file, source):
         ready = register.prepare(
-            place,
-            request,
-            copy,
-            source,
-            {"m": active.version} if active else {},
-            lambda *_: None,
+            place, request, file, source, staged, parents, lambda *_: None
         )
         return deploy.deploy(place, ready, forge.STAMP, traffic=None, experiment="", dry_run=False).version  # fmt: skip
 

@@ -168,18 +168,17 @@ WRITERS: dict[str, Callable[[nn.Module, Path], object]] = {
 def rewritten(place: Workspace, path: Path, folder: Path, **more: Any) -> Path:
     """What the child leaves of a file, here in this process."""
     folder.mkdir()
-    copy, source = checkpoint.open_copy(path, folder, code=True)
     settings = {"family": "", "example": place.root.parent / "example.json"} | more
-    trusted.rewrite(place.root, copy, source, path, folder, **settings)
+    with checkpoint.opening(path, code=True) as (file, source):
+        trusted.rewrite(place.root, file, source, path, folder, **settings)
     return folder / trusted.LEFT
 
 
 def deployed(place: Workspace, path: Path, **more: Any) -> None:
     """kt deploy FILE, of a file that is data."""
     request = Request(path, model="net", by="ana", at=forge.STAMP.at, **more)
-    with change.staging(place) as folder:
-        copy, source = checkpoint.open_copy(path, folder)
-        ready = register.prepare(place, request, copy, source, {}, lambda *_: None)
+    with change.staging(place) as folder, checkpoint.opening(path) as (file, source):
+        ready = register.prepare(place, request, file, source, folder, {}, lambda *_: None)
         deploy.deploy(place, ready, forge.STAMP, traffic=None, experiment="", dry_run=False)
 
 
@@ -194,8 +193,8 @@ def test_what_is_served_answers_as_the_model_did(
 ) -> None:
     model = net()
     WRITERS[what](model, tmp_path / "m")
-    with pytest.raises(Invalid) as error, change.staging(place) as folder:
-        checkpoint.read(*checkpoint.open_copy(tmp_path / "m", folder), tmp_path / "m")
+    with pytest.raises(Invalid) as error, checkpoint.opening(tmp_path / "m") as (file, source):
+        checkpoint.read(file, source, tmp_path / "m")
     assert "--trust-code REASON" in error.value.do
     deployed(place, rewritten(place, tmp_path / "m", tmp_path / "room"))
     with torch.inference_mode():
