@@ -385,13 +385,19 @@ class Job(Table):
     memory: float = setting(
         0.0, "a training that takes more has failed; 0 for no limit", "GB", ge=0
     )
+    environment: dict[str, str] = setting(
+        {}, 'variables for its processes, beside those of kt\'s own: {CUDA_VISIBLE_DEVICES = "1"}'
+    )
     seed: int = setting(0, "of all chance in the training", "", ge=0)
     cooldown: float = setting(24.0, "the least between two runs", "hours", ge=0, le=8_760)
     backoff: float = setting(
         24.0, "the most between two runs after failures: 1 hour, 2, 4, ...", "hours", ge=0, le=8_760
     )
     retries: int = setting(
-        10, "how often in a row a run that failed is tried again; then it is put on hold", ge=0
+        10,
+        "how often in a row a run that failed is tried again; then it is put on hold",
+        "runs",
+        ge=0,
     )
     trigger: list[Plugin] = setting(
         [Plugin(name="age"), Plugin(name="samples"), Plugin(name="alert")],

@@ -280,6 +280,8 @@ def shown(workspace: "Workspace", name: str, run: "Run") -> tuple[dict[str, Any]
     if ended:
         out.append(f"  ended       {ended.at}{f': {ended.reason}' if ended.reason else ''}")
     if ended and ended.kind == "finished":
+        scores = [f"{name} {value:.4f}" for name, value in ended.scores.items() if is_number(value)]
+        out += [f"  scores      {', '.join(scores)}"] if scores else []
         if ended.comparison:
             from kt.jobs.candidate import sentence
 
@@ -293,6 +295,10 @@ def shown(workspace: "Workspace", name: str, run: "Run") -> tuple[dict[str, Any]
         out.append(f"  made with   {made}, {ended.seconds:g} s")
     out += ["", *log[-20:]] if log else []
     return facts(name, run) | {"log": str(path) if log else None}, out
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def daemon(quiet: Quiet = False, json: Json = False) -> None:

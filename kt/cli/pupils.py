@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 FIRST = 4  # answers before a learner asks
 LESSON = 8  # items that are asked for at once, and answered
+PATIENCE = 60.0  # seconds for an answer: the demo may run on a machine that has much to do
 LESSONS = 3  # that a learner takes before it is the next one's turn
 Versions = dict[str, set[str]]  # that answered, by learner
 
@@ -36,7 +37,7 @@ class Pupils:
         before = sum(self.known.values())
         seen: Versions = {}
         with (
-            Client(self.address) as client,
+            Client(self.address, timeout=PATIENCE) as client,
             progress.counting("learners", len(self.answers)) as done,
         ):
             for student in self.answers:

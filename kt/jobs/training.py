@@ -137,7 +137,7 @@ class Training:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=environment,
+                env={**environment, **self.job.environment},
                 cwd=self.workspace.root,
                 start_new_session=True,
             ) as started,
