@@ -99,6 +99,7 @@ class Front:
         self.host.close()
 
     def watch(self) -> None:
+        self.host.calls.beat()
         limit = self.settings.predict_timeout
         late = time.monotonic() - limit
         for done, began in list(self.pending.items()):

@@ -41,10 +41,13 @@ KEPT = 100  # versions held back that are remembered
 # What a worker runs
 
 SEQ = struct.Struct("<Q")  # of the manifest that it serves or loads
+BEATS = struct.Struct("<Q")  # after it: how often its event loop has come by
 NOTE = struct.Struct("<II")  # calls that run now, calls begun
 PLACE = 256  # bytes of each version: the note, whether it is a shadow, then its name
 NAME = NOTE.size + 1
 PLACES = 63
+LOOK = 1.0  # seconds between looks at a worker's pulse
+STILL = 60  # looks after which one without a pulse is ended
 
 
 class Ran(NamedTuple):
@@ -75,6 +78,14 @@ class Calls:
     def seq(self, seq: int) -> None:
         SEQ.pack_into(self._memory, 0, seq)
 
+    @property
+    def beats(self) -> int:
+        return int(BEATS.unpack_from(self._memory, SEQ.size)[0])
+
+    def beat(self) -> None:
+        """The event loop has come by."""
+        BEATS.pack_into(self._memory, SEQ.size, self.beats + 1)
+
     def note(self, key: Key) -> "Note":
         """The note of a version; of one too many, a note that nobody reads."""
         if key not in self._notes:
@@ -100,6 +111,20 @@ class Calls:
             if running and name.count(" ") == 2:
                 found.append(Ran(Key(*name.split(" ")), begun, shadow))
         return found
+
+
+class Pulse:
+    """Tells from one look to the next whether a worker's event loop stands still."""
+
+    def __init__(self) -> None:
+        self._beats, self._looks = 0, 0
+
+    def stopped(self, beats: int) -> bool:
+        """Whether it has stood still for STILL looks. Looks, not seconds: all may have been suspended.
+        A loop that has not begun does not stand still."""
+        self._looks = self._looks + 1 if beats and beats == self._beats else 0
+        self._beats = beats
+        return self._looks >= STILL
 
 
 @dataclass(frozen=True)

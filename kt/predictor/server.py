@@ -11,11 +11,15 @@ import functools
 import gc
 import logging
 import multiprocessing
+import os
 import resource
+import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +160,20 @@ class Group(Listening):
         self.calls = [quarantine.Calls() for _ in range(workers)]
         self.counts = brake.Shared(workers)
         self.starved = quarantine.out_of_memory()
+        threading.Thread(target=self._watch_pulse, name="kt-pulse", daemon=True).start()
+
+    def _watch_pulse(self) -> None:
+        """End workers that stand still: what hangs in C code may hold the interpreter's lock, and then
+        nothing in its process can see it."""
+        pulses = [quarantine.Pulse() for _ in self.calls]
+        while True:
+            time.sleep(quarantine.LOOK)
+            for worker in list(self.wrks):
+                if pulses[worker.idx].stopped(self.calls[worker.idx].beats):
+                    log.error("kt: a worker stands still: it is replaced")
+                    pulses[worker.idx] = quarantine.Pulse()
+                    with suppress(ProcessLookupError):
+                        os.kill(worker.inner.pid, signal.SIGABRT)  # what it ran is to blame
 
     def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> Any:  # type: ignore[override]  # as MPServer's
         self.calls[idx].forget()

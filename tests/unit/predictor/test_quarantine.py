@@ -10,7 +10,7 @@ from predictors import make
 
 from kt.predictor import quarantine
 from kt.predictor.engine import Key
-from kt.predictor.quarantine import Book, Calls, Death, Ran
+from kt.predictor.quarantine import Book, Calls, Death, Pulse, Ran
 
 AT = datetime(2026, 1, 12, 9, tzinfo=UTC)
 V2 = Key("toy", "v2", "2" * 64)
@@ -34,6 +34,18 @@ def test_what_a_dead_worker_ran_is_read_in_the_process_that_forked_it() -> None:
     assert calls.running() == [Ran(V2, 2), Ran(Key("toy", "v1", "1" * 64), 1)]
     calls.forget()
     assert calls.running() == []
+
+
+def test_a_loop_that_stands_still_is_seen_and_one_that_has_not_begun_does_not() -> None:
+    calls, pulse = Calls(), Pulse()
+    assert not any(pulse.stopped(calls.beats) for _ in range(2 * quarantine.STILL))
+    for _ in range(2 * quarantine.STILL):
+        calls.beat()
+        assert not pulse.stopped(calls.beats)
+    looks = [pulse.stopped(calls.beats) for _ in range(quarantine.STILL)]
+    assert (looks.pop(), any(looks)) == (True, False)
+    calls.beat()
+    assert not pulse.stopped(calls.beats)
 
 
 def test_one_version_too_many_is_not_noted() -> None:
