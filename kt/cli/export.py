@@ -1,7 +1,7 @@
 """kt export: what other tools need, to watch a predictor or to run kt on a machine."""
 
 import json as notation
-import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,22 +17,27 @@ def export(
     user: Annotated[
         bool, typer.Option("--user", help="With systemd: units for systemctl --user.")
     ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="With systemd: write the units into this folder."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Write what other tools need: alerting rules of Prometheus by the levels of kt.toml or a dashboard of
     Grafana, both over the names of GET /metrics; units of systemd for kt serve and kt daemon, or the lines of
     cron that do what the daemon does.
 
-    The rules are JSON, which is YAML too.
+    The rules are JSON, which is YAML too. Units run as the owner of the workspace.
 
-    Example: kt export prometheus-rules > kt.rules.yml
+    Example: kt export systemd --user --out ~/.config/systemd/user
     """
+    from kt import files, process
     from kt.errors import Invalid
     from kt.jobs import units
     from kt.monitors import grafana, prometheus
 
     workspace = options.workspace()
-    root, kt = str(workspace.root), (sys.executable, "-m", "kt")
+    root, kt = str(workspace.root), process.command("kt")
     match what:
         case "prometheus-rules":
             document = prometheus.rules(workspace.settings)
@@ -41,8 +46,15 @@ def export(
             document = grafana.dashboard()
             output.emit(document, notation.dumps(document, indent=1))
         case "systemd":
-            found = units.systemd(root, kt, user=user)
-            output.emit({"units": found}, [f"# {name}\n{text}" for name, text in found.items()])
+            found = units.systemd(root, kt, "" if user else owner_of(workspace.root))
+            text = "\n".join(f"# {name}\n{unit}" for name, unit in found.items())
+            if out:
+                for name, unit in found.items():
+                    files.write_whole(out / name, unit.encode())
+                control = "systemctl --user" if user else "systemctl"
+                start = f"{control} daemon-reload && {control} enable --now {' '.join(found)}"
+                text = f"wrote {', '.join(found)} to {out}.  Next: {start}"
+            output.emit({"units": found, "out": out}, text)
         case "cron":
             lines = units.cron(root, kt)
             output.emit({"crontab": lines}, lines.rstrip())
@@ -50,3 +62,11 @@ def export(
             raise Invalid(
                 f"there is no kt export {what[:40]}", do=f"choose from: {', '.join(KINDS)}"
             )
+
+
+def owner_of(folder: Path) -> str:
+    """By name; by number where the machine has no name for it."""
+    try:
+        return folder.owner()
+    except KeyError:
+        return str(folder.stat().st_uid)

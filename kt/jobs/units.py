@@ -12,7 +12,7 @@ After=network.target
 
 [Service]
 Type=exec
-WorkingDirectory={root}
+{owner}WorkingDirectory={root}
 ExecStart={command}
 {reload}Restart=on-failure
 RestartSec=2
@@ -27,17 +27,18 @@ WantedBy={target}
 """
 
 
-def systemd(root: str, kt: Sequence[str], *, user: bool = False) -> dict[str, str]:
+def systemd(root: str, kt: Sequence[str], owner: str = "") -> dict[str, str]:
     """The units' texts by the names of their files. root: of the workspace, absolute. kt: the command.
 
-    user: for `systemctl --user`, where another target starts them.
+    owner: of the workspace, whom they run as; without one for `systemctl --user`, where another target starts them.
     """
 
     def unit(what: str, verb: str, stop: int, reload: str = "") -> str:
         command = " ".join(quoted(word) for word in (*kt, "-C", root, verb))
-        target = "default.target" if user else "multi-user.target"
+        target = "multi-user.target" if owner else "default.target"
         return UNIT.format(
             what=what,
+            owner=f"User={owner}\n" if owner else "",
             root=root.replace("%", "%%"),
             command=command,
             reload=reload,

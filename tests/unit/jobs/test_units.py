@@ -1,4 +1,6 @@
 import shlex
+import shutil
+import subprocess
 
 import pytest
 
@@ -12,18 +14,28 @@ def settings(text):
 
 
 def test_a_unit_for_the_predictor_and_one_for_the_daemon():
-    found = units.systemd("/srv/models", KT)
+    found = units.systemd("/srv/models", KT, "ana")
     assert set(found) == {"kt-predictor.service", "kt-daemon.service"}
     served, watched = map(settings, found.values())
     assert served["ExecStart"] == "/opt/kt/bin/python -m kt -C /srv/models serve"
     assert watched["ExecStart"] == "/opt/kt/bin/python -m kt -C /srv/models daemon"
     assert "ExecReload" in watched
     assert "ExecReload" not in served
-    assert served["WantedBy"] == "multi-user.target"
-    assert (
-        settings(units.systemd("/srv", KT, user=True)["kt-daemon.service"])["WantedBy"]
-        == "default.target"
-    )
+    assert (served["User"], served["WantedBy"]) == ("ana", "multi-user.target")
+    mine = settings(units.systemd("/srv", KT)["kt-daemon.service"])
+    assert (mine.get("User"), mine["WantedBy"]) == (None, "default.target")
+
+
+def test_they_are_written_for_the_owner_of_the_workspace_and_systemd_takes_them(kt, place, tmp_path):
+    done = kt("export", "systemd", "--out", str(tmp_path / "units"), at=place)
+    assert done.code == 0, done.err
+    assert "Next: systemctl daemon-reload && systemctl enable --now kt-predictor.service" in done.out
+    written = sorted((tmp_path / "units").iterdir())
+    assert [path.name for path in written] == ["kt-daemon.service", "kt-predictor.service"]
+    assert f"User={place.root.owner()}\n" in written[0].read_text()
+    if verify := shutil.which("systemd-analyze"):
+        said = subprocess.run([verify, "verify", *written], capture_output=True, text=True, check=False)
+        assert "kt-" not in said.stderr, said.stderr
 
 
 @pytest.mark.parametrize(
