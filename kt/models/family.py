@@ -155,16 +155,21 @@ State: TypeAlias = "Mapping[str, torch.Tensor]"
 
 
 class Incremental(Protocol):
-    """A Model of knowledge tracing that keeps a history as a state: one more answer costs the same after any number.
+    """A Model that keeps a history as a state: one more event costs the same after any number.
 
-    A state stands for the last `window` answers, as if there had been none before them, and takes no
+    A state stands for the last `window` events, as if there had been none before them, and takes no
     more room however many there were. It is never written to: any number of requests may go on from it.
     None of the three looks at what is in a tensor to decide what to do; a state of a full window may hold more.
 
-    PAYS: answers from which a step costs less than serve does, as measured.
+    Events are told as the form's HISTORY names them: here the answers of knowledge tracing.
+
+    PAYS: events from which a step costs less than serve does, as measured.
+    SLIDES: whether the oldest event of a full window leaves it as another enters. Where not, a state
+        stands for all events since its beginning, and none goes on beyond the window.
     """
 
     PAYS: int
+    SLIDES: bool
 
     def begin(
         self, items: "torch.Tensor", responses: "torch.Tensor", lengths: "torch.Tensor"

@@ -81,6 +81,7 @@ class Model(nn.Module):
     """B students, T answers or events, M items asked, K categories, N slots, D d_value."""
 
     PAYS = 16
+    SLIDES = True
     HEAD: type[Head] = Head
 
     def __init__(self, config: Config) -> None:

@@ -59,6 +59,7 @@ class Model(nn.Module):
     """B students, T answers or events, M items asked, K categories, G points of the grid."""
 
     PAYS = 16
+    SLIDES = True
     theta: Tensor
     log_prior: Tensor
 

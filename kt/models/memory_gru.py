@@ -66,6 +66,9 @@ def signature(config: Config) -> Signature:
 class Model(nn.Module):
     """B documents, T vectors of D dimensions, H hidden, N slots."""
 
+    PAYS = 10
+    SLIDES = False  # what a vector did to h cannot be taken out again
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         D, H = config.dimension, config.hidden
@@ -91,31 +94,30 @@ class Model(nn.Module):
 
     def serve(self, vectors: Tensor, lengths: Tensor) -> dict[str, Tensor]:
         """vector (B, D): what follows the last of each document."""
+        return self.ask(self.begin(vectors, lengths))
+
+    def begin(self, vectors: Tensor, lengths: Tensor) -> State:
+        """hidden (B, layers, H) after these vectors (B, T, D), last (B, D): of each document (B,) so many."""
         if torch.compiler.is_exporting():
             # torch.export writes a GRU of one length only; what stands behind a document changes nothing
             vectors = F.pad(vectors, (0, 0, 0, self.config.window - vectors.shape[1]))
         x = F.normalize(vectors, dim=-1)
-        h, _ = self.recur(torch.cat([x, self._read(x)], -1))
-        last = (lengths - 1).view(-1, 1, 1)
-        x, h = (each.gather(1, last.expand(-1, 1, each.shape[2])).squeeze(1) for each in (x, h))
-        return {"vector": self._next(x, h)}
+        last = (lengths - 1).clamp(min=0).view(-1, 1, 1)
+        any_yet = (lengths > 0).view(-1, 1, 1)
 
-    def begin(self, vectors: Tensor, lengths: Tensor) -> State:
-        """hidden (B, layers, H) after these vectors (B, T, D), last (B, D): of each document (B,) so many.
+        def at_last(each: Tensor) -> Tensor:  # (B, 1, ...)
+            return each.gather(1, last.expand(-1, 1, each.shape[2])) * any_yet
 
-        A state goes on for as long as a document does: where there are more vectors than a window it
-        remembers those that serve no longer looks at. Up to there both say the same.
-        """
-        x = F.normalize(vectors, dim=-1)
-        seen = nn.utils.rnn.pack_padded_sequence(
-            torch.cat([x, self._read(x)], -1), lengths, batch_first=True, enforce_sorted=False
-        )
-        _, h = self.recur(seen)  # (layers, B, H)
-        last = (lengths - 1).view(-1, 1, 1).expand(-1, 1, x.shape[2])
-        return {"hidden": h.transpose(0, 1), "last": x.gather(1, last).squeeze(1)}
+        h, hidden = torch.cat([x, self._read(x)], -1), []
+        start = x.new_zeros(1, x.shape[0], self.config.hidden)
+        for layer in self.recur.all_weights:  # one by one: only of its last layer a GRU tells every h
+            h, _ = torch.gru(h, start, [*layer], True, 1, 0.0, False, False, True)  # (B, T, H)
+            hidden.append(at_last(h))
+        return {"hidden": torch.cat(hidden, 1), "last": at_last(x).squeeze(1)}
 
     def advance(self, state: State, vectors: Tensor) -> State:
-        """The state after one more vector of each document, (B, D)."""
+        """The state after one more vector of each document, (B, D). It goes on for as long as a document
+        does: of more vectors than a window it remembers those that serve no longer looks at."""
         x = F.normalize(vectors, dim=-1)
         step = torch.cat([x, self._read(x)], -1).unsqueeze(1)
         _, h = self.recur(step, state["hidden"].transpose(0, 1).contiguous())

@@ -56,6 +56,7 @@ class Model(nn.Module):
     """B students, T answers or events, M items asked, K categories, D d_model, H heads."""
 
     PAYS = 100  # copies of keys and values cost what their products do
+    SLIDES = True
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ No torch here: a process that runs exported weights imports this and numpy.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat
@@ -22,6 +22,7 @@ MAX_VECTORS = 10_000
 MAX_DIMENSION = 10_000
 
 UNIT = "document"
+HISTORY = ("vectors",)  # of the arrays, those of past events: (B, T, D)
 PAST = "the vectors before"
 PROBABILITIES: tuple[str, ...] = ()
 STACKS = False
@@ -40,6 +41,8 @@ class Request(BaseModel):
     """The body of one prediction."""
 
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+
+    state: ClassVar[bool] = False  # none is handed out: predictors keep their own
 
     document: str | None = None
     vectors: Annotated[

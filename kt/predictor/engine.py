@@ -53,6 +53,10 @@ class Incremental(Engine, Protocol):
     def pays(self) -> int:
         """Events of a history from which a state is worth its keep."""
 
+    @property
+    def slides(self) -> bool:
+        """Whether the oldest event of a full window leaves a state as another enters it."""
+
     def begin(
         self, history: Arrays, asked: Arrays
     ) -> tuple[dict[str, np.ndarray], Sequence[Arrays]]:

@@ -8,10 +8,12 @@ One pass over a short history costs no more than a step, and a state is for noth
 back: one is begun at a unit's second request, from a length on that the model knows to pay.
 """
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +24,8 @@ from kt.predictor.quarantine import Noted
 
 FURTHER = 2  # events beyond a state that it is taken up for: more cost as much as the whole history
 APART = 1_000  # bytes of what is remembered of a unit besides its arrays
+
+LARGE = 16  # bytes of an event, beyond which it is remembered as a digest of so many
 
 Past = tuple[bytes, ...]  # the events of a history, each array of it as bytes
 
@@ -106,17 +110,19 @@ class Remembering(Noted):
 
     def _row(self, arrays: Arrays, place: int, unit: str | None) -> Row:
         length = int(arrays["lengths"][place])
-        past = tuple(arrays[name][place, :length].tobytes() for name in self.form.HISTORY)
+        past = tuple(told_apart(arrays[name][place, :length]) for name in self.form.HISTORY)
         kept = self.states.get(self.key, unit) if unit is not None else None
         if kept is None:
             if unit is not None:
                 self.states.put(self.key, unit, Kept())
             return Row(place, unit, past, None, FULL)
+        window, slides = self.signature.window, self.engine.slides
         if kept.state:
-            steps = further(kept.past, past, length, self.signature.window)
+            steps = further(kept.past, past, length, window if slides else math.inf)
             if steps is not None:
                 return Row(place, unit, past, kept.state, steps)
-        return Row(place, unit, past, None, BEGIN if length >= self.engine.pays else FULL)
+        begins = length >= self.engine.pays and (slides or length < window)
+        return Row(place, unit, past, None, BEGIN if begins else FULL)
 
     def _told(self, how: int, rows: Sequence[Row], arrays: Arrays) -> dict[str, np.ndarray]:
         """The outputs of rows that are answered alike. What they leave is kept."""
@@ -141,10 +147,17 @@ class Remembering(Noted):
         return outputs
 
 
-def further(before: Past, now: Past, events: int, window: int) -> int | None:
+def told_apart(events: np.ndarray) -> bytes:
+    """Events (T, ...) as bytes, as many of each, that are another's only if it is the same."""
+    if events[:1].nbytes <= LARGE:
+        return events.tobytes()
+    return b"".join(blake2b(event, digest_size=LARGE).digest() for event in events)
+
+
+def further(before: Past, now: Past, events: int, window: float) -> int | None:
     """How many events `now`, of so many, has beyond `before`; None where it does not go on from it so soon.
 
-    Both are the last `window` events of their histories.
+    Both are the last `window` events of their histories; with math.inf none has left.
     """
     if not events:
         return None

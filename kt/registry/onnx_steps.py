@@ -138,20 +138,23 @@ def parts_of(model: Any, history: "Tensors", asked: "Tensors", window: int) -> d
         found: Tensors = model.ask(given, **items)
         return found
 
-    short, room, almost, full = (model.begin(**first(n)) for n in (2, 3, window - 1, window))
+    short, room = (model.begin(**first(n)) for n in (2, 3))
     grows = {
         name: [axis for axis, size in enumerate(tensor.shape) if size != short[name].shape[axis]]
         for name, tensor in room.items()
     }
     items = {name: range(1, tensor.ndim) for name, tensor in asked.items()}
-    return {
+    parts = {
         BEGIN: Part(model.begin, first(3), dict.fromkeys(history, (1,))),
-        BEGIN_FULL: Part(model.begin, first(window), {}),
         GROW: Part(advance, {**room, **answer}, grows),
-        FILL: Part(advance, {**almost, **answer}, {}),
-        SLIDE: Part(advance, {**full, **answer}, {}),
         ASK: Part(ask, {**room, **asked}, {**grows, **items}),
     }
+    if model.SLIDES:
+        almost, full = (model.begin(**first(n)) for n in (window - 1, window))
+        parts[BEGIN_FULL] = Part(model.begin, first(window), {})
+        parts[FILL] = Part(advance, {**almost, **answer}, {})
+        parts[SLIDE] = Part(advance, {**full, **answer}, {})
+    return parts
 
 
 def graph_of(model: Any, parts: Mapping[str, Part]) -> "onnx_ir.Model":
@@ -241,6 +244,8 @@ def differences(loaded: Loaded, ran: Any) -> Iterator[str]:
     for start in (0, 1, T // 2, T - COMPARED // 2, T):
         state = ran.begin(last(history, start, T))
         for length in range(start, start + COMPARED):
+            if length > T and not ran.slides:
+                break
             whole = last(history, length, T)
             yield onnx.unlike(loaded.run({**whole, **asked}), ran.ask(state, asked))
             answer = {name: array[:, length] for name, array in history.items()}

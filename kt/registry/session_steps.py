@@ -52,6 +52,11 @@ class Steps:
     ways: tuple[Graph, ...]
     asking: Graph
 
+    @property
+    def slides(self) -> bool:
+        """Whether there is a way on from a full window."""
+        return len(self.ways) == len(WAYS)
+
     def begin(self, history: Arrays) -> Arrays:
         """The state after a history, as collate makes it of one request."""
         begin = next(graph for graph in self.begins if graph.fits(history))
@@ -91,7 +96,9 @@ def opened(folder: Path, threads: int = 1) -> Steps:
             {own: held[own] for own in inputs if own in held},
         )
 
-    begins, ways = (tuple(map(graph, reversed(names))) for names in (BEGINS, WAYS))
+    begins, ways = (
+        tuple(graph(name) for name in reversed(names) if name in held) for names in (BEGINS, WAYS)
+    )
     return Steps(int(said[PAYS]), begins, ways, graph(ASK))
 
 

@@ -2,9 +2,11 @@
 
     registry/<model>/<version>/model.steps.safetensors    of a family that has states (models/family.py)
         begin, begin_full    ONNX graphs, as bytes: the state after a history, of a window with room or a full one
-        grow, fill, slide    an answer enters a window that has room, that it fills, that is full
+        grow, fill, slide    an event enters a window that has room, that it fills, that is full
         ask                  what a state says
         table.*              what the graphs look up, inputs of theirs: mapped into memory, shared by workers
+
+Of a family whose states do not slide there are begin, grow and ask alone.
 
 Graphs name the weights beside them as model.onnx does. Their inputs and outputs are called `grow.in.memory`,
 `grow.out.memory` and so on. The metadata says from how many answers on a state pays.

@@ -35,6 +35,10 @@ class Incremental(session.Session):
     def pays(self) -> int:
         return self.steps.pays
 
+    @property
+    def slides(self) -> bool:
+        return self.steps.slides
+
     def begin(
         self, history: Arrays, asked: Arrays
     ) -> tuple[dict[str, np.ndarray], Sequence[Arrays]]:

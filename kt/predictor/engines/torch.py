@@ -48,6 +48,12 @@ class Incremental(versions.Loaded):
         found: int = model.PAYS
         return found
 
+    @property
+    def slides(self) -> bool:
+        model: Any = self.module
+        found: bool = model.SLIDES
+        return found
+
     def begin(
         self, history: Arrays, asked: Arrays
     ) -> tuple[dict[str, np.ndarray], Sequence[Arrays]]:

@@ -1,11 +1,13 @@
+import math
 import random
 import threading
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
 
-from kt.models import gpcm, irt, sakt, tracing
+from kt.models import gpcm, irt, memory_gru, sakt, tracing, vectors
 from kt.predictor.engine import Key
 from kt.predictor.engines.torch import Incremental, joined, parted
 from kt.predictor.quarantine import Note
@@ -43,6 +45,12 @@ def past(*events):
 )
 def test_how_far_a_history_goes_on_from_another(before, now, steps):
     assert further(past(*before), past(*now), len(now), window=5) == steps
+
+
+def test_where_no_event_leaves_a_state_a_window_that_has_slid_is_another_past():
+    assert further(past(1, 2, 3), past(1, 2, 3, 4), 4, math.inf) == 1
+    assert further(past(1, 2, 3, 4, 5), past(1, 2, 3, 4, 5), 5, math.inf) == 0
+    assert further(past(1, 2, 3, 4, 5), past(2, 3, 4, 5, 6), 5, math.inf) is None
 
 
 def kept(size):
@@ -115,17 +123,18 @@ class Counted(Incremental):
 
 def remembering(family, seed=0, most=10_000_000, key=KEY, states=None):
     torch.manual_seed(seed)
-    config = family.Config(items=9, window=WINDOW, **family.SIZES.get("small", {}))
+    of = {"dimension": 4} if family is memory_gru else {"items": 9}
+    config = family.Config(window=WINDOW, **of, **family.SIZES.get("small", {}))
     module = family.Model(config).eval()
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
     module.requires_grad_(False)
     signature = family.signature(config)
-    engine = Counted(None, family, tracing, signature, module)
+    engine = Counted(None, family, family.FORM, signature, module)
     object.__setattr__(engine, "calls", {})
     note = Note(bytearray(8), 0, threading.Lock())
-    return Remembering(engine, tracing, signature, note, key, states or States(most))
+    return Remembering(engine, family.FORM, signature, note, key, states or States(most))
 
 
 def request(answers, items=("1", "2"), student="s-1"):
@@ -185,6 +194,24 @@ def test_a_state_is_begun_at_a_unit_s_second_request_and_then_costs_a_step():
     engine.engine.calls.clear()
     run(engine, [request(past + [("3", 1)] * (4 + FURTHER))])
     assert engine.engine.calls == {"begin": 1}
+
+
+def test_a_document_goes_on_until_it_is_longer_than_the_window_and_is_then_read_in_full():
+    engine = remembering(memory_gru)
+    plain = Incremental(*(getattr(engine.engine, one.name) for one in fields(Incremental)))
+    rng = np.random.default_rng(0)
+    document = rng.normal(size=(WINDOW + 3, 4)).tolist()
+    seen = []
+    for length in (WINDOW - 3, *range(WINDOW - 3, WINDOW + 4)):
+        engine.engine.calls.clear()
+        asked = [vectors.Request(document="d-1", vectors=document[:length])]
+        (ours,), (theirs,) = run(engine, asked), run(plain, asked)
+        np.testing.assert_allclose(ours[0]["vector"], theirs[0]["vector"], atol=1e-5)
+        seen.append(dict(engine.engine.calls))
+    assert seen == [{"run": 1}, {"begin": 1}, *[{"1 on": 1}] * 3, *[{"run": 1}] * 3]
+    document[1][2] += 1
+    run(engine, [vectors.Request(document="d-1", vectors=document[:WINDOW])])
+    assert engine.engine.calls == {"run": 2}
 
 
 def test_short_histories_and_units_without_a_name_are_run_in_full():
