@@ -1,11 +1,14 @@
 """A file that nobody vouches for is opened by a process that is shut in, and that process is not believed."""
 
+import errno
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -251,6 +254,34 @@ def test_weights_are_written_as_the_library_writes_them(tmp_path: Path):
     sha256 = weights.write(tensors, {"kt": '{"é": 1}'}, tmp_path / "ours")
     assert (tmp_path / "ours").read_bytes() == (tmp_path / "library").read_bytes()
     assert subprocess.check_output(["sha256sum", tmp_path / "ours"], text=True).startswith(sha256)
+
+
+def test_the_block_runs_while_the_disk_takes_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    order, going = [], threading.Event()
+
+    def fsync(_: int) -> None:
+        assert going.wait(30)
+        order.append("synced")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with weights.writing({"a": torch.ones(2)}, {}, tmp_path / "x") as sha256:
+        assert sha256 == hashlib.sha256((tmp_path / "x").read_bytes()).hexdigest()
+        order.append("block")
+        going.set()
+    assert order == ["block", "synced"]
+
+
+def test_weights_that_the_disk_did_not_take_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fsync(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(Unavailable, match="cannot write"):
+        weights.write({"a": torch.ones(2)}, {}, tmp_path / "x")
 
 
 def test_a_dtype_that_safetensors_has_no_name_for_is_refused(tmp_path: Path):
