@@ -56,6 +56,11 @@ def load_own(name: str, root: Path) -> ModuleType:
         ) from error
 
 
+def is_ours(module: ModuleType) -> bool:
+    """Whether a module is kt's, and not the user's own."""
+    return module.__name__.partition(".")[0] == "kt"
+
+
 def is_own(name: str, root: Path) -> bool:
     """Whether a name is a dotted path, or a module that lies in the workspace's folder."""
     if not re.fullmatch(DOTTED, name):

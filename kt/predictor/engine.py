@@ -37,6 +37,10 @@ class Engine(Protocol):
     def runtime(self) -> str:
         """Which engine it is, for people: torch or onnx."""
 
+    @property
+    def bounded(self) -> bool:
+        """Whether all code that it runs is kt's own: a call takes no longer than its arrays are large."""
+
     def run(self, arrays: Arrays) -> dict[str, np.ndarray]:
         """The form's arrays through the model, as named outputs. Threads may run it at once."""
 

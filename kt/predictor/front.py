@@ -4,6 +4,9 @@ A request is read in Granian's event loop and only then answered, in a thread: a
 body slowly occupies nobody. What has no body (health, ready) is answered in the loop, also while
 every thread is held up by a model. What needs the tables waits for them in a thread of its own.
 
+Where nothing but kt's own code answers and lately took no more than QUICK, predictions are answered in the loop
+too, in batches all the same: for a small model two threads that hand requests over cost a fifth more.
+
 A plain prediction, which is nearly every request, does not pass through Falcon: its routing and its objects
 cost as much as all else that a small model's request does (45 of 160 µs). Whatever there is to refuse or to
 understand before the body is read as JSON, Falcon does.
@@ -15,8 +18,9 @@ import gc
 import logging
 import os
 import re
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +35,7 @@ from kt.config import Predictor
 from kt.predictor import faults, predict, quarantine
 from kt.predictor.app import guard_of, make_host, routes
 from kt.predictor.brake import Brake
+from kt.predictor.host import NOTHING
 from kt.predictor.lanes import BATCH, Lanes
 from kt.predictor.later import LATER, Deferred, bodies, one
 
@@ -44,12 +49,16 @@ QUEUE = 16  # requests that wait for the tables
 TOGETHER = 2.0  # seconds after which those of a batch are asked again, each alone
 HUNG = 30.0  # seconds after which a call is hopeless, and its worker replaced once nobody waits
 WATCH = 0.1  # seconds between looks at the lanes
+QUICK = 0.01  # seconds of a core that a batch in the loop may take
+LATE = 0.0  # stands for the time since when one waits that has been given up
+CAREFUL = 10.0  # seconds after one that took longer in which none is answered there
 GC = (50_000, 20, 100)  # a request makes hundreds of objects and no cycles
 
 JSON = [("content-type", "application/json")]
 UNANSWERED: http.Answer = 500, JSON, b""
 PLAIN = re.compile(r"/predict|/models/([\w.-]+)/predict", re.ASCII)  # paths
 Done = asyncio.Future[http.Answer]
+Task = asyncio.Task[Any]
 
 
 class Waiting(NamedTuple):
@@ -76,7 +85,7 @@ class Front:
         self.host.calls, self.host.brake = calls, brake
         # what the command line chose stands over kt.toml
         self.host.settings = self.host.settings.model_copy(update={"predictor": settings})
-        self.lanes: Lanes[Waiting] = Lanes(self.answer_all, give_up)
+        self.lanes: Lanes[Waiting] = Lanes(self.answer_all, give_up, self.soon)
         self.host.answering.crowded = lambda: self.lanes.waiting > BATCH
         self.host.start()
         self.guard = guard_of(self.host)
@@ -85,6 +94,9 @@ class Front:
         self.together: list[
             tuple[float, list[Waiting]]
         ] = []  # batches that run, the earliest first
+        self.reading: dict[Task, float] = {}  # who waits for a body, and since when
+        self.known = NOTHING  # of what a batch has been answered within QUICK
+        self.slow = -CAREFUL  # when one last took longer, on the monotonic clock
         self.held = 0  # bytes of large bodies
         self.clerk = ThreadPoolExecutor(1, "kt-tables")
         self.queued = 0  # requests that the clerk has, or will have
@@ -92,7 +104,7 @@ class Front:
         gc.set_threshold(*GC)
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+        self.loop, self.home = loop, threading.get_ident()
         self.watch()
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -108,11 +120,20 @@ class Front:
             settle([done], [refuse(503, f"the model did not answer within {limit:g} s", "")])
         longest = max(self.lanes.longest, self.host.longest_aside)
         if self.lanes.watch() > limit or (longest > HUNG and not self.pending):
-            log.error("kt: a model does not come back: this worker is replaced")
-            self.host.close()  # what it has counted is written
-            os._exit(70)
+            self.replace()
+        late = time.monotonic() - self.settings.body_timeout
+        for task, began in list(self.reading.items()):
+            if began > late:
+                break
+            self.reading[task] = LATE
+            task.cancel()
         self.part()
         self.loop.call_later(WATCH, self.watch)
+
+    def replace(self) -> None:
+        log.error("kt: a model does not come back: this worker is replaced")
+        self.host.close()  # what it has counted is written
+        os._exit(70)
 
     def part(self) -> None:
         """Ask those again, each alone, whose batch does not come back: one of them holds up the rest."""
@@ -148,8 +169,7 @@ class Front:
             return refuse(413, f"the body is larger than {limit} bytes", scope.path)
         small = length is not None and int(length) <= SMALL
         try:
-            async with asyncio.timeout(self.settings.body_timeout):
-                data = await (proto() if small else self.collect(proto, limit))
+            data = await self.in_time(proto() if small else self.collect(proto, limit))
         except TimeoutError:
             late = f"the body did not arrive within {self.settings.body_timeout:g} s"
             return refuse(408, late, scope.path)
@@ -159,7 +179,27 @@ class Front:
             return busy(scope.path[:LONGEST_PATH])
         if scope.path.rstrip("/") in TABLES:
             return await self.by_clerk(environ(scope, data))
-        return await self.in_lane(scope, data)
+        return await self.in_lane(scope, data, here=small and self.is_quick())
+
+    async def in_time(self, body: Awaitable[bytes]) -> bytes:
+        """A body, or TimeoutError where it is late. A timer for each would cost as much as the rest of this."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.reading[task] = time.monotonic()
+        try:
+            return await body
+        except asyncio.CancelledError:
+            if self.reading[task] != LATE:
+                raise
+            task.uncancel()
+            raise TimeoutError from None
+        finally:
+            del self.reading[task]
+
+    def is_quick(self) -> bool:
+        """Whether requests may be answered in the loop itself."""
+        loaded = self.host.current
+        return loaded is self.known and loaded.bounded and time.monotonic() - self.slow > CAREFUL
 
     async def collect(self, proto: Any, limit: int) -> bytes:
         """A body in parts. Raises OverflowError where it is longer than `limit`, MemoryError where
@@ -179,9 +219,9 @@ class Front:
         finally:
             self.held -= size
 
-    async def in_lane(self, scope: Any, data: bytes) -> http.Answer:
+    async def in_lane(self, scope: Any, data: bytes, *, here: bool) -> http.Answer:
         done: Done = self.loop.create_future()
-        self.lanes.put(Waiting(scope, data, done))
+        self.lanes.put(Waiting(scope, data, done), here=here)
         self.pending[done] = time.monotonic()
         try:
             return await done
@@ -199,15 +239,26 @@ class Front:
             self.queued -= 1
 
     def answer_all(self, waiting: list[Waiting]) -> None:
-        """Answer what waited together; in a lane."""
+        """Answer what waited together; in a lane, or in the loop."""
         waiting = [each for each in waiting if not each.done.done()]
-        batch = (time.monotonic(), waiting)
+        batch, loaded, began = (time.monotonic(), waiting), self.host.current, time.thread_time()
         if len(waiting) > 1:
             self.together.append(batch)
         found = self.answers(waiting)
         with suppress(ValueError):  # parted meanwhile, or alone
             self.together.remove(batch)
-        self.loop.call_soon_threadsafe(settle, [each.done for each in waiting], found)
+        if time.thread_time() - began > QUICK:
+            self.slow = time.monotonic()
+        else:
+            self.known = loaded
+        done = [each.done for each in waiting]
+        if threading.get_ident() == self.home:
+            settle(done, found)
+        else:
+            self.loop.call_soon_threadsafe(settle, done, found)
+
+    def soon(self, turn: Callable[[], None]) -> None:
+        self.loop.call_soon(turn)
 
     def answers(self, waiting: list[Waiting]) -> list[http.Answer]:
         later: list[Deferred] = []

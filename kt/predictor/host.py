@@ -94,6 +94,15 @@ class Loaded:
     def of(self, model: str, version: Version) -> Ready:
         return self.ready[Key(model, version.version, version.sha256)]
 
+    @cached_property
+    def bounded(self) -> bool:
+        """Whether no request can hold up whoever answers it: no treatment is tried, and no code but kt's runs."""
+        routes = self.manifest.models.items()
+        return all(
+            route.split is None and self.of(model, route.active).engine.bounded
+            for model, route in routes
+        )
+
 
 EMPTY = Manifest(kt=1, seq=0, head="", models={})
 NOTHING = Loaded(EMPTY, {}, EMPTY)

@@ -160,6 +160,10 @@ class Noted:
     def runtime(self) -> str:
         return self.engine.runtime
 
+    @property
+    def bounded(self) -> bool:
+        return self.engine.bounded
+
     def run(self, arrays: Arrays) -> dict[str, np.ndarray]:
         with self.note:
             return self.engine.run(arrays)

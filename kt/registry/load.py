@@ -42,6 +42,10 @@ class Loaded:
     module: "torch.nn.Module"
     runtime: ClassVar[str] = "torch"
 
+    @property
+    def bounded(self) -> bool:
+        return plugins.is_ours(self.family) and plugins.is_ours(self.form)
+
     def run(self, arrays: "Arrays") -> "dict[str, np.ndarray]":
         """The form's arrays through the module, as named arrays."""
         import torch

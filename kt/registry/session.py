@@ -35,6 +35,10 @@ class Session:
     alone: bool
     runtime: ClassVar[str] = "onnx"
 
+    @property
+    def bounded(self) -> bool:
+        return plugins.is_ours(self.form)  # a graph has no loop but over what it is given
+
     def run(self, arrays: Arrays) -> dict[str, np.ndarray]:
         """The form's arrays through the graph, as named arrays."""
         count = len(next(iter(arrays.values())))

@@ -57,3 +57,9 @@ def test_every_plugin_holds_what_its_folder_asks_for(
     assert found
     for name in found:
         plugins.load(folder, name, tmp_path, holds)
+
+
+def test_a_module_of_ones_own_is_told_from_kts(tmp_path: Path) -> None:
+    (tmp_path / "mine_alone.py").write_text("HELD = 1\n")
+    assert plugins.is_ours(plugins.load("models", "irt", tmp_path, ()))
+    assert not plugins.is_ours(plugins.load("models", "mine_alone", tmp_path, ("HELD",)))

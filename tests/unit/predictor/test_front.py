@@ -1,5 +1,6 @@
 """A plain prediction takes a short way past Falcon, and gets the answer that Falcon gives."""
 
+import asyncio
 import gc
 import json
 import os
@@ -18,6 +19,7 @@ from kt.predictor import front
 from kt.predictor.aside import Overrun
 from kt.predictor.brake import Brake
 from kt.predictor.front import Front, Waiting, environ
+from kt.predictor.host import NOTHING
 from kt.predictor.quarantine import Calls
 
 
@@ -158,3 +160,38 @@ def test_a_worker_whose_treatment_does_not_come_back_is_replaced_once_nobody_wai
     within(lambda: not worker.host.longest_aside)
     worker.watch()
     assert len(ended) == (not waits)
+
+
+def threads_of(worker: Front, monkeypatch: pytest.MonkeyPatch, requests: int) -> list[bool]:
+    """Whether each of some requests, one after the other, was answered in the event loop."""
+    found, answers = list[bool](), worker.answers
+
+    def seen(waiting: list[Waiting]) -> list[http.Answer]:
+        found.append(threading.get_ident() == worker.home)
+        return answers(waiting)
+
+    async def proto() -> bytes:
+        return BODIES["good"][1]
+
+    async def ask() -> None:
+        worker.loop, worker.home = asyncio.get_running_loop(), threading.get_ident()
+        for _ in range(requests):
+            answer = await worker.read_and_answer(Scope(), proto, str(len(BODIES["good"][1])))
+            assert answer[0] == 200
+
+    monkeypatch.setattr(worker, "answers", seen)
+    monkeypatch.setattr(worker, "known", NOTHING)
+    monkeypatch.setattr(worker, "slow", float("-inf"))
+    asyncio.run(ask())
+    return found
+
+
+def test_what_is_quick_is_answered_in_the_loop_once_that_is_known(
+    worker: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert threads_of(worker, monkeypatch, 3) == [False] * 3  # the family is the user's own
+    monkeypatch.setattr(front, "QUICK", float("inf"))
+    monkeypatch.setitem(vars(worker.host.current), "bounded", True)
+    assert threads_of(worker, monkeypatch, 3) == [False, True, True]
+    monkeypatch.setattr(front, "QUICK", -1.0)
+    assert threads_of(worker, monkeypatch, 3) == [False] * 3

@@ -85,3 +85,32 @@ def test_a_full_queue_is_cut_and_kept_short_until_nobody_was_turned_away_for_a_w
     now += lanes.CALM
     assert not work.busy()
     gate.set()
+
+
+def test_what_needs_no_thread_is_done_by_who_puts_it_together_with_what_came_until_its_next_turn() -> (
+    None
+):
+    turns, taken = list[Callable[[], None]](), list[tuple[int, list[int]]]()
+    work: Lanes[int] = Lanes(
+        lambda work: taken.append((threading.get_ident(), work)), soon=turns.append
+    )
+    for n in range(10):
+        work.put(n, here=True)
+    assert work.waiting == 10
+    while turns:
+        turns.pop(0)()
+    me = threading.get_ident()
+    assert taken == [(me, [*range(8)]), (me, [8, 9])]
+    assert not work.waiting
+
+
+def test_what_waits_for_a_turn_fills_the_queue_too() -> None:
+    turns, given_up, done = list[Callable[[], None]](), list[int](), list[int]()
+    work: Lanes[int] = Lanes(done.extend, given_up.append, turns.append)
+    for n in range(lanes.FULL):
+        work.put(n, here=True)
+    assert given_up == list(range(lanes.FULL - lanes.SHORT))
+    assert work.busy()
+    while turns:
+        turns.pop(0)()
+    assert done == list(range(lanes.FULL - lanes.SHORT, lanes.FULL))
