@@ -136,7 +136,7 @@ def run(asked: Asked, due: Due, tell: Tell) -> Done:
         except KtError as error:
             ended = failed(asked, number, "failed", str(error))
         except KeyboardInterrupt:
-            finish(asked, failed(asked, number, "stopped", "it was told to stop"))
+            tidy.end(asked, number, "stopped", "it was told to stop")
             raise
     held = finish(asked, ended)
     return Done(due, number, ended, held)

@@ -1,7 +1,7 @@
 """What earlier runs left to be done: the end of one that was cut, what became of a candidate, an alert. Each
 follows from what is written down, so whoever looks next does it where a kill came between."""
 
-from typing import Any
+from typing import Any, Literal
 
 from kt.deployments import audit, courses
 from kt.deployments.plan import Stamp
@@ -19,12 +19,18 @@ def sweep(asked: Asked) -> None:
     cut = book.read(asked.workspace)[1].job(asked.name).open
     if cut is None:
         return
-    found = made(asked, cut.number)
-    more = {"reason": "its process ended before it could tell how", "run": cut.number}
+    end(asked, cut.number, "interrupted", "its process ended before it could tell how")
+
+
+def end(asked: Asked, number: int, how: Literal["interrupted", "stopped"], why: str) -> None:
+    """Write down the end of a run that was cut. What it had made is looked at under the workspace's lock, where a
+    change that was cut too is whole."""
 
     def ended(common: dict[str, Any]) -> Finished | Failed:
-        fields = common | more
-        return Finished(**fields, **found) if found else Failed(**fields, how="interrupted")
+        fields = common | {"reason": why, "run": number}
+        if found := made(asked, number):
+            return Finished(**fields, **found)
+        return Failed(**fields, how=how)
 
     append(asked, ended)
 

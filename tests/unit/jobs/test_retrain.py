@@ -16,7 +16,7 @@ from conftest import ROOT, spawn
 from predictors import children, within
 
 from kt.config import Job
-from kt.deployments import audit
+from kt.deployments import audit, deploy
 from kt.jobs import book
 from kt.jobs.training import Training
 
@@ -246,6 +246,23 @@ def test_a_run_that_was_cut_after_its_version_was_there_has_made_it(kt, place, p
     kt("retrain", "--json", at=place)
     (only,) = runs_of(place)
     assert (only.outcome, only.ended.version) == ("deployed" if deployed else "registered", "v1")
+
+
+def test_a_run_that_is_told_to_stop_as_its_version_gets_traffic_has_made_it(
+    kt, place, program, monkeypatch
+):
+    write(place, program, then="experiment")
+    give = deploy.deploy
+
+    def told_to_stop(*given, **more):
+        give(*given, **more)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(deploy, "deploy", told_to_stop)
+    assert kt("retrain", "--deploy", at=place).code == 130
+    (only,) = runs_of(place)
+    assert (only.outcome, only.ended.version) == ("deployed", "v1")
+    assert only.ended.reason == "it was told to stop"
 
 
 def alive(pid):
