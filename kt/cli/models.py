@@ -189,6 +189,7 @@ def train(
     says where), and the one that is best on the validation students is kept.
 
     Example: kt train sakt --data answers.csv --out model.pt
+
     Example: kt train gpcm --data answers.csv --out model.pt --sweep lr=0.001,0.003 --sweep slots=10,20
     """
     import torch
@@ -329,9 +330,8 @@ def swept(
 
     def told(one: "Try") -> None:
         metric = f"{one.metric:.4f}" if one.metric is not None else one.error
-        output.step(
-            f"try {one.number}", f"{metric}  {shown(one)}  {one.epochs} epochs, {one.seconds:.1f} s"
-        )
+        took = f"{one.epochs} epoch{'s' * (one.epochs != 1)}, {one.seconds:.1f} s"
+        output.step(f"try {one.number}", f"{metric}  {shown(one)}  {took}")
 
     def shown(one: "Try") -> str:
         return " ".join(f"{key}={value}" for key, value in one.chosen.items())
