@@ -368,9 +368,9 @@ def tensors(predictions: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
 
 def scored(predictions: Sequence[Mapping[str, Any]], signature: Any) -> Scores:
     """Of two categories the second is the positive."""
+    if len(predictions[0]["probabilities"]) == 2:
+        return Scores("probability", [each["probabilities"][1] for each in predictions])
     p = [each["probabilities"] for each in predictions]
-    if len(p[0]) == 2:
-        return Scores("probability", [positive for _, positive in p])
     most = [each["confidence"] for each in predictions]
     return Scores("category", most, list(map(list.index, p, most)))
 

@@ -10,22 +10,29 @@ The tag is the HMAC of everything before it, and what is hidden is hidden by a k
 the nonce and the tag: who sees an id learns neither the variant nor what was predicted. That the tag is
 part of it matters: of some 16 million nonces of 6 bytes two are the same, and the same stream over two
 texts would show both (Rogaway and Shrimpton 2006, "Deterministic Authenticated-Encryption", calls it SIV).
+The stream is SHAKE-256 of a key and both, a sponge, which needs no HMAC around it and costs a third of
+HMACs that are strung together.
 """
 
 import base64
 import binascii
+import hashlib
 import hmac
+import math
 import os
 import re
 import struct
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from kt.stats.scored import NOTHING, Kind, Scored, Scores, binary, likeliest
 from kt.store import secret
 from kt.store.secret import FILE, Draw, Mac, Master, Secret
+
+if TYPE_CHECKING:
+    import numpy as np
 
 VERSION = 1
 PURPOSE = "prediction-id"
@@ -71,16 +78,16 @@ class Ids:
     def __init__(self, held: Secret, draw: Draw = os.urandom) -> None:
         self._draw = draw
         self._newest = held.newest.id
-        self._macs = {key.id: macs(key) for key in held.keys}
+        self._keys = {key.id: keys(key) for key in held.keys}
 
     def make(self, stream: int, minute: int, bucket: int, scores: Scores) -> str:
-        """The id of an answer. scores: of its predictions in their order. Raises ValueError where one is NaN."""
+        """The id of an answer. scores: of its predictions in their order. Raises ValueError where one is not finite."""
         nonce = self._draw(NONCE)
         head = OPEN.pack(VERSION, self._newest, nonce)
         body = ABOUT.pack(KINDS.index(scores.kind), stream, minute, bucket) + packed(scores)
-        sign, stretch = self._macs[self._newest]
+        sign, hide = self._keys[self._newest]
         tag = sign(head + body)[:TAG]
-        whole = head + hidden(body, stretch, nonce + tag) + tag
+        whole = head + hidden(body, hide, nonce + tag) + tag
         return base64.urlsafe_b64encode(whole).rstrip(b"=").decode()
 
     def read(self, text: str) -> Ticket:
@@ -89,11 +96,11 @@ class Ids:
         version, key, nonce = OPEN.unpack_from(whole)
         if version != VERSION:
             raise Unreadable("version")
-        if key not in self._macs:
+        if key not in self._keys:
             raise Unreadable("key")
-        sign, stretch = self._macs[key]
+        sign, hide = self._keys[key]
         head, veiled, tag = whole[: OPEN.size], whole[OPEN.size : -TAG], whole[-TAG:]
-        body = hidden(veiled, stretch, nonce + tag)
+        body = hidden(veiled, hide, nonce + tag)
         if not hmac.compare_digest(sign(head + body)[:TAG], tag):
             raise Unreadable("forged")
         code, stream, minute, bucket = ABOUT.unpack_from(body)
@@ -126,9 +133,9 @@ def answer_id(text: str) -> bytes:
     return decoded(text)[-TAG:]
 
 
-def macs(key: Master) -> tuple[Mac, Mac]:
-    """What signs, and what the key stream is made by."""
-    return Mac(key.key(f"{PURPOSE} tag")), Mac(key.key(f"{PURPOSE} stream"))
+def keys(key: Master) -> tuple[Mac, bytes]:
+    """What signs, and the key of the key stream."""
+    return Mac(key.key(f"{PURPOSE} tag")), key.key(f"{PURPOSE} stream")
 
 
 def decoded(text: str) -> bytes:
@@ -145,13 +152,11 @@ def decoded(text: str) -> bytes:
     return whole
 
 
-def hidden(data: bytes, stretch: Mac, seed: bytes) -> bytes:
+def hidden(data: bytes, key: bytes, seed: bytes) -> bytes:
     """`data` under the key stream of a seed; done twice it is itself again."""
-    stream = stretch(seed)
-    for block in range(1, -(-len(data) // len(stream))):
-        stream += stretch(seed + COUNT.pack(block))
     size = len(data)
-    mixed = int.from_bytes(data, "big") ^ int.from_bytes(stream[:size], "big")
+    stream = hashlib.shake_256(key + seed).digest(size)
+    mixed = int.from_bytes(data, "big") ^ int.from_bytes(stream, "big")
     return mixed.to_bytes(size, "big")
 
 
@@ -160,9 +165,9 @@ def packed(scores: Scores) -> bytes:
     values = scores.values[:MOST]
     match scores.kind:
         case "probability":
-            return struct.pack(f">{len(values)}H", *parts(values))
+            return parts(values).tobytes()
         case "category":
-            records = zip(scores.categories, parts(values), strict=False)
+            records = zip(scores.categories, parts(values).tolist(), strict=False)
             return struct.pack(f">{'IH' * len(values)}", *chain.from_iterable(records))
         case "number":
             return struct.pack(f">{len(values)}d", *values)
@@ -183,9 +188,12 @@ def unpacked(kind: Kind, records: bytes) -> tuple[Scored, ...]:
             return (NOTHING,) * records[0]
 
 
-def parts(probabilities: Sequence[float]) -> list[int]:
-    """Probabilities in FINEST parts. Half of them is on the same side of one half as it is."""
-    found = [int(p * FINEST + 0.5) for p in probabilities]
-    if found and (min(found) < 0 or max(found) > FINEST):  # a sum of 1.0005 passes for one
-        return [min(max(one, 0), FINEST) for one in found]
-    return found
+def parts(probabilities: Sequence[float]) -> "np.ndarray":
+    """Probabilities in FINEST parts, as an id holds them. Half of them is on the same side of one half as it is.
+    Raises ValueError where one is not finite."""
+    import numpy as np  # not for who only reads
+
+    if not math.isfinite(sum(probabilities)):
+        raise ValueError("a probability is not finite")
+    found = np.array(probabilities) * FINEST + 0.5
+    return np.minimum(np.maximum(found, 0), FINEST).astype(">u2")  # a sum of 1.0005 passes for one
