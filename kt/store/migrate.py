@@ -1,6 +1,7 @@
-"""Tables are made, and brought up to date, by Alembic's steps in migrations/: one process at a time.
+"""Tables are made as schema.py has them, and those of an older kt brought up to date by Alembic's steps in
+migrations/: one process at a time.
 
-Alembic is imported only where there is a step to take.
+Alembic is imported only where there is a step to take: it costs a worker 10 MB.
 """
 
 import fcntl
@@ -12,12 +13,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, inspect, select, text
+from sqlalchemy import (
+    Column,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    func,
+    insert,
+    inspect,
+    select,
+)
 
 from kt import files
 from kt.errors import Unavailable
 from kt.store.database import Store, translated
-from kt.store.schema import sources
+from kt.store.schema import metadata, sources
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -26,6 +37,12 @@ if TYPE_CHECKING:
 HEAD = "0003"  # the newest step
 STEPS = Path(__file__).parent / "migrations"
 LOCK = 0x6B74  # a number for PostgreSQL's advisory lock
+STANDS = Table(  # as Alembic makes it
+    "alembic_version",
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
 
 
 def version(store: Store) -> str | None:
@@ -37,14 +54,13 @@ def version(store: Store) -> str | None:
 
 
 def stands_at(connection: "Connection") -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
+    if not inspect(connection).has_table(STANDS.name):
         return None
-    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return found
+    return connection.scalar(select(STANDS.c.version_num))
 
 
 def make(store: Store, local: Path) -> None:
-    """Take the steps that are missing. local: the workspace's .kt/.
+    """Make the tables, or take the steps that are missing. local: the workspace's .kt/.
 
     Raises Unavailable, of a newer kt's tables too.
     """
@@ -84,25 +100,36 @@ def prepare(store: Store) -> None:
 
 
 def upgrade(store: Store) -> None:
-    from alembic import command
-    from alembic.util import CommandError
-
     with store.write() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
-        try:
-            command.upgrade(steps(connection), "head")
-        except CommandError as error:
-            raise Unavailable(
-                f"the tables are of a newer kt: step {stands_at(connection)}, this one knows {HEAD}",
-                where=store.where,
-                do="install that kt, or name other tables: store.url in kt.toml",
-            ) from error
-        if connection.scalar(select(func.count()).select_from(sources)) == 0:
-            named = {"id": secrets.token_hex(8), "own": 1, "minute": 0}
-            connection.execute(
-                sources.insert(), named
-            )  # by this, others that merge it know it again
+        if stands_at(connection) is None:
+            create(connection)
+        else:
+            climb(connection, store.where)
+
+
+def create(connection: "Connection") -> None:
+    """The tables as they are after the last step."""
+    metadata.create_all(connection, checkfirst=False)
+    STANDS.create(connection)
+    connection.execute(insert(STANDS).values(version_num=HEAD))
+    # others that merge these tables know them again by this
+    connection.execute(insert(sources).values(id=secrets.token_hex(8), own=1, minute=0))
+
+
+def climb(connection: "Connection", where: str) -> None:
+    from alembic import command
+    from alembic.util import CommandError
+
+    try:
+        command.upgrade(steps(connection), "head")
+    except CommandError as error:
+        raise Unavailable(
+            f"the tables are of a newer kt: step {stands_at(connection)}, this one knows {HEAD}",
+            where=where,
+            do="install that kt, or name other tables: store.url in kt.toml",
+        ) from error
 
 
 def steps(connection: "Connection") -> "Config":
