@@ -68,8 +68,13 @@ def feedback(
     from kt.store import connect, secret
     from kt.store.ids import Ids
 
-    if bool(file) == bool(prediction_id) or (file and (outcome or place is not None)):
-        raise Invalid("give an ID and its OUTCOME, or a file", do="see: kt feedback --help")
+    one = bool(prediction_id and outcome)
+    if bool(file) == one or (file and (prediction_id or outcome or place is not None)):
+        meant = not outcome and prediction_id.endswith((".csv", ".jsonl"))
+        raise Invalid(
+            "give an ID and its OUTCOME, or a file",
+            do=f"kt feedback --file {prediction_id}" if meant else "see: kt feedback --help",
+        )
     workspace = options.workspace()
     ids = Ids(secret.read(workspace.root))
     store = connect.peek(workspace.root, workspace.settings)

@@ -440,7 +440,8 @@ def silence(workspace: "Workspace", metric: str, model: str, time: str, reason: 
         raise Invalid(f"{metric[:64]!r} is no metric", do="see them: kt monitor")
     if not time:
         raise Invalid("a silence has an end", where="--for", do="say how long: --for 2h")
-    if not reason.strip():
+    lasts = seconds(time, "--for")
+    if lasts and not reason.strip():
         raise Invalid("a silence has a reason", where="--reason", do="say why: --reason TEXT")
     now = clock.now()
     event = Silenced(
@@ -451,17 +452,18 @@ def silence(workspace: "Workspace", metric: str, model: str, time: str, reason: 
         model=model,
         metric=metric,
         reason=options.kept(reason.strip(), "--reason"),
-        until=output.iso(now + timedelta(seconds=seconds(time, "--for"))),
+        until=output.iso(now + timedelta(seconds=lasts)),
     )
     about = f"{metric} of {model}" if model else metric
     book, notes = history.append(workspace, "alerts", [event], f"alerts: silence {about}")
     for note in notes:
         output.warn(note)
-    over = event.until <= event.at
-    said = "is told of again" if over else f"is silenced until {event.until}"
+    undo = f"kt alerts silence {metric}{f' --model {model}' if model else ''} --for 0m"
     output.emit(
         {"metric": metric, "model": model or None, "until": event.until, "id": book.seq},
-        f"{about} {said}" + ("" if over else f".  Undo: kt alerts silence {metric} --for 0m"),
+        f"{about} is silenced until {event.until}.  Undo: {undo}"
+        if lasts
+        else f"{about} is told of again",
     )
 
 

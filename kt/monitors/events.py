@@ -115,6 +115,8 @@ def describe(event: Mapping[str, Any]) -> str:
     match event["kind"]:
         case "opened":
             return f"{event['severity']}: {event['metric']} {event['value']:.4g} (alert {event['level']:g})"
+        case "silenced" if event["until"] <= event["at"]:
+            return f"silence {event['metric']} no more"
         case "silenced":
             return f"silence {event['metric']} until {event['until']}"
         case kind:

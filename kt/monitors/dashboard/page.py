@@ -460,7 +460,7 @@ EMPTY = {
     ),
     QUALITY: lambda model: Empty(
         "No outcome in this time. Send what came true, by the prediction_id of the answer:",
-        ["kt feedback FILE", "POST /feedback"],
+        ["kt feedback --file FILE", "POST /feedback"],
     ),
     DRIFT: lambda model: Empty(
         "No drift measured yet: it needs a reference and 500 predictions. See what is missing:",

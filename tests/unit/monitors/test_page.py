@@ -118,7 +118,7 @@ def test_a_model_without_numbers_says_what_each_part_waits_for() -> None:
     for said in (
         "kt serve",
         "kt predict sakt --data JSON",
-        "kt feedback FILE",
+        "kt feedback --file FILE",
         "kt deploy FILE --model sakt --traffic 10 --ab-test NAME",
     ):
         assert f"<code>{said}</code>" in text
