@@ -18,21 +18,17 @@ import base64
 import binascii
 import hashlib
 import hmac
-import math
 import os
 import re
 import struct
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from kt.stats.scored import NOTHING, Kind, Scored, Scores, binary, likeliest
 from kt.store import secret
 from kt.store.secret import FILE, Draw, Mac, Master, Secret
-
-if TYPE_CHECKING:
-    import numpy as np
 
 VERSION = 1
 PURPOSE = "prediction-id"
@@ -81,7 +77,7 @@ class Ids:
         self._keys = {key.id: keys(key) for key in held.keys}
 
     def make(self, stream: int, minute: int, bucket: int, scores: Scores) -> str:
-        """The id of an answer. scores: of its predictions in their order. Raises ValueError where one is not finite."""
+        """The id of an answer. scores: of its predictions in their order. Raises ValueError where one is NaN."""
         nonce = self._draw(NONCE)
         head = OPEN.pack(VERSION, self._newest, nonce)
         body = ABOUT.pack(KINDS.index(scores.kind), stream, minute, bucket) + packed(scores)
@@ -165,9 +161,9 @@ def packed(scores: Scores) -> bytes:
     values = scores.values[:MOST]
     match scores.kind:
         case "probability":
-            return parts(values).tobytes()
+            return struct.pack(f">{len(values)}H", *parts(values))
         case "category":
-            records = zip(scores.categories, parts(values).tolist(), strict=False)
+            records = zip(scores.categories, parts(values), strict=False)
             return struct.pack(f">{'IH' * len(values)}", *chain.from_iterable(records))
         case "number":
             return struct.pack(f">{len(values)}d", *values)
@@ -188,12 +184,9 @@ def unpacked(kind: Kind, records: bytes) -> tuple[Scored, ...]:
             return (NOTHING,) * records[0]
 
 
-def parts(probabilities: Sequence[float]) -> "np.ndarray":
-    """Probabilities in FINEST parts, as an id holds them. Half of them is on the same side of one half as it is.
-    Raises ValueError where one is not finite."""
-    import numpy as np  # not for who only reads
-
-    if not math.isfinite(sum(probabilities)):
-        raise ValueError("a probability is not finite")
-    found = np.array(probabilities) * FINEST + 0.5
-    return np.minimum(np.maximum(found, 0), FINEST).astype(">u2")  # a sum of 1.0005 passes for one
+def parts(probabilities: Sequence[float]) -> list[int]:
+    """Probabilities in FINEST parts. Half of them is on the same side of one half as it is."""
+    found = [int(p * FINEST + 0.5) for p in probabilities]
+    if found and (min(found) < 0 or max(found) > FINEST):  # a sum of 1.0005 passes for one
+        return [min(max(one, 0), FINEST) for one in found]
+    return found
