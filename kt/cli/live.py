@@ -12,8 +12,8 @@ COLOURS = {"CRITICAL": "bold red", "WARNING": "yellow", "ATTENTION": "yellow", "
 
 
 def show(look: Callable[[], Shown], every: float) -> None:
-    """Look and show every so many seconds, until interrupted."""
-    if not sys.stdout.isatty() or output.run.json:
+    """Look and show every so many seconds, until interrupted. With --quiet only look."""
+    if not sys.stdout.isatty() or output.run.json or output.run.quiet:
         while True:
             output.emit(*look())
             sys.stdout.flush()
