@@ -5,7 +5,7 @@ body slowly occupies nobody. What has no body (health, ready) is answered in the
 every thread is held up by a model. What needs the tables waits for them in a thread of its own.
 
 Where nothing but kt's own code answers and lately took no more than QUICK, predictions are answered in the loop
-too, in batches all the same: for a small model two threads that hand requests over cost a fifth more.
+too, in batches all the same: two threads that hand requests over cost a twentieth to a tenth more.
 
 A plain prediction, which is nearly every request, does not pass through Falcon: its routing and its objects
 cost as much as all else that a small model's request does (45 of 160 µs). Whatever there is to refuse or to
