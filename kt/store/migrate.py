@@ -103,9 +103,10 @@ def upgrade(store: Store) -> None:
     with store.write() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
-        if stands_at(connection) is None:
+        stands = stands_at(connection)
+        if stands is None:
             create(connection)
-        else:
+        elif stands != HEAD:  # else another process was first
             climb(connection, store.where)
 
 
