@@ -1,24 +1,28 @@
 """What one more vector costs from a state, beside the whole document again: a document alone, one thread.
 
-    python bench/vectors.py [--rounds 20]
+    python bench/vectors.py [--rounds 20] [--graphs]
 
 An event is advance and ask. Beside it, in the same turns, `serve` on all vectors, by the same model: that of
 `--size small`, and one of the guide's sizes, 768 dimensions and four layers of 512, with a memory of 256.
 Each figure is the lower quartile of CPU times, so that ratios are firm where times are not.
-Ends with 1 where a bar is missed.
+--graphs: by ONNX Runtime, from the graphs that registering exports. Ends with 1 where a bar is missed.
 """
 
 import argparse
 import itertools
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from kt.models import memory_gru
+from kt.models import memory_gru, vectors
 from kt.models.memory_gru import Config, Model
+from kt.registry import onnx, onnx_steps, record, session, session_steps, weights
+from kt.registry.load import Loaded
 
 SIZES = {
     "small, 64": {"dimension": 64, **memory_gru.SIZES["small"]},
@@ -31,9 +35,15 @@ BARS = {("512 x 4, 768", 100): 15.0, ("512 x 4, 768", 500): 60.0}  # times
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=20)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--graphs", action="store_true")
+    options = parser.parse_args()
+    rounds = options.rounds
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    if options.graphs:
+        for name, sizes in SIZES.items():
+            graphs(name, Config(window=LENGTHS[0], **sizes), rounds)
+        return
     met = True
     with torch.inference_mode():
         for (name, sizes), length in itertools.product(SIZES.items(), LENGTHS):
@@ -65,6 +75,42 @@ def measure(name: str, model: Model, length: int, rounds: int) -> bool:
         flush=True,
     )
     return met
+
+
+def graphs(name: str, config: Config, rounds: int) -> None:
+    """Print one line for a full window and one for a quarter of it."""
+    model = Model(config).eval().requires_grad_(False)
+    for parameter in model.parameters():  # some begin at nothing
+        parameter.add_(torch.randn_like(parameter) * 0.05)
+    loaded = Loaded(None, memory_gru, vectors, memory_gru.signature(config), model)  # type: ignore[arg-type]  # of no record
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        weights.write(model.state_dict(), {}, folder / record.WEIGHTS)
+        onnx.write(loaded, folder)
+        began = time.process_time()
+        size = onnx_steps.write(loaded, folder).size
+        took = time.process_time() - began
+        whole = session.opened(folder / record.GRAPH, vectors, loaded.signature)
+        steps = session_steps.opened(folder)
+    for length in (config.window // 4, config.window):
+        x = np.random.default_rng(0).normal(size=(1, length, config.dimension)).astype(np.float32)
+        state = steps.begin({"vectors": x[:, :-1], "lengths": np.array([length - 1])})
+        document = {"vectors": x, "lengths": np.array([length])}
+
+        def event(state=state, last=x[:, -1]) -> np.ndarray:
+            return steps.ask(steps.advance(state, {"vectors": last}), {})["vector"]
+
+        def all_again(document=document) -> np.ndarray:
+            return whole.run(document)["vector"]
+
+        gap = np.abs(event() - all_again()).max()
+        one, all_of_them = in_turns((event, all_again), rounds)
+        print(
+            f"{name:<14} {length} vectors: an event {one:.3f} ms, all again {all_of_them:.2f} ms,"
+            f" {all_of_them / one:.1f} x, largest gap {gap:.0e}; steps {size / 1000:.0f} kB,"
+            f" exported in {took:.0f} CPU s",
+            flush=True,
+        )
 
 
 def in_turns(calls: tuple[Callable[[], object], ...], rounds: int) -> list[float]:

@@ -603,7 +603,8 @@ def lines(summary: dict[str, Any], part: str) -> Iterator[str]:
         between = "" if low is None else f"[{low:.4f}, {high:.4f}]"
         yield f"  {name:<{width}} {shown}  {between}".rstrip()
     (fine, many), (whose, few) = summary["counts"].items()
-    yield f"  {many:,} {fine} of {few:,} {part} {whose}, 95 % intervals over {whose}"
+    of = f"{part} {whose}" if part != "all" else whose
+    yield f"  {many:,} {fine} of {few:,} {of}, 95 % intervals over {whose}"
     shown_of = dict.fromkeys((summary["metric"], "auc", "nll", "cosine"))  # its own first
     for name, scores in summary.get("references", {}).items():
         values = (f"{key} {scores[key]:.4f}" for key in shown_of if scores.get(key) is not None)
