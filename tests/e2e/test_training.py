@@ -44,7 +44,7 @@ def learners(tmp_path_factory):
     return tmp_path / "learners"
 
 
-def weights(path, folder):
+def weights(path):
     with checkpoint.opening(path) as (file, source):
         return checkpoint.read(file, source, path)
 
@@ -83,7 +83,7 @@ def test_killed_and_run_again_is_bit_for_bit_the_same(tmp_path, learners):
     again = json.loads(kt(tmp_path, *train, "--out", "killed.pt", "--json").stdout)["result"]
     assert again["resumed"] >= 3
     assert again["scores"] == straight["scores"]
-    ours, theirs = (weights(tmp_path / name, tmp_path) for name in ("killed.pt", "straight.pt"))
+    ours, theirs = (weights(tmp_path / name) for name in ("killed.pt", "straight.pt"))
     assert all(tensor.equal(theirs.tensors[name]) for name, tensor in ours.tensors.items())
 
     scored = json.loads(kt(tmp_path, "evaluate", "killed.pt", "--data", learners, "--json").stdout)
