@@ -1,6 +1,7 @@
-"""An alert as a line of JSON at the end of a file."""
+"""An alert as a line of JSON at the end of a file. It is on the disk before kt takes it as told."""
 
 import os
+import stat
 from pathlib import Path
 
 import orjson
@@ -26,6 +27,9 @@ def send(message: Message, settings: Settings, root: Path) -> None:
                 line = b"\n" + line
             if os.write(descriptor, line) != len(line):  # one write, or lines of two may mix
                 raise Unavailable("was written in part: the disk is full", where=str(path))
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.fsync(descriptor)
+                files.sync_folder(path.parent)
         finally:
             os.close(descriptor)
 

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import itertools
 import json
+import os
 import socket
 import socketserver
 import sys
@@ -87,6 +88,15 @@ def test_nobodys_name_begins_a_line_or_moves_a_cursor() -> None:
 def test_log_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     log.send(message(), log.Settings(), tmp_path)
     assert capsys.readouterr().err == f"kt: {TIME} CRITICAL m@v1: accuracy 0.712\n"
+
+
+def test_a_line_is_on_the_disk_when_it_counts_as_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = list[str]()
+    monkeypatch.setattr(os, "fsync", lambda one: synced.append(os.readlink(f"/proc/self/fd/{one}")))
+    file.send(message(), file.Settings(path="a.jsonl"), tmp_path)
+    assert synced == [str(tmp_path / "a.jsonl"), str(tmp_path)]
 
 
 def test_file_appends_lines_and_never_glues_one_to_a_torn_one(tmp_path: Path) -> None:
