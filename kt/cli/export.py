@@ -19,7 +19,9 @@ def export(
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="With systemd: write the units into this folder."),
+        typer.Option(
+            "--out", metavar="DIR", help="With systemd: write the units into this folder."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:

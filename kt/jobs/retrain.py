@@ -36,7 +36,6 @@ from kt.jobs.written import append, common
 from kt.registry import record
 from kt.workspace import Workspace
 
-
 A_SECOND = timedelta(seconds=1)  # of the present one more may come; what does is new the next time
 
 

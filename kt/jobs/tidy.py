@@ -71,8 +71,6 @@ def alarmed(asked: Asked, tell: Tell) -> None:
     job = book.read(asked.workspace)[1].job(asked.name)
     stamp = Stamp(asked.by, asked.at, "")
     try:
-        alarm.agree(
-            asked.workspace, asked.name, asked.model, job, asked.job.retries, stamp
-        )
+        alarm.agree(asked.workspace, asked.name, asked.model, job, asked.job.retries, stamp)
     except KtError as error:
         tell("alert", f"it is not written yet: {error}")

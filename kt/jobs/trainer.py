@@ -197,7 +197,9 @@ def drift(order: Mapping[str, Any]) -> dict[str, Any]:
         for place, path in enumerate(map(Path, source["paths"])):
             name = f"{number}-{place}.csv"
             if source["until"]:
-                past.in_two(path, datetime.fromisoformat(source["until"]), before / name, after / name)
+                past.in_two(
+                    path, datetime.fromisoformat(source["until"]), before / name, after / name
+                )
             else:
                 left -= in_two(path, left, before / name, after / name)
     read = task.of(active.family).read

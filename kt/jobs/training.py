@@ -79,9 +79,7 @@ class Training:
             "compare", candidate=str(self.out), active=list(active), metric=self.job.metric
         )
 
-    def drift(
-        self, active: Sequence[str], sources: Sequence[Two]
-    ) -> dict[str, Any]:
+    def drift(self, active: Sequence[str], sources: Sequence[Two]) -> dict[str, Any]:
         """Which items the active version sees drifted. Raises Failure."""
         parts = [one._asdict() | {"paths": list(map(str, one.paths))} for one in sources]
         return self.ask("drift", active=list(active), sources=parts, folder=str(self.folder))

@@ -196,7 +196,10 @@ class Gauge:
         levels = self.levels("labelled")
         end = self.end - round(self.settings.monitor.mature * 60)
         ids, start = [self.stream.id], end - levels.window
-        start, end = start - start % HOUR, -(-end // HOUR) * HOUR  # predictions are kept by the hour
+        start, end = (
+            start - start % HOUR,
+            -(-end // HOUR) * HOUR,
+        )  # predictions are kept by the hour
         known = labels.total(self.store, ids, start, end, ("counts",))[self.stream.id].n
         seen = traffic.total(self.store, ids, start, end)[self.stream.id]
         n = predictions(seen)

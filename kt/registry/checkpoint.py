@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from kt import files
-from kt.errors import Corrupt, Invalid, Refused, Unavailable
+from kt.errors import Corrupt, Invalid, Refused
 from kt.registry import archive, load, program
 from kt.registry.record import Source
 
@@ -156,9 +156,7 @@ def source_of(file: Path, path: Path, *, code: bool = False) -> Source:
         kind = sniff(file, path)
         if kind in CODE and not code:
             raise Invalid(f"is {CODE[kind]}", where=str(path), do=VOUCH)
-        return Source(
-            name=path.name, format=kind, sha256=hashed.result(), size=file.stat().st_size
-        )
+        return Source(name=path.name, format=kind, sha256=hashed.result(), size=file.stat().st_size)
 
 
 def digest(file: Path, path: Path) -> str:

@@ -153,9 +153,7 @@ def module_of(held: Any, path: Path) -> "nn.Module":
     )
 
 
-def inputs_of(
-    example: Path | None, module: Any, path: Path
-) -> "Mapping[str, torch.Tensor]":
+def inputs_of(example: Path | None, module: Any, path: Path) -> "Mapping[str, torch.Tensor]":
     """The example's tensors by name: of a request as JSON, or of any file that kt opens. Raises Invalid."""
     import torch
 

@@ -52,11 +52,16 @@ def test_the_steps_lead_to_the_schema(tmp_path: Path, settings: Settings) -> Non
 def test_tables_that_are_made_at_once_are_those_that_the_steps_make(tmp_path: Path) -> None:
     """To the letter of SQLite: what keeps rows apart and ids unused stands nowhere else."""
     made = []
-    for name, make in (("steps", by_steps), ("once", lambda root, settings, _: connect.open(root, settings))):
+    for name, make in (
+        ("steps", by_steps),
+        ("once", lambda root, settings, _: connect.open(root, settings)),
+    ):
         (tmp_path / name).mkdir()
         with make(tmp_path / name, DEFAULT, "head").read() as connection:
             found = connection.execute(text("SELECT name, sql FROM sqlite_master ORDER BY name"))
-            made.append([(one.name, sorted(" ".join((one.sql or "").split()).split(", "))) for one in found])
+            made.append(
+                [(one.name, sorted(" ".join((one.sql or "").split()).split(", "))) for one in found]
+            )
     assert made[0] == made[1]
 
 

@@ -44,9 +44,7 @@ class Log:
         self.now = int(clock.now().timestamp())
         self.store = connect.open(place.root, place.settings)
 
-    def ask(
-        self, unit: str, request: str, *told: float, ago: int = 300, days: int = 0
-    ) -> Ticket:
+    def ask(self, unit: str, request: str, *told: float, ago: int = 300, days: int = 0) -> Ticket:
         """ago: seconds since the outcomes were told. days: so much earlier, all of it."""
         self.number += 1
         name = self.number.to_bytes(10)

@@ -26,15 +26,21 @@ def test_a_unit_for_the_predictor_and_one_for_the_daemon():
     assert (mine.get("User"), mine["WantedBy"]) == (None, "default.target")
 
 
-def test_they_are_written_for_the_owner_of_the_workspace_and_systemd_takes_them(kt, place, tmp_path):
+def test_they_are_written_for_the_owner_of_the_workspace_and_systemd_takes_them(
+    kt, place, tmp_path
+):
     done = kt("export", "systemd", "--out", str(tmp_path / "units"), at=place)
     assert done.code == 0, done.err
-    assert "Next: systemctl daemon-reload && systemctl enable --now kt-predictor.service" in done.out
+    assert (
+        "Next: systemctl daemon-reload && systemctl enable --now kt-predictor.service" in done.out
+    )
     written = sorted((tmp_path / "units").iterdir())
     assert [path.name for path in written] == ["kt-daemon.service", "kt-predictor.service"]
     assert f"User={place.root.owner()}\n" in written[0].read_text()
     if verify := shutil.which("systemd-analyze"):
-        said = subprocess.run([verify, "verify", *written], capture_output=True, text=True, check=False)
+        said = subprocess.run(
+            [verify, "verify", *written], capture_output=True, text=True, check=False
+        )
         assert "kt-" not in said.stderr, said.stderr
 
 

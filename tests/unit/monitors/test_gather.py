@@ -156,7 +156,13 @@ def test_a_shadow_is_told_of_by_what_was_compared(place: Workspace, kt: Kt) -> N
     trial = state.models["m"].experiment
     assert trial
     found = Tally(
-        compared=4, predictions=8, agreed=6, numbers=8, difference=0.8, worst=0.4, cases=((0.4, "id"),)
+        compared=4,
+        predictions=8,
+        agreed=6,
+        numbers=8,
+        difference=0.8,
+        worst=0.4,
+        cases=((0.4, "id"),),
     )
     reports = [
         Report("m", "beside", "v2", trial.phase, found),

@@ -93,10 +93,11 @@ def test_log_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
 def test_a_line_is_on_the_disk_when_it_counts_as_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synced = list[str]()
-    monkeypatch.setattr(os, "fsync", lambda one: synced.append(os.readlink(f"/proc/self/fd/{one}")))
+    synced = list[Path]()
+    named = Path("/proc/self/fd")
+    monkeypatch.setattr(os, "fsync", lambda one: synced.append((named / str(one)).readlink()))
     file.send(message(), file.Settings(path="a.jsonl"), tmp_path)
-    assert synced == [str(tmp_path / "a.jsonl"), str(tmp_path)]
+    assert synced == [tmp_path / "a.jsonl", tmp_path]
 
 
 def test_file_appends_lines_and_never_glues_one_to_a_torn_one(tmp_path: Path) -> None:

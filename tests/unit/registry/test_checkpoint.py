@@ -250,20 +250,24 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
     change: Callable[[Path], None], tmp_path: Path
 ) -> None:
     path = saved(tmp_path / "m.pt")
-    with (
-        pytest.raises(Invalid, match="has changed while it was read") as error,
-        checkpoint.opening(path) as (file, source),
-    ):
-        checkpoint.read(file, source, path)
-        change(path)
+
+    def opened() -> None:
+        with checkpoint.opening(path) as (file, source):
+            checkpoint.read(file, source, path)
+            change(path)
+
+    with pytest.raises(Invalid, match="has changed while it was read") as error:
+        opened()
     assert "once it is whole" in error.value.do
 
 
 def test_that_it_changed_is_what_is_said_whatever_it_led_to(tmp_path: Path) -> None:
     path = saved(tmp_path / "m.pt")
-    with (
-        pytest.raises(Invalid, match="has changed while it was read"),
-        checkpoint.opening(path) as (file, source),
-    ):
-        cut(path)
-        checkpoint.read(file, source, path)
+
+    def opened() -> None:
+        with checkpoint.opening(path) as (file, source):
+            cut(path)
+            checkpoint.read(file, source, path)
+
+    with pytest.raises(Invalid, match="has changed while it was read"):
+        opened()

@@ -166,13 +166,11 @@ def test_a_file_that_is_cut_under_the_child_is_named_and_not_the_crash(place: Pa
         os.truncate(place / "m.pt", 0)
 
     request = Request(path=place / "m.pt", model="m")
-    with (
-        ThreadPoolExecutor(1) as beside,
-        pytest.raises(Invalid, match="has changed while it was read") as error,
-    ):
+    with ThreadPoolExecutor(1) as beside:
         done = beside.submit(cut)
-        with door.prepared(Workspace(place), request, {}, lambda *_: None):
-            pass
+        opening = door.prepared(Workspace(place), request, {}, lambda *_: None)
+        with pytest.raises(Invalid, match="has changed while it was read") as error:
+            opening.__enter__()
     done.result()
     assert "SIGBUS" in str(error.value.__context__)
 

@@ -168,9 +168,7 @@ def prepared(place: Workspace, path: Path) -> str:
     active = audit.read(place)[1].serving("m").active
     parents = {"m": active.version} if active else {}
     with change.staging(place) as staged, checkpoint.opening(path) as (file, source):
-        ready = register.prepare(
-            place, request, file, source, staged, parents, lambda *_: None
-        )
+        ready = register.prepare(place, request, file, source, staged, parents, lambda *_: None)
         return deploy.deploy(place, ready, forge.STAMP, traffic=None, experiment="", dry_run=False).version  # fmt: skip
 
 
