@@ -43,6 +43,7 @@ HEADERS = 10.0  # seconds until the headers of a request must have come
 LARGEST_HEADERS = 64_000  # bytes
 CONNECTIONS = 4_000  # that a worker holds; the next wait to be accepted
 UNREAD = 20  # seconds until a client that does not read its answer is cut off
+ANSWERS = 65_536  # bytes of answers to a client that the kernel holds; it would take megabytes of them
 GRACE = 30  # seconds that a worker has to finish what it began
 BACKOFF = (0.05, 1.0)  # seconds before a worker that died young is replaced: at first, at most
 YOUNG = 5.0  # seconds
@@ -146,6 +147,7 @@ class Listening(MPServer):
         self._sso.set_inheritable(True)
         # Connections inherit it; the kernel ends one whose answer nobody takes.
         self._sso.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNREAD)
+        self._sso.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ANSWERS)
         self._sso.listen(self.backlog)  # from now on, also while no worker accepts
 
 
