@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from kt.models import data, gpcm, leaks, sakt
+from kt.models.split import split
 from kt.registry.gate import Subject
 from kt.registry.gates import causality, finite, health, likelihood
 from kt.registry.load import Loaded
@@ -44,7 +45,7 @@ def main() -> None:
         ]
         print(f"{name:28}" + "".join(f"{ms:12.0f}" for ms in costs))
     for name in DATA if given.data else ():
-        parts = data.split(data.read(given.data / name))
+        parts = split(data.read(given.data / name))
         ms = cost(lambda parts=parts: leaks.find(parts.train, parts.test or parts.valid))
         print(f"leaks in {name:20}{ms:11.0f}")
 

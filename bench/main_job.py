@@ -119,8 +119,9 @@ def kt(root: Path, *arguments: str) -> None:
 def learners(data: Path, most: int) -> dict[str, list[tuple[str, int]]]:
     """Each test learner's answers (item, response), oldest first, up to a window of both families."""
     from kt.models import data as room
+    from kt.models.split import only_test
 
-    held_out = room.only_test(room.read(data))
+    held_out = only_test(room.read(data))
     histories = {}
     for place, student in enumerate(held_out.students):
         events = range(int(held_out.offsets[place]), int(held_out.offsets[place + 1]))
@@ -327,13 +328,14 @@ def offline(root: Path, data: Path, version: str) -> "tuple[Any, int]":
     """Every test event predicted by a registered version, as `kt evaluate` does it; and its window."""
     from kt.models import data as room
     from kt.models.answers import predict_all
+    from kt.models.split import only_test
     from kt.registry import load, record
     from kt.workspace import Workspace
 
     known = record.read(Workspace(root), MODEL, version)
     loaded = load.load(root, MODEL, version, known.sha256)
     signature: Any = loaded.signature
-    return predict_all(loaded.module, signature, room.only_test(room.read(data))), signature.window
+    return predict_all(loaded.module, signature, only_test(room.read(data))), signature.window
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kt.models import answers, gpcm, recurrence
-from kt.models.data import padded, windows
 from kt.models.train import Epoch, Options, train
+from kt.models.windows import padded, windows
 
 ROOT = Path(__file__).parents[1]
 WINDOW, BATCH, SIZE, SLOTS = 200, 64, 64, 20

@@ -16,24 +16,14 @@ from pydantic import BaseModel
 from kt.errors import Invalid
 from kt.models import metrics
 from kt.models.calibrate import calibrated
-from kt.models.data import (
-    Data,
-    Windows,
-    batches,
-    natural,
-    only_test,
-    padded,
-    read,
-    split,
-    vocabulary,
-    windows,
-    without_test,
-)
+from kt.models.data import Data, natural, read, vocabulary
 from kt.models.leaks import find as leaks
 from kt.models.metrics import Events
 from kt.models.soundness import learns_otherwise, sees_ahead
+from kt.models.split import only_test, split, without_test
 from kt.models.task import Step, on
 from kt.models.tracing import UNKNOWN, Answer, Request, Signature
+from kt.models.windows import Windows, batches, padded, windows
 
 __all__ = [
     "configure",

@@ -36,11 +36,12 @@ from pydantic import BaseModel
 
 from kt.errors import Invalid
 from kt.models import metrics
-from kt.models.data import Windows, batches, fold_of, windows
 from kt.models.metrics import Weighted
 from kt.models.soundness import ALIKE, SAME, STEPS, still
+from kt.models.split import fold_of
 from kt.models.task import Parts, Step, on
 from kt.models.vectors import Signature
+from kt.models.windows import Windows, batches, windows
 
 DECIDES = frozenset({"dimension"})
 

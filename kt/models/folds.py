@@ -20,7 +20,7 @@ from kt import compute
 from kt.config import Compute
 from kt.errors import Invalid
 from kt.models import metrics, task
-from kt.models.data import Sided
+from kt.models.split import Sided
 from kt.models.sweep import family_of
 from kt.models.train import Options, learn, prepare
 

@@ -23,17 +23,11 @@ from pydantic import BaseModel
 from kt.errors import Invalid
 from kt.models import metrics
 from kt.models.calibrate import calibrated
-from kt.models.data import (
-    TEST,
-    UNASSIGNED,
-    natural,
-    only_test,
-    opened,
-    split,
-    without_test,
-)
+from kt.models.data import natural
+from kt.models.forms import opened
 from kt.models.leaks import LONG, Twin, shared, twins
 from kt.models.metrics import Weighted
+from kt.models.split import TEST, UNASSIGNED, only_test, split, without_test
 from kt.models.task import Leak, Step
 from kt.models.tokens import Request, Signature
 from kt.models.tracing import UNKNOWN

@@ -8,7 +8,8 @@ import pytest
 
 from kt.errors import Invalid
 from kt.models import data as room
-from kt.models.data import TEST, Data
+from kt.models.data import Data
+from kt.models.split import TEST, only_test, without_test
 from kt.models.tracing import UNKNOWN, Signature
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
@@ -88,13 +89,13 @@ def test_a_folder_is_its_files_and_test_files_are_for_testing(tmp_path):
     write(tmp_path, "test.csv", LONG.replace("a,", "c,").replace("b,", "d,"))
     write(tmp_path, "notes.txt", "no data")
     data = room.read(tmp_path)
-    assert told(room.only_test(data)).keys() == {"c", "d"}
-    assert told(room.without_test(data)).keys() == {"a", "b"}
+    assert told(only_test(data)).keys() == {"c", "d"}
+    assert told(without_test(data)).keys() == {"a", "b"}
 
 
 def test_without_a_test_part_all_are_scored(tmp_path):
     data = room.read(write(tmp_path, "a.csv", LONG))
-    assert room.only_test(data).students == data.students
+    assert only_test(data).students == data.students
 
 
 @pytest.mark.parametrize(
@@ -142,79 +143,6 @@ def test_a_missing_file_and_an_empty_folder_are_refused(tmp_path):
         room.read(tmp_path / "none.csv")
     with pytest.raises(Invalid, match=r"no \.csv"):
         room.read(tmp_path)
-
-
-def many(count):
-    return Data(
-        students=tuple(f"s{n}" for n in range(count)),
-        offsets=np.arange(count + 1, dtype=np.int64),
-        items=np.zeros(count, np.int64),
-        responses=np.zeros(count, np.int64),
-        folds=np.full(count, room.UNASSIGNED),
-        names=("x",),
-    )
-
-
-def test_a_student_stays_on_one_side_as_data_grows():
-    few, more = room.split(many(300)), room.split(many(600))
-    assert set(few.train.students) <= set(more.train.students)
-    assert set(few.valid.students) <= set(more.valid.students)
-    assert 15 <= len(few.valid.students) <= 45  # one in ten
-
-
-def test_the_file_s_own_folds_are_honoured():
-    data = many(4)
-    data.folds[:] = [0, 1, 2, TEST]
-    parts = room.split(data)
-    assert (parts.valid.students, parts.train.students) == (("s0",), ("s1", "s2"))
-    assert parts.test is not None
-    assert parts.test.students == ("s3",)
-
-
-def test_too_few_students_to_split_are_refused():
-    with pytest.raises(Invalid, match="too few"):
-        room.split(many(1))
-
-
-@pytest.mark.parametrize("overlap", [True, False])
-@pytest.mark.parametrize("window", [1, 2, 5, 8])
-def test_windows_own_every_event_once(window, overlap):
-    lengths = np.array([1, 2, 5, 6, 17, 40])
-    events = int(lengths.sum())
-    data = Data(
-        tuple("abcdef"),
-        np.concatenate([[0], lengths.cumsum()]),
-        np.zeros(events, np.int64),
-        np.zeros(events, np.int64),
-        np.zeros(6, np.int64),
-        ("x",),
-    )
-    pieces = room.windows(data, window, overlap=overlap)
-    owned = [e for a, b in zip(pieces.score, pieces.stop, strict=True) for e in range(a, b)]
-    assert sorted(owned) == list(range(events))
-    assert pieces.lengths.max() <= window
-    for a, b in zip(pieces.start, pieces.stop, strict=True):  # of one student
-        assert np.searchsorted(data.offsets, a, "right") == np.searchsorted(
-            data.offsets, b - 1, "right"
-        )
-    if overlap:
-        context = pieces.score - pieces.start
-        later = ~np.isin(pieces.start, data.offsets[:-1])
-        assert (context[later] >= window - max(1, window // 2)).all()
-
-
-def test_batches_hold_every_window_once_and_repeat_with_the_seed():
-    pieces = room.windows(many(23), 5, overlap=False)
-    drawn = room.batches(pieces, 4, np.random.default_rng(1))
-    assert sorted(np.concatenate(drawn).tolist()) == list(range(23))
-    again = room.batches(pieces, 4, np.random.default_rng(1))
-    assert all(np.array_equal(a, b) for a, b in zip(drawn, again, strict=True))
-
-
-def test_padded_is_zero_after_the_end():
-    pieces = room.Windows(np.array([0, 3]), np.array([3, 4]), np.array([0, 3]))
-    values = np.array([7, 8, 9, 5])
-    assert room.padded(values, pieces, np.array([0, 1])).tolist() == [[7, 8, 9], [5, 0, 0]]
 
 
 def test_an_item_the_vocabulary_lacks_is_unknown(tmp_path):

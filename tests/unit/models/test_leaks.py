@@ -8,6 +8,7 @@ import pytest
 from kt.models import data as room
 from kt.models.data import Data
 from kt.models.leaks import find
+from kt.models.split import UNASSIGNED, split
 
 
 def practice(students: int = 60, answers: int = 40, *, items: int = 12, seed: int = 0) -> Data:
@@ -22,7 +23,7 @@ def practice(students: int = 60, answers: int = 40, *, items: int = 12, seed: in
         offsets=np.arange(students + 1, dtype=np.int64) * answers,
         items=asked.ravel(),
         responses=right.ravel().astype(np.int64),
-        folds=np.full(students, room.UNASSIGNED),
+        folds=np.full(students, UNASSIGNED),
         names=tuple(map(str, range(items))),
     )
 
@@ -88,7 +89,7 @@ def test_a_history_in_both_parts_under_two_names() -> None:
         offsets=np.arange(66, dtype=np.int64) * 40,
         items=np.concatenate([held_out.items, some.items]),
         responses=np.concatenate([held_out.responses, some.responses]),
-        folds=np.full(65, room.UNASSIGNED),
+        folds=np.full(65, UNASSIGNED),
     )
     (leak,) = find(train, doubled)
     assert (leak.kind, leak.count, leak.of) == ("twins", 5, 65)
@@ -114,7 +115,7 @@ def test_short_histories_are_alike_by_chance() -> None:
     ],
 )
 def test_published_data(name: str, share: float, shared) -> None:
-    parts = room.split(room.read(shared / "data" / name))
+    parts = split(room.read(shared / "data" / name))
     found = find(parts.train, parts.test or parts.valid)
     assert [leak.kind for leak in found] == (["copies"] if share else [])
     for leak in found:

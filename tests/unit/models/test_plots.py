@@ -9,7 +9,8 @@ from PIL import Image
 from kt.errors import Invalid
 from kt.models import fitting, irt, plots, sakt, simulate
 from kt.models.answers import predict
-from kt.models.data import read, split
+from kt.models.data import read
+from kt.models.split import split
 from kt.models.train import Epoch, Options, configure, train
 
 

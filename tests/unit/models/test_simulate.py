@@ -7,6 +7,7 @@ import pytest
 
 from kt.errors import Invalid
 from kt.models import data, simulate
+from kt.models.split import only_test
 
 
 def test_the_published_set_has_the_published_counts():
@@ -42,7 +43,7 @@ def test_what_is_written_is_what_is_read(tmp_path):
     found = data.read(tmp_path)
     assert len(found.students) == 20
     assert found.events == sum(counts.values())
-    assert len(data.only_test(found).students) == 4
+    assert len(only_test(found).students) == 4
     truth = json.loads((tmp_path / "truth.json").read_text())
     assert truth["items"].keys() == {str(n) for n in range(1, 13)}
     assert set(found.students) == truth["students"].keys()

@@ -8,6 +8,7 @@ from kt.models import data as room
 from kt.models import simulate_irt, train, wide_deep_irt
 from kt.models.answers import configure, skills
 from kt.models.simulate import write_tables
+from kt.models.split import split
 from kt.models.tracing import RESERVED
 
 ITEMS = 6
@@ -35,7 +36,7 @@ def asked(model, items, responses, *items_asked):
 def test_difficulties_are_recovered(tmp_path):
     drawn = simulate_irt.simulate(students=500, items=30, seed=5)
     write_tables({"answers.csv": drawn.before}, drawn.truth, tmp_path)
-    parts = room.split(room.read(tmp_path))
+    parts = split(room.read(tmp_path))
     trained = train.train(
         wide_deep_irt,
         "wide_deep_irt",
