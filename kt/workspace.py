@@ -29,7 +29,18 @@ class Workspace:
 
 
 def find(start: Path, chosen: str = "") -> Workspace:
-    """The workspace named by `chosen` or KT_WORKSPACE, else the nearest one at or above `start`."""
+    """The workspace named by `chosen` or KT_WORKSPACE, else the nearest one at or above `start`. Raises Invalid."""
+    found = find_any(start, chosen)
+    if found is None:
+        raise Invalid(
+            f"no kt.toml in {start.resolve()} or above it",
+            do="make a workspace here: kt init, or name one: kt --workspace DIR ...",
+        )
+    return found
+
+
+def find_any(start: Path, chosen: str = "") -> Workspace | None:
+    """As `find`, but None where none is named and there is none. Raises Invalid for a name that is not one's."""
     named = chosen or os.environ.get(VARIABLE, "")
     if named:
         root = Path(named).resolve()
@@ -41,7 +52,4 @@ def find(start: Path, chosen: str = "") -> Workspace:
     for folder in (start.resolve(), *start.resolve().parents):
         if (folder / "kt.toml").is_file():
             return Workspace(folder)
-    raise Invalid(
-        f"no kt.toml in {start.resolve()} or above it",
-        do="make a workspace here: kt init, or name one: kt --workspace DIR ...",
-    )
+    return None

@@ -85,7 +85,7 @@ def test_a_command_loads_the_file_of_its_own_verb_alone(place: Workspace) -> Non
     run = f"from kt.cli.app import main\ntry: main({['-C', str(place.root), 'models']})\nexcept SystemExit: pass"
     loaded = loaded_by(run, place.root)
     assert "kt.cli.registry" in loaded
-    assert loaded.isdisjoint({"kt.cli.deployments", "kt.cli.models", "kt.cli.jobs"})
+    assert loaded.isdisjoint({"kt.cli.deployments", "kt.cli.train", "kt.cli.jobs"})
 
 
 @pytest.mark.parametrize(

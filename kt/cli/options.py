@@ -104,6 +104,16 @@ def workspace() -> "Workspace":
     return found
 
 
+def any_workspace() -> "Workspace | None":
+    """The workspace that the command is about, if there is one: some verbs do without."""
+    from kt import workspace as workspaces
+
+    found = workspaces.find_any(Path.cwd(), output.run.workspace)
+    if found:
+        _ = found.settings  # as above
+    return found
+
+
 def version_of(what: str) -> tuple[str, str]:
     """MODEL@VERSION as the two names. Raises Invalid."""
     from kt.config import check_name

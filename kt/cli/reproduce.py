@@ -39,7 +39,7 @@ def reproduce(
 
     Example: kt reproduce tutor@v2
     """
-    from kt.cli import models
+    from kt.cli import progress
     from kt.errors import Refused
     from kt.jobs import reproduce as room
     from kt.registry import record
@@ -54,7 +54,7 @@ def reproduce(
         for one in plan.changed:
             output.step("changed", one)
 
-    with models.progress(metric) as (on_epoch, on_batch):
+    with progress.epochs(metric) as (on_epoch, on_batch):
         done = room.reproduce(
             workspace,
             model,
