@@ -50,7 +50,6 @@ def backtest(
 
     Example: kt backtest nightly --from 2026-01-01 --to 2026-04-01 --plot backtest.svg
     """
-    from kt.cli.deployments import seconds
     from kt.errors import Invalid
     from kt.jobs import backtest as room
     from kt.jobs import picture, retrain
@@ -63,7 +62,7 @@ def backtest(
         found,
         time(begin, "--from"),
         time(end, "--to"),
-        timedelta(seconds=seconds(every)),
+        timedelta(seconds=options.seconds(every)),
     )
     if asked.begin >= asked.end or not asked.every:
         raise Invalid("there is no time between", where="--from, --to, --every")

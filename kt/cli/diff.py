@@ -100,7 +100,7 @@ def change(value: float | str | None) -> str:
 
 
 def diff_states(workspace: "Workspace", left: str, right: str) -> None:
-    from kt.cli.deployments import difference
+    from kt.cli.changes import difference
     from kt.deployments import audit
     from kt.deployments.deploy import Done
     from kt.deployments.events import describe

@@ -429,7 +429,6 @@ def silence(workspace: "Workspace", metric: str, model: str, time: str, reason: 
     from datetime import timedelta
 
     from kt import clock, git
-    from kt.cli.deployments import seconds
     from kt.config import METRIC
     from kt.errors import Invalid
     from kt.monitors import history
@@ -440,7 +439,7 @@ def silence(workspace: "Workspace", metric: str, model: str, time: str, reason: 
         raise Invalid(f"{metric[:64]!r} is no metric", do="see them: kt monitor")
     if not time:
         raise Invalid("a silence has an end", where="--for", do="say how long: --for 2h")
-    lasts = seconds(time, "--for")
+    lasts = options.seconds(time, "--for")
     if lasts and not reason.strip():
         raise Invalid("a silence has a reason", where="--reason", do="say why: --reason TEXT")
     now = clock.now()

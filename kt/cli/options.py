@@ -201,3 +201,15 @@ def choose(workspace: "Workspace", state: "State", model: str) -> str:
     raise Invalid(
         "several models are deployed", do=f"name one: --model {' | '.join(sorted(state.models))}"
     )
+
+
+def seconds(text: str, option: str = "--every") -> int:
+    """A duration as people write it: 30s, 10m, 1h, 2d."""
+    from kt.errors import Invalid
+
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    if not text.isascii() or not text[:-1].isdecimal() or text[-1:] not in units or len(text) > 9:
+        raise Invalid(
+            f"{text[:20]!r} is no duration", where=option, do="write it as 30s, 10m, 1h or 2d"
+        )
+    return int(text[:-1]) * units[text[-1]]

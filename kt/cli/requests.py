@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kt.cli import options, output
-from kt.cli.deployments import seconds
 from kt.cli.options import Json, Model
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def requests(
 
     workspace = options.workspace()
     now = clock.now().timestamp()
-    start = now - seconds(since, "--since") if since else 0.0
+    start = now - options.seconds(since, "--since") if since else 0.0
     store = connect.peek(workspace.root, workspace.settings)
     found = kept(workspace, store, last, start, model, unit) if store else []
     rows = [row_of(one) for one in found]

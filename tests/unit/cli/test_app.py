@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import Kt, spawn
 
-from kt.cli import deployments, output
+from kt.cli import options, output
 from kt.cli.app import main
 from kt.errors import Corrupt, Invalid, KtError, Refused, Unavailable, Unconfirmed, Undecided
 from kt.workspace import Workspace
@@ -23,7 +23,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Any:
         def raising(*_: object) -> None:
             raise error
 
-        monkeypatch.setattr(deployments.options, "workspace", raising)
+        monkeypatch.setattr(options, "workspace", raising)
 
     return fail
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from kt.cli.deployments import canary_of, seconds
+from kt.cli.deploy import canary_of
+from kt.cli.options import seconds
 from kt.deployments import history, plan
 from kt.deployments.events import AnyEvent, Canary, body, one
 from kt.deployments.history import State
