@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import boards
 import pytest
 
-from kt.monitors.dashboard import charts, page
+from kt.monitors.dashboard import charts, page, wording
 from kt.monitors.dashboard.facts import Alert
 
 pytest.importorskip("vl_convert", reason="the charts need it: pip install 'kt[dashboard]'")
@@ -98,10 +98,10 @@ def test_every_chart_has_a_name_a_description_and_its_numbers(busy: str) -> None
 def test_the_numbers_behind_a_chart_are_those_of_the_facts(busy: str) -> None:
     facts = boards.busy(random.Random(1))
     for trend in facts.models[0].trends:
-        unit = page.measure(trend.metric).unit
+        unit = wording.measure(trend.metric).unit
         for line in trend.lines:
             for point in line.points:
-                assert f"{page.write(point.value, unit)} ({line.version}, n 200" in busy
+                assert f"{wording.write(point.value, unit)} ({line.version}, n 200" in busy
     assert "About 1,900 more outcomes decide: 3 days at today&#39;s rate." in busy
     assert "Degraded below 80 %, alert below 75 %." in busy
 
@@ -174,7 +174,7 @@ def test_a_line_of_one_point_is_a_dot_and_a_hole_is_no_bridge() -> None:
     ],
 )
 def test_numbers_are_written_for_people(value: float | None, unit: str, text: str) -> None:
-    assert page.write(value, unit) == text
+    assert wording.write(value, unit) == text
 
 
 def test_ticks_are_few_and_round() -> None:
