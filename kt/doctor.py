@@ -324,7 +324,8 @@ def predictors(workspace: Workspace) -> Found:
             yield Finding("predictor", "warning", what, "see: kt status")
     if all(one.state == "ok" and one.seq == state.seq for one in running):
         addresses = ", ".join(sorted({one.address for one in running}))
-        what = f"{len(running)} workers on {addresses}" if running else "none is running"
+        many = "1 worker" if len(running) == 1 else f"{len(running)} workers"
+        what = f"{many} on {addresses}" if running else "none is running"
         yield Finding("predictor", "ok", what)
 
 
@@ -359,7 +360,8 @@ def times(workspace: Workspace, now: datetime) -> Found:
     book = journal.read(workspace.root / HISTORY)
     last = str(book.events[-1].get("at", "")) if book.events else ""
     aside = files.stage(workspace.local / "doctor", b"")
-    skew = abs(datetime.fromtimestamp(aside.stat().st_mtime, now.tzinfo) - now)
+    # Not `now`: the checks before this one may have taken longer than SKEW.
+    skew = timedelta(seconds=abs(aside.stat().st_mtime - clock.moment()))
     files.discard(aside)
     if last and datetime.fromisoformat(last) > now + WIDEST:
         yield Finding(

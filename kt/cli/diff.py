@@ -89,7 +89,9 @@ def cell(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, list):
-        return ", ".join(map(str, value)) if len(value) <= 4 else f"{len(value)} entries"
+        if len(value) > 4 or any(isinstance(one, dict | list) for one in value):
+            return "1 entry" if len(value) == 1 else f"{len(value)} entries"
+        return ", ".join(map(cell, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

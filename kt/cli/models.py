@@ -52,7 +52,7 @@ def drawn(folder: Path, *pictures: "Iterator[Picture]") -> list[str]:
     from kt.models import plots
 
     paths = [str(path) for path in plots.write(chain(*pictures), folder)]
-    output.step("pictures", ", ".join(paths))
+    output.step("pictures", ", ".join(paths) or "none: this family has nothing to show on one")
     return paths
 
 

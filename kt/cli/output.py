@@ -141,11 +141,20 @@ def short(text: str, width: int = 60) -> str:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Columns under their names; numbers to the right."""
+    """Columns under their names, two spaces apart; of columns that are empty in every row nothing.
+
+    80 characters hold what is looked at most: the states of models, their versions, the history.
+    """
     from tabulate import tabulate
 
-    cells = [[safe(short(str(cell))) for cell in row] for row in rows]
-    return tabulate(cells, headers=headers, tablefmt="plain", disable_numparse=True)
+    lines = [list(headers), *([safe(short(str(cell))) for cell in row] for row in rows)]
+    filled = [any(column) for column in zip(*lines[1:], strict=True)] or [True] * len(headers)
+    # The names as a first row: tabulate would widen every column by two for names of its own.
+    return tabulate(
+        [[cell for cell, there in zip(line, filled, strict=True) if there] for line in lines],
+        tablefmt="plain",
+        disable_numparse=True,
+    )
 
 
 def interactive() -> bool:

@@ -31,7 +31,7 @@ class Gain(BaseModel):
         value, low, high, how = self.value, self.low, self.high, "better"
         if value < 0:
             value, low, high, how = -value, -high, -low, "worse"
-        return f"{self.metric} {how} by {value:.4f} [{low:.4f}, {high:.4f}] than {self.over}"
+        return f"{self.metric} {how} by {value:.4f} [{low:z.4f}, {high:z.4f}] than {self.over}"
 
     @property
     def warning(self) -> str:

@@ -48,10 +48,9 @@ def require() -> None:
 
 
 def write(pictures: Iterator[Picture], folder: Path) -> list[Path]:
-    """PNG files in the folder, which is made. Raises Unavailable where the disk refuses."""
+    """PNG files in the folder, which is made for the first. Raises Unavailable where the disk refuses."""
     import io
 
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, figure in pictures:
         image = io.BytesIO()
@@ -65,6 +64,8 @@ def learnt(history: Sequence[Any], metric: str) -> Iterator[Picture]:
     """history: models.train.Epoch, of more than one epoch."""
     if len(history) < 2:
         return
+    from matplotlib.ticker import MaxNLocator
+
     figure, (left, right) = sheet("Learning", 2)
     number = [epoch.number for epoch in history]
     left.plot(number, [epoch.loss for epoch in history], color="C0")
@@ -75,11 +76,13 @@ def learnt(history: Sequence[Any], metric: str) -> Iterator[Picture]:
     right.annotate(
         f"{best.metric:.4f}",
         (best.number, best.metric),
-        (0, 8),
+        (0, 8 if best.metric >= history[0].metric else -16),  # where the curve does not come from
         textcoords="offset points",
         ha="center",
     )
     right.margins(y=0.15)
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     right.set(xlabel="epoch", ylabel=f"{metric}, validation")
     yield "learning", figure
 
@@ -164,7 +167,7 @@ def characteristic(items: Sequence[str], about: Mapping[str, np.ndarray]) -> Pic
         p = probabilities(theta, np.full(len(theta), alpha), np.tile(beta, (len(theta), 1)))
         axes.plot(theta, p @ np.arange(p.shape[1]), label=item[:16])
     axes.set(xlabel="ability", ylabel="expected response", xlim=(-REACH, REACH))
-    axes.legend(title="item", frameon=False, fontsize="small")
+    beside(axes, "item")
     return "items", figure
 
 
@@ -183,8 +186,15 @@ def ability(model: torch.nn.Module, signature: tracing.Signature, data: Data) ->
         told = answered(model, signature, requests)["ability"][:, 0]
         axes.plot(told, label=data.students[place][:16], linewidth=1)
     axes.set(xlabel="answers", ylabel="ability")
-    axes.legend(title="student", frameon=False, fontsize="small")
+    beside(axes, "student")
     return "ability", figure
+
+
+def beside(axes: "Axes", title: str) -> None:
+    """The legend at the right of the axes: curves of everywhere leave no room among them."""
+    axes.legend(
+        title=title, frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1)
+    )
 
 
 def answered(

@@ -65,6 +65,8 @@ def flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def between(left: Any, right: Any) -> float | str | None:
     if isinstance(left, list) and isinstance(right, list):
+        if any(isinstance(one, float) for one in (*left, *right)):  # an interval
+            return None
         try:
             out, into = len(set(left) - set(right)), len(set(right) - set(left))
         except TypeError:  # a list of tables

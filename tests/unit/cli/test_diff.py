@@ -4,6 +4,7 @@ import forge
 import pytest
 from conftest import Kt
 
+from kt.cli.diff import cell
 from kt.registry import record
 from kt.workspace import Workspace
 
@@ -33,6 +34,13 @@ def test_versions_that_differ_in_nothing_but_weights(place: Workspace, kt: Kt) -
         kt("diff", "m@v1", "m@v2", at=place).out
         == "m@v1 and m@v2: nothing differs but other weights\n"
     )
+
+
+def test_a_cell_is_short_whatever_an_entry_holds() -> None:
+    assert cell([0.7583865814696485, 0.7738413547237076]) == "0.758387, 0.773841"
+    assert cell([{"number": 1, "loss": 1.0}]) == "1 entry"
+    assert cell(["a"] * 5) == "5 entries"
+    assert cell(None) == "-"
 
 
 def test_two_states_by_number_digest_and_time(lived: Workspace, kt: Kt) -> None:

@@ -43,6 +43,16 @@ def test_control_characters_are_shown_not_obeyed(
         assert char.isprintable() or char == "\n"
 
 
+def test_a_table_takes_no_more_room_than_its_cells() -> None:
+    shown = output.table(("MODEL", "NOTE", "N"), [("m", "", 1), ("longer", "", 20)])
+    assert [line.rstrip() for line in shown.splitlines()] == [
+        "MODEL   N",
+        "m       1",
+        "longer  20",
+    ]
+    assert output.table(("A", "B"), []) == "A  B"
+
+
 def test_a_line_of_talk_is_one_line(run: output.Run, capsys: pytest.CaptureFixture[str]) -> None:
     output.fail(Refused("a\nb", do="c\nd"))
     assert capsys.readouterr().err == "kt: a\\nb\n    c\\nd\n"

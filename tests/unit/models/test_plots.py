@@ -39,6 +39,11 @@ def test_each_picture_is_a_file_that_opens(learners, tmp_path):
             assert min(image.size) > 500
 
 
+def test_without_a_picture_there_is_no_folder(tmp_path):
+    assert plots.write(iter([]), tmp_path / "pictures") == []
+    assert not (tmp_path / "pictures").exists()
+
+
 def test_a_model_with_abilities_shows_them_and_its_items(learners):
     config, signature = configure(irt, learners.train, {})
     model = fitting.fit(irt, config, signature, learners.train)

@@ -55,4 +55,5 @@ def test_a_difference_is_of_numbers_and_of_lists_of_plain_values() -> None:
     assert between(True, False) is None
     assert between(["a", "b"], ["b", "c", "d"]) == "+2 -1"
     assert between([{}], [{"a": 1}]) is None
+    assert between([0.7, 0.8], [0.71, 0.82]) is None  # intervals have no members to come and go
     assert between(None, 1) is None
