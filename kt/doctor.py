@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from kt import change, clock, files, git, journal, powercut
-from kt.deployments import audit, deploy, gc, sync
+from kt.deployments import audit, deploy, gc, theirs
 from kt.deployments.events import HISTORY
 from kt.errors import KtError
 from kt.jobs.runs import LAST_CHECK
@@ -420,7 +420,7 @@ def record_rest(held: change.Lock) -> list[str]:
     workspace = held.workspace
     if workspace.settings.git == "off" or git.folder_of(workspace.root) is None:
         return []
-    rest = [path for path in powercut.unrecorded(workspace.root) if sync.written_by_kt(path)]
+    rest = [path for path in powercut.unrecorded(workspace.root) if theirs.written_by_kt(path)]
     if not rest:
         return []
     done = change.record(held, rest, "recover: what git had not recorded")

@@ -9,8 +9,8 @@ from kt.cli.options import DryRun, ExitCode, Json, Quiet, Reason
 from kt.cli.progress import watching
 
 if TYPE_CHECKING:
+    from kt.deployments.blobs import Blob
     from kt.deployments.need import Key, Stored
-    from kt.deployments.sync import Blob
 
 
 def gc(
@@ -115,11 +115,11 @@ def push(
 
     Example: kt push
     """
-    from kt.deployments import sync
+    from kt.deployments import push as room
     from kt.errors import ACTION_NEEDED
 
     with watching() as watch:
-        done = sync.push(options.workspace(), name, dry_run=dry_run, tell=output.step, watch=watch)
+        done = room.push(options.workspace(), name, dry_run=dry_run, tell=output.step, watch=watch)
     for note in done.notes:
         output.warn(note)
     result = {
@@ -246,11 +246,11 @@ def pull_once(
     silent: bool,
 ) -> bool:
     """One pull and what it prints; with `silent` nothing where nothing has changed."""
-    from kt.deployments import sync
+    from kt.deployments import pull as room
     from kt.deployments.events import describe
 
     with watching() as watch:
-        done = sync.pull(
+        done = room.pull(
             options.workspace(),
             name,
             options.stamp(reason),
@@ -306,11 +306,11 @@ def pull_once(
 
 def pull_one(what: str) -> None:
     """The weights of one version."""
-    from kt.deployments import sync
+    from kt.deployments import pull as room
 
     key = options.version_of(what)
     with watching() as watch:
-        got = sync.fetch_one(options.workspace(), key, watch=watch)
+        got = room.fetch_one(options.workspace(), key, watch=watch)
     result = {
         "dry_run": False,
         "got": [moved(one) for one in got],

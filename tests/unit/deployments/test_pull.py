@@ -15,7 +15,8 @@ from conftest import Kt, git
 from machines import Two, clean, head, named, register
 
 from kt import files, journal
-from kt.deployments import audit, events, manifest, sync
+from kt.deployments import audit, events, manifest, push, sides
+from kt.deployments import pull as room
 from kt.errors import Unconfirmed
 from kt.registry import absence, record
 from kt.workspace import Workspace
@@ -155,11 +156,11 @@ def test_two_that_push_at_once_lose_nothing(two: Two, kt: Kt) -> None:
 
     def run(name: str, place: Workspace) -> None:
         try:
-            sync.push(
+            push.push(
                 place, "", dry_run=False, tell=lambda *_: None, watch=lambda *_: lambda _: None
             )
             codes[name] = 0
-        except sync.Refused:
+        except push.Refused:
             codes[name] = 3
 
     threads = [
@@ -224,8 +225,8 @@ def killed(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def pull(place: Workspace) -> sync.Pulled:
-    return sync.pull(
+def pull(place: Workspace) -> room.Pulled:
+    return room.pull(
         place,
         "",
         forge.STAMP,
@@ -391,7 +392,7 @@ def test_a_forced_pull_keeps_what_only_this_machine_has(two: Two, kt: Kt) -> Non
     assert files.digest(path) == known.sha256 != mine.sha256
     assert kt("pull", "--force", "--reason", "r", at=two.theirs).code == 0
     assert files.digest(path) == record.read(two.ours, "m", "v4").sha256
-    assert (two.theirs.local / sync.PUT_BY / known.sha256).exists()
+    assert (two.theirs.local / room.PUT_BY / known.sha256).exists()
     assert absence.where(two.theirs, "m", "v5") == "here"
     assert clean(two.theirs, kt)
     assert kt("push", at=two.theirs).code == 0
@@ -408,7 +409,7 @@ def test_a_forced_pull_that_was_killed_before_it_noted_the_history_is_finished_b
     forge.give(two.theirs, named(two.theirs, "v3"))
     command = ("pull", "--force", "--reason", "r")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kt.deployments.sync.remember", killed)
+        patch.setattr("kt.deployments.pull.remember", killed)
         kt(*command, at=two.theirs)
     assert kt(*command, at=two.theirs).code == 0
     events = audit.read(two.theirs)[0].events
@@ -485,10 +486,10 @@ def test_what_arrived_whole_is_not_moved_again(two: Two, kt: Kt) -> None:
     for name in ("v4", "v5", "v6"):
         register(two.ours, name)
     size = record.read(two.ours, "m", "v4").size
-    go(sync.push, two.ours)
+    go(push.push, two.ours)
     assert sorted(moved[:3]) == ["m@v4", "m@v5", "m@v6"]
     assert sum(bytes_moved) == 3 * size
-    go(sync.pull, two.theirs, forge.STAMP, keep=3, everything=True)
+    go(room.pull, two.theirs, forge.STAMP, keep=3, everything=True)
     assert sorted(set(moved)) == ["m@v4", "m@v5", "m@v6"]
     assert sum(bytes_moved) == 3 * size
     assert clean(two.theirs, kt)
@@ -596,11 +597,11 @@ def test_the_lock_of_a_ref_that_a_killed_command_was_moving_is_cleared(
     lock.touch()
     assert kt(verb, at=root).code == 0
     assert lock.exists()  # nobody knows whose it is
-    (two.theirs.local / sync.MOVING).touch()
+    (two.theirs.local / sides.MOVING).touch()
     lock.touch()
     assert kt(verb, at=root).code == 0
     assert not lock.exists()
-    assert not (two.theirs.local / sync.MOVING).exists()
+    assert not (two.theirs.local / sides.MOVING).exists()
 
 
 def test_what_a_killed_pull_had_fetched_is_swept_by_the_next(two: Two, kt: Kt) -> None:
