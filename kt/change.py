@@ -11,26 +11,22 @@ commit, all of which the next `locked` puts right. A ctrl-C or SIGTERM that come
 written waits for its end.
 """
 
-import fcntl
 import json
 import math
 import os
-import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kt import files, git, reserve
-from kt.errors import KtError, Refused, Unavailable, Unconfirmed
+from kt import clock, files, git, locks, reserve, staging
+from kt.errors import KtError, Refused, Unconfirmed
 from kt.workspace import ROOMS, Workspace
 
 PENDING = "pending.json"
-STAGING = "staging"
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,9 @@ def locked(workspace: Workspace, command: str, wait: float | None = None) -> Ite
     It is a kernel lock (flock): it ends with its holder, however that ends.
     """
     refuse_if_busy(workspace)
-    descriptor = acquire(workspace, command, workspace.settings.lock_wait if wait is None else wait)
+    descriptor = locks.acquire(
+        workspace, command, workspace.settings.lock_wait if wait is None else wait
+    )
     try:
         lock = Lock(workspace, descriptor)
         recover(lock)
@@ -110,93 +108,6 @@ def locked(workspace: Workspace, command: str, wait: float | None = None) -> Ite
 def refuse_if_busy(workspace: Workspace) -> None:
     if workspace.settings.git == "on":
         git.refuse_if_busy(workspace.root)
-
-
-def acquire(workspace: Workspace, command: str, wait: float) -> int:
-    path = workspace.local / "lock"
-    with files.named("lock", path):
-        workspace.local.mkdir(exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    deadline = time.monotonic() + wait
-    try:
-        with files.named("lock", path):
-            while not take(descriptor):
-                if time.monotonic() >= deadline:
-                    raise held(descriptor)
-                time.sleep(0.01)
-        name_holder(descriptor, command)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def name_holder(descriptor: int, command: str) -> None:
-    """Say in the lock's file who holds it."""
-    from kt.clock import now
-
-    since = now().strftime("%Y-%m-%dT%H:%M:%SZ")
-    say(descriptor, f"kt {command}, process {os.getpid()}, since {since}\n")
-
-
-def say(descriptor: int, words: str) -> None:
-    """A full disk keeps nobody from holding a lock."""
-    with suppress(OSError):
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, words.encode(), 0)
-
-
-def take(descriptor: int) -> bool:
-    """The kernel lock on an open file or folder, without waiting for it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-@contextmanager
-def holding(path: Path, words: str = "", wait: float = 0.0) -> Iterator[str]:
-    """Hold a lock of one's own for the block; or who holds it, where it is not free within `wait` seconds.
-
-    words: who holds it now, for others to read.
-    """
-    with files.named("lock", path):
-        path.parent.mkdir(exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        until = time.monotonic() + wait
-        while not (mine := take(descriptor)) and time.monotonic() < until:
-            time.sleep(0.05)
-        if mine:
-            say(descriptor, words)
-        yield "" if mine else said_by(descriptor) or "another process"
-    finally:
-        os.close(descriptor)
-
-
-def holder(workspace: Workspace) -> str:
-    """The command that holds the workspace's lock, as it calls itself; empty where it is free."""
-    try:
-        descriptor = os.open(workspace.local / "lock", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        return "" if take(descriptor) else said_by(descriptor) or "another command"
-    finally:
-        os.close(descriptor)
-
-
-def said_by(descriptor: int) -> str:
-    return os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-
-
-def held(descriptor: int) -> Unavailable:
-    holder = said_by(descriptor)
-    return Unavailable(
-        f"the workspace is locked by {holder or 'another command'}",
-        do="wait for it to end, or give it more time: lock_wait in kt.toml",
-    )
 
 
 def apply(change: Change, lock: Lock, after: Callable[[], None] = lambda: None) -> git.Committed:
@@ -356,9 +267,7 @@ def told(workspace: Workspace) -> None:
 
 def time_of_day() -> float:
     """Seconds since the epoch, to compare with the time stamp of git's lock file."""
-    from kt.clock import now
-
-    return now().timestamp()
+    return clock.now().timestamp()
 
 
 def commit_of(workspace: Workspace) -> str:
@@ -392,7 +301,7 @@ def recover(lock: Lock) -> None:
     workspace = lock.workspace
     for folder in written(workspace):
         files.sweep(folder)
-    sweep_staging(workspace)
+    staging.sweep(workspace)
 
 
 def catch_up(lock: Lock) -> None:
@@ -419,74 +328,10 @@ def catch_up(lock: Lock) -> None:
         )
 
 
-@contextmanager
-def staging(workspace: Workspace) -> Iterator[Path]:
-    """A folder to prepare a big thing in, outside the lock. It goes when the block ends, unless adopted.
-
-    A kernel lock on the folder tells a living command's from a killed one's.
-    """
-    import secrets
-
-    folder = workspace.local / STAGING / secrets.token_hex(8)
-    with files.named("write", folder):
-        while (descriptor := make_and_take(folder)) is None:
-            pass  # swept by another command before it was locked
-    try:
-        yield folder
-    finally:
-        os.close(descriptor)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def make_and_take(folder: Path) -> int | None:
-    """A new folder under its lock, None where a sweep has come between the two."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    if take(descriptor) and folder.exists():
-        return descriptor
-    os.close(descriptor)
-    return None
-
-
-def sweep_staging(workspace: Workspace) -> None:
-    """Remove the staging folders of commands that have died."""
-    for folder in abandoned(workspace):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def abandoned(workspace: Workspace) -> Iterator[Path]:
-    """The staging folders of commands that have died, each locked while it is looked at."""
-    for folder, descriptor in staged(workspace):
-        if take(descriptor):
-            yield folder
-
-
-def preparing(workspace: Workspace) -> bool:
-    """Whether a living command prepares something, outside the workspace's lock."""
-    return not all(take(descriptor) for _, descriptor in staged(workspace))
-
-
-def staged(workspace: Workspace) -> Iterator[tuple[Path, int]]:
-    """Every staging folder with a descriptor of it, open until the next one."""
-    parent = workspace.local / STAGING
-    for folder in parent.iterdir() if parent.is_dir() else ():
-        try:
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError:
-            continue
-        try:
-            yield folder, descriptor
-        finally:
-            os.close(descriptor)
-
-
 def leftovers(workspace: Workspace) -> list[Path]:
     """What killed commands left half written. The next command that takes the lock removes it."""
     asides = [path for folder in written(workspace) for path in files.asides(folder)]
-    return [*asides, *abandoned(workspace)]
+    return [*asides, *staging.abandoned(workspace)]
 
 
 def written(workspace: Workspace) -> list[Path]:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from kt import change, clock, files, git, journal, powercut
+from kt import change, clock, files, git, journal, locks, powercut
 from kt.deployments import audit, deploy, gc, theirs
 from kt.deployments.events import HISTORY
 from kt.errors import KtError
@@ -192,7 +192,7 @@ def signatures(workspace: Workspace) -> Found:
 
 
 def lock(workspace: Workspace) -> Found:
-    holder = change.holder(workspace)
+    holder = locks.holder(workspace)
     yield Finding("lock", "ok", f"held by {holder}" if holder else "free")
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import forge
 import numpy as np
 
-from kt import change
+from kt import staging
 from kt.config import Job
 from kt.deployments import audit, manifest
 from kt.deployments.history import Serving
@@ -327,7 +327,7 @@ class LeftAlone:
     ) -> Iterator[Prepared]:
         if self.situation.refused(self.hour):
             raise gate.NotPassed("candidate.pt does not pass: latency: p95 300 ms (bound 100)")
-        with change.staging(workspace) as folder:
+        with staging.staging(workspace) as folder:
             staged = folder / "version"
             staged.mkdir()
             draft = forge.draft(staged, "m", f"born {self.hour}")

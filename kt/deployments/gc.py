@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kt import change, files, reserve
+from kt import change, files, reserve, staging
 from kt.deployments import audit, need
 from kt.deployments.deploy import recover
 from kt.deployments.need import Key, Stored
@@ -56,7 +56,7 @@ def collect(
     weight = weigh(left)
     with change.locked(workspace, "gc") as lock:
         recover(lock)
-        if change.preparing(workspace):
+        if staging.preparing(workspace):
             raise Unavailable(
                 "another command is preparing a version",
                 do="nothing was removed; run it again when that has ended",

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kt import change, files, git
+from kt import change, files, git, staging
 from kt.change import Adopt, Change, Lock
 from kt.deployments import audit, gc, need
 from kt.deployments.blobs import SERVED, Blob, Tell, Watch, blobs, lacking
@@ -222,7 +222,7 @@ def take(
         with suppress(KtError):  # a full disk: predictors stay with what they serve, and say so
             audit.let_go(workspace, book, theirs.book)
 
-    with change.staging(workspace) as staged:
+    with staging.staging(workspace) as staged:
         adopted = [
             adopt_version(staged, folder, key, theirs, wanted, stamp) for key in theirs.fresh
         ]

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from kt import change, config, files, process
+from kt import config, files, locks, process
 from kt.config import Settings
 from kt.errors import KtError, Refused
 from kt.workspace import Workspace
@@ -216,7 +216,7 @@ def reread(workspace: Workspace, scheduler: Any, runner: Runner) -> None:
 def alone(workspace: Workspace, now: Callable[[], datetime]) -> Iterator[None]:
     """Hold the daemon's lock for the block. Raises Refused, naming who holds it."""
     words = f"process {os.getpid()}, since {iso(now())}"
-    with change.holding(workspace.local / LOCK, words) as holder:
+    with locks.holding(workspace.local / LOCK, words) as holder:
         if holder:
             raise Refused(f"a daemon runs here already: {holder}", do="see what it does: kt status")
         yield
@@ -267,7 +267,7 @@ def is_held(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return not change.take(descriptor)
+        return not locks.take(descriptor)
     finally:
         os.close(descriptor)
 

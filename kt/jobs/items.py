@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kt import files
-from kt.change import staging
 from kt.deployments import audit
 from kt.deployments.history import Held
 from kt.jobs import book, drifted, logs, runs, watch
@@ -13,6 +12,7 @@ from kt.jobs.drifted import Look
 from kt.jobs.runs import Learnt
 from kt.jobs.training import Failure, Training, Two
 from kt.jobs.watch import Source
+from kt.staging import staging
 
 
 def look(asked: Asked, tell: Tell) -> None:

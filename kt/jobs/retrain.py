@@ -21,8 +21,7 @@ from datetime import timedelta
 from itertools import chain
 from typing import Any
 
-from kt import change
-from kt.change import staging
+from kt import change, locks
 from kt.config import Job
 from kt.deployments import audit
 from kt.errors import Invalid, KtError, Refused
@@ -34,6 +33,7 @@ from kt.jobs.runs import Failed, Finished, Held, Learnt, Started
 from kt.jobs.training import Failure, digest
 from kt.jobs.written import append, common
 from kt.registry import record
+from kt.staging import staging
 from kt.workspace import Workspace
 
 A_SECOND = timedelta(seconds=1)  # of the present one more may come; what does is new the next time
@@ -90,7 +90,7 @@ def look(asked: Asked, holder: str) -> Due:
 def alone(asked: Asked) -> Iterator[str]:
     """Hold the job's lock for the block; or who holds it, where it is held."""
     path = asked.workspace.local / f"retrain-{asked.name}.lock"
-    with change.holding(path, f"process {os.getpid()}, since {asked.at}") as holder:
+    with locks.holding(path, f"process {os.getpid()}, since {asked.at}") as holder:
         yield holder
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from kt import change, git
+from kt import change, git, locks
 from kt.deployments import audit, courses, deploy
 from kt.deployments.plan import Stamp
 from kt.errors import KtError
@@ -115,7 +115,7 @@ def recovered(workspace: Workspace) -> list[str]:
 def alone(workspace: Workspace) -> Iterator[bool]:
     """Whether no other monitor checks now; waits for one as long as for the workspace's lock."""
     wait = workspace.settings.lock_wait
-    with change.holding(workspace.local / "monitor", wait=wait) as holder:
+    with locks.holding(workspace.local / "monitor", wait=wait) as holder:
         yield not holder
 
 

@@ -29,7 +29,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kt import change, errors, process
+from kt import errors, process, staging
 from kt.errors import Invalid, KtError, Refused, Unavailable
 from kt.registry import checkpoint, confine, gate, load, onnx, trusted
 from kt.registry.record import WEIGHTS, Source, VersionRecord
@@ -53,7 +53,7 @@ def prepared(
     """
     if request.trust:
         trusted.refuse_forbidden(workspace, "--trust-code runs the code in a file")
-    with change.staging(workspace) as folder:
+    with staging.staging(workspace) as folder:
         with (
             checkpoint.descriptor_of(request.path) as held,
             started(folder, held) as child,
@@ -96,7 +96,7 @@ def rewritten(
     A copy, because something that the code has started may live on and write what it left. None
     where there was no need to: the file is data.
     """
-    with change.staging(workspace) as room:
+    with staging.staging(workspace) as room:
         with started(room, held) as child:
             file = checkpoint.through(held, request.path)
             order = order_of("rewrite", workspace, request, file, source)

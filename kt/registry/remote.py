@@ -23,8 +23,8 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from kt import files
-from kt.change import take
 from kt.errors import Corrupt, Invalid, KtError, Unavailable
+from kt.locks import take
 from kt.workspace import Workspace
 
 INCOMING = "incoming"  # in .kt/: what is being fetched, by digest

@@ -12,7 +12,7 @@ from typing import Any
 import forge
 import pytest
 
-from kt import change, files, git
+from kt import change, files, git, locks, staging
 from kt.change import Adopt, Change, Write
 from kt.errors import Refused, Unavailable, Unconfirmed
 from kt.workspace import Workspace
@@ -57,7 +57,7 @@ def test_files_are_written_in_order_and_noted_until_committed(place: Workspace) 
 def test_the_first_rename_that_fails_changes_nothing(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with change.staging(place) as folder:
+    with staging.staging(place) as folder:
         (folder / "v9").mkdir()
         (folder / "v9" / "record.json").touch()
         adopt = Adopt(folder / "v9", "registry/n/v9", ("registry/n/v9/record.json",))
@@ -205,9 +205,9 @@ def test_a_note_that_makes_no_sense_is_none(place: Workspace) -> None:
 
 def test_left_overs_are_swept_under_the_lock(place: Workspace) -> None:
     files.stage(place.root / "deployments" / "history.json", b"half")
-    dead = place.local / change.STAGING / "0123456789abcdef"
+    dead = place.local / staging.STAGING / "0123456789abcdef"
     dead.mkdir(parents=True)
-    with change.staging(place) as living:
+    with staging.staging(place) as living:
         with change.locked(place, "deploy"):
             pass
         assert living.exists()
@@ -219,16 +219,16 @@ def test_left_overs_are_swept_under_the_lock(place: Workspace) -> None:
 def test_a_staging_folder_that_was_swept_before_it_was_locked_is_made_again(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, swept = change.take, []
+    real, swept = locks.take, []
 
     def take(descriptor: int) -> bool:
         if not swept:
-            swept.extend((place.local / change.STAGING).iterdir())
+            swept.extend((place.local / staging.STAGING).iterdir())
             swept[0].rmdir()
         return real(descriptor)
 
-    monkeypatch.setattr(change, "take", take)
-    with change.staging(place) as folder:
+    monkeypatch.setattr(staging, "take", take)
+    with staging.staging(place) as folder:
         assert folder.exists()
 
 

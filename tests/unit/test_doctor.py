@@ -9,7 +9,7 @@ import forge
 import pytest
 from conftest import Kt, git
 
-from kt import change, clock, doctor
+from kt import change, clock, doctor, staging
 from kt.doctor import Finding
 from kt.models.recurrence import Tier
 from kt.predictor import quarantine
@@ -132,7 +132,7 @@ def test_what_killed_commands_left_is_found_and_removed(workspace: Workspace, kt
     left.write_text("half")
     secret = workspace.root / ".aside-1234-secret.json"
     secret.write_text("half")
-    staged = workspace.local / change.STAGING / "dead"
+    staged = workspace.local / staging.STAGING / "dead"
     staged.mkdir(parents=True)
     assert of(workspace, "leftovers").what.startswith("3 of killed commands")
     assert "removed 3 left-overs" in kt("doctor", "--fix", at=workspace).err

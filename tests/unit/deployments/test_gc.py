@@ -7,7 +7,7 @@ import forge
 import pytest
 from conftest import Kt
 
-from kt import change
+from kt import staging
 from kt.registry import absence, record
 from kt.registry.absence import Absence
 from kt.workspace import Workspace
@@ -95,13 +95,13 @@ def test_a_dry_run_removes_nothing(seven: Workspace, kt: Kt) -> None:
 def test_gc_removes_nothing_while_another_command_prepares_a_version(
     seven: Workspace, kt: Kt
 ) -> None:
-    with change.staging(seven):
+    with staging.staging(seven):
         assert kt("gc", "--yes", "--keep", "1", at=seven).code == 5
     assert len(here(seven)) == 7
 
 
 def test_gc_counts_and_removes_what_killed_commands_left(seven: Workspace, kt: Kt) -> None:
-    left = seven.local / change.STAGING / "dead"
+    left = seven.local / staging.STAGING / "dead"
     left.mkdir(parents=True)
     (left / "model").write_bytes(b"x" * 1000)
     fetched = seven.local / "incoming" / ("f" * 64)

@@ -17,7 +17,7 @@ import torch
 from conftest import Kt
 from safetensors.torch import save_file
 
-from kt import change
+from kt import staging
 from kt.deployments import deploy
 from kt.errors import Corrupt, Invalid, Refused
 from kt.models import sakt
@@ -39,7 +39,7 @@ def prepared(place: Workspace, path: Path, active: str = "", **more: Any) -> Ite
     """As the door does it, in this process."""
     request = Request(path, by="ana", at=forge.STAMP.at, **more)
     of = {"sakt": active} if active else {}
-    with change.staging(place) as folder, checkpoint.opening(path) as (file, source):
+    with staging.staging(place) as folder, checkpoint.opening(path) as (file, source):
         yield register.prepare(place, request, file, source, folder, of, lambda *_: None)
 
 

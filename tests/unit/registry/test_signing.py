@@ -11,7 +11,7 @@ import pytest
 from conftest import Kt, git
 from machines import Two
 
-from kt import change
+from kt import staging
 from kt.deployments import audit, deploy
 from kt.errors import Invalid, KtError, Refused, Unavailable
 from kt.predictor.app import make_host
@@ -167,7 +167,7 @@ def prepared(place: Workspace, path: Path) -> str:
     request = Request(path, model="m", by="ana", at=forge.STAMP.at)
     active = audit.read(place)[1].serving("m").active
     parents = {"m": active.version} if active else {}
-    with change.staging(place) as staged, checkpoint.opening(path) as (file, source):
+    with staging.staging(place) as staged, checkpoint.opening(path) as (file, source):
         ready = register.prepare(place, request, file, source, staged, parents, lambda *_: None)
         return deploy.deploy(place, ready, forge.STAMP, traffic=None, experiment="", dry_run=False).version  # fmt: skip
 

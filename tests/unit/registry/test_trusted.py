@@ -19,7 +19,7 @@ from conftest import Kt
 from safetensors.torch import save_file
 from torch import nn
 
-from kt import change
+from kt import staging
 from kt.deployments import audit, deploy
 from kt.deployments.history import State
 from kt.errors import Invalid, KtError, Refused
@@ -177,7 +177,7 @@ def rewritten(place: Workspace, path: Path, folder: Path, **more: Any) -> Path:
 def deployed(place: Workspace, path: Path, **more: Any) -> None:
     """kt deploy FILE, of a file that is data."""
     request = Request(path, model="net", by="ana", at=forge.STAMP.at, **more)
-    with change.staging(place) as folder, checkpoint.opening(path) as (file, source):
+    with staging.staging(place) as folder, checkpoint.opening(path) as (file, source):
         ready = register.prepare(place, request, file, source, folder, {}, lambda *_: None)
         deploy.deploy(place, ready, forge.STAMP, traffic=None, experiment="", dry_run=False)
 
