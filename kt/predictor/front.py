@@ -35,9 +35,9 @@ from kt.config import Predictor
 from kt.predictor import faults, predict, quarantine
 from kt.predictor.app import guard_of, make_host, routes
 from kt.predictor.brake import Brake
-from kt.predictor.host import NOTHING
 from kt.predictor.lanes import BATCH, Lanes
 from kt.predictor.later import LATER, Deferred, bodies, one
+from kt.predictor.loaded import NOTHING
 
 log = logging.getLogger("kt")
 

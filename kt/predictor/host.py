@@ -5,10 +5,8 @@
 A thread looks at active.json every `predictor.poll` seconds. What is new is loaded, checked and
 warmed beside what serves, then one assignment swaps all of it or, where anything fails, nothing.
 
-A predictor never goes back in `seq`: a rollback has a higher one, so a lower one is a git checkout
-and not kt's doing. What is served is remembered in .kt/live.json, so that a restart keeps to it.
-Whatever is not followed is reported: in `state`, in the log once, and on the card of this process
-(presence.py). A version that has ended too many workers is not loaded (quarantine.py), and a treatment
+What is served is remembered in .kt/live.json, so that a restart keeps to it. Whatever is not followed
+(following.py) is reported: in `state`, in the log once, and on the card of this process (presence.py). A version that has ended too many workers is not loaded (quarantine.py), and a treatment
 that does harm gets no traffic (brake.py).
 """
 
@@ -18,32 +16,38 @@ import json
 import logging
 import os
 import socket
-import stat
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-
-import jiter
-import numpy as np
 
 from kt import clock, files
 from kt.config import Settings, check_name
 from kt.deployments import manifest as manifests
-from kt.deployments.manifest import MANIFEST, REPLACED, Manifest, Route, Trial, Version
-from kt.errors import Corrupt, Invalid, KtError
-from kt.models import family
+from kt.deployments.manifest import MANIFEST, REPLACED, Manifest, Trial
+from kt.errors import KtError
 from kt.predictor import brake, quarantine, record
 from kt.predictor import engine as engines
 from kt.predictor.aside import Aside
 from kt.predictor.brake import Brake
-from kt.predictor.engine import Engine, Incremental, Key
+from kt.predictor.engine import Incremental, Key
+from kt.predictor.following import identity, peek, read, refusal
+from kt.predictor.loaded import (
+    NOTHING,
+    Loaded,
+    Ready,
+    describe,
+    key_of,
+    previous,
+    serving,
+    streams,
+    warm,
+)
 from kt.predictor.presence import LIVE, Place, Presence
 from kt.predictor.quarantine import Calls, Noted
 from kt.predictor.record import Recorder
@@ -52,60 +56,15 @@ from kt.predictor.shadow import Answering, Shadow
 from kt.predictor.states import Remembering, States
 from kt.predictor.writer import Recording, Writer
 from kt.registry import signing
-from kt.stats.scored import Kind
-from kt.store.batch import Stream
 from kt.store.tally import Report, Tally, merged, reports
 from kt.workspace import Workspace
 
 log = logging.getLogger("kt")
 
 LOCAL = ".kt"
-LARGEST = 10_000_000  # bytes of a manifest
 RETRIES = (2.0, 60.0)  # seconds until what did not load is tried again: at first, at most
 TELL = 2.0  # seconds between two cards that tell what shadows are found to say
 NICE = 5  # of loading: it gets a third of what serving gets of a core
-WARM = 4  # requests in the batch that warms a version
-
-
-@dataclass(frozen=True)
-class Ready:
-    """A version that serves. aside: where it runs as a treatment, under a time limit. kind: of what it
-    predicts, as its form scores it."""
-
-    version: str
-    engine: Engine
-    aside: Aside
-    kind: Kind
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What serves, and all that it names in memory. follows: the manifest as kt wrote it, with the
-    versions that are in quarantine and the treatments that are out. why: the reason for what is left
-    out. streams: by model, as record.streams. shadows: by model."""
-
-    manifest: Manifest
-    ready: Mapping[Key, Ready]
-    follows: Manifest
-    why: str = ""
-    streams: Mapping[str, Mapping[str, Stream]] = field(default_factory=dict)
-    shadows: Mapping[str, Shadow] = field(default_factory=dict)
-
-    def of(self, model: str, version: Version) -> Ready:
-        return self.ready[Key(model, version.version, version.sha256)]
-
-    @cached_property
-    def bounded(self) -> bool:
-        """Whether no request can hold up whoever answers it: no treatment is tried, and no code but kt's runs."""
-        routes = self.manifest.models.items()
-        return all(
-            route.split is None and self.of(model, route.active).engine.bounded
-            for model, route in routes
-        )
-
-
-EMPTY = Manifest(kt=1, seq=0, head="", models={})
-NOTHING = Loaded(EMPTY, {}, EMPTY)
 
 
 @dataclass(frozen=True)
@@ -138,9 +97,8 @@ class Host:
     _retry: tuple[float, float] = (0.0, 0.0)  # when, on the monotonic clock, and after which wait
     _stop: threading.Event = field(default_factory=threading.Event)
     _place: Place | None = None
-    _over: list[Shadow] = field(
-        default_factory=list
-    )  # shadows that ended, of which more may be told
+    # shadows that ended, of which more may be told
+    _over: list[Shadow] = field(default_factory=list)
     _told: float = 0.0  # when the card was written, on the monotonic clock
     _card: Recording = field(default_factory=Recording)  # what it says of recording
 
@@ -211,12 +169,8 @@ class Host:
 
     def look(self) -> None:
         """Follow active.json where it has changed, or where it could not be followed before."""
-        local = self.root / LOCAL
-        watched = (
-            self.root / MANIFEST,
-            *(local / name for name in (quarantine.FILE, brake.FILE, REPLACED)),
-        )
-        seen = (*map(identity, watched), self.brake.trips)
+        local = [self.root / LOCAL / name for name in (quarantine.FILE, brake.FILE, REPLACED)]
+        seen = (*map(identity, (self.root / MANIFEST, *local)), self.brake.trips)
         at, wait = self._retry
         if seen == self._seen and not (wait and time.monotonic() >= at):
             return
@@ -286,7 +240,11 @@ class Host:
                     )
         self._over += [one for model, one in before.shadows.items() if found.get(model) is not one]
         self.calls.mark(
-            {key(model, one) for model, shadow in found.items() for one in shadow.trial.treatments}
+            {
+                key_of(model, one)
+                for model, shadow in found.items()
+                for one in shadow.trial.treatments
+            }
         )
         return found
 
@@ -434,136 +392,7 @@ def now() -> str:
     return clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def identity(path: Path) -> object:
-    """What changes when a file is replaced or written to."""
-    try:
-        found = path.lstat()
-    except OSError as error:
-        return error.errno
-    return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def read(path: Path) -> Manifest:
-    """A manifest. Raises Corrupt, also for what is no regular file; FileNotFoundError."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise Corrupt("is no file", where=MANIFEST)
-            data = os.read(descriptor, min(found.st_size, LARGEST))
-        finally:
-            os.close(descriptor)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise Corrupt(f"cannot be read: {error.strerror}", where=MANIFEST) from error
-    try:
-        jiter.from_json(data, catch_duplicate_keys=True, allow_inf_nan=False)
-    except ValueError as error:
-        raise Corrupt(f"is not JSON: {error}", where=MANIFEST) from error
-    return manifests.parse(data)
-
-
-def peek(path: Path) -> Manifest | None:
-    try:
-        return read(path)
-    except (FileNotFoundError, KtError):
-        return None
-
-
-def refusal(served: Manifest, found: Manifest | None, replaced: Collection[str] = ()) -> str:
-    """Why a predictor that serves `served` does not follow `found`; empty where it does, or where there is none.
-
-    replaced: the digests of events that a person has let go for another history.
-    """
-    if found is None or found == served or not served.seq or found.seq > served.seq:
-        return ""
-    if served.head in replaced and found.head not in replaced:
-        return ""
-    if found.seq < served.seq:
-        return (
-            f"{MANIFEST} is at seq {found.seq}, {served.seq} is served: a git checkout does not change"
-            " what is served; see: kt verify"
-        )
-    if found.head != served.head:
-        return f"{MANIFEST} is another seq {found.seq} than the one served: two histories; see: kt verify"
-    return f"{MANIFEST} was edited: seq {found.seq} is served as kt wrote it; see: kt verify"
-
-
-def serving(what: Manifest) -> Iterator[Key]:
-    """The versions that answer requests under a manifest."""
-    for model, route in what.models.items():
-        yield key(model, route.active)
-        for treatment in route.experiment.treatments if route.experiment else ():
-            yield key(model, treatment)
-
-
-def previous(what: Manifest, hours: float, at: datetime) -> Iterator[Key]:
-    """The versions that are kept loaded for a rollback."""
-    for model, route in what.models.items():
-        if route.previous and at - since(route, at) < timedelta(hours=hours):
-            yield key(model, route.previous)
-
-
-def since(route: Route, at: datetime) -> datetime:
-    try:
-        found = datetime.fromisoformat(route.since)
-    except ValueError:
-        return at
-    return found if found.tzinfo else at
-
-
-def key(model: str, version: Version) -> Key:
-    return Key(model, version.version, version.sha256)
-
-
-def warm(engine: Engine, key: Key) -> Kind:
-    """One batch through everything that a request passes. The kind of its predictions. Raises Invalid
-    where the answer is not one."""
-    requests = engine.form.example(engine.signature, np.random.default_rng(0), WARM)
-    for batch in (requests[-1:], requests):
-        outputs = engine.run(engine.form.collate(batch, engine.signature))
-        if wrong := family.problem(outputs, engine.form.PROBABILITIES):
-            raise Invalid(f"{key.model} {key.version} answers what is no answer: {wrong}")
-        answers = engine.form.answer(outputs, batch, engine.signature)
-    return record.kind(engine, [prediction for answer in answers for prediction in answer])
-
-
-def streams(loaded: Loaded) -> dict[str, dict[str, Stream]]:
-    """Who answers, by model."""
-    return {
-        model: record.streams(
-            model,
-            route,
-            {key.version: ready.kind for key, ready in loaded.ready.items() if key.model == model},
-        )
-        for model, route in loaded.manifest.models.items()
-    }
-
-
 def give_back() -> None:
     """To the system, what loading and warming took for a moment: the C library would keep it."""
     with suppress(AttributeError, OSError):  # of glibc alone
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def describe(what: Manifest) -> str:
-    """A manifest in one line: "sakt v3, v4 at 10 %"."""
-    return (
-        "; ".join(
-            ", ".join(
-                [
-                    f"{model} {route.active.version}",
-                    *(
-                        f"{t.version} at {t.traffic:g} %"
-                        if route.split
-                        else f"{t.version} as a shadow"
-                        for t in (route.experiment.treatments if route.experiment else ())
-                    ),
-                ]
-            )
-            for model, route in what.models.items()
-        )
-        or "nothing"
-    )

@@ -16,9 +16,10 @@ from kt import __version__, http
 from kt.deployments.manifest import Manifest
 from kt.predictor.engine import Engine
 from kt.predictor.feedback import MOST
-from kt.predictor.host import Host, Loaded
+from kt.predictor.host import Host
 from kt.predictor.inference import NAMES, Inference
 from kt.predictor.invocations import Invocation
+from kt.predictor.loaded import Loaded
 from kt.store import outcomes
 
 Schema = dict[str, Any]

@@ -26,7 +26,8 @@ from kt.errors import Invalid, Unavailable
 from kt.predictor.aside import Overrun
 from kt.predictor.decision import decide
 from kt.predictor.engine import Engine
-from kt.predictor.host import Host, Loaded
+from kt.predictor.host import Host
+from kt.predictor.loaded import Loaded
 from kt.predictor.record import ALERT, CONTROL, NONE, PLAIN, REFUSED, Seen
 from kt.predictor.run import Predictions, explain, run, validated
 from kt.predictor.shadow import Shadow

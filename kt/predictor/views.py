@@ -14,7 +14,8 @@ from kt.errors import Invalid
 from kt.models.family import Port
 from kt.predictor import predict
 from kt.predictor.engine import Engine
-from kt.predictor.host import Host, Loaded
+from kt.predictor.host import Host
+from kt.predictor.loaded import Loaded
 from kt.predictor.predict import Answer, Asked
 
 

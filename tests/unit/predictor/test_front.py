@@ -19,7 +19,7 @@ from kt.predictor import front
 from kt.predictor.aside import Overrun
 from kt.predictor.brake import Brake
 from kt.predictor.front import Front, Waiting, environ
-from kt.predictor.host import NOTHING
+from kt.predictor.loaded import NOTHING
 from kt.predictor.quarantine import Calls
 
 
