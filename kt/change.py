@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kt import clock, files, git, locks, reserve, staging
+from kt import clock, commits, files, git, locks, reserve, staging
 from kt.errors import KtError, Refused, Unconfirmed
 from kt.workspace import ROOMS, Workspace
 
@@ -233,7 +233,7 @@ def record(lock: Lock, paths: Sequence[str], message: str, to: str = "") -> git.
         return git.Committed()
     since = time_of_day()
     if to:
-        done = git.fast_forward(workspace.root, to, lock.descriptor)
+        done = commits.fast_forward(workspace.root, to, lock.descriptor)
     else:
         done = git.commit(workspace.root, paths, message, lock.descriptor)
     git.clear_own_locks(workspace.root, since)  # which git could not remove itself
@@ -318,7 +318,7 @@ def catch_up(lock: Lock) -> None:
         lock.notes.append("removed the lock of a git command that was killed with its kt command")
     paths = [path for path in map(str, left["paths"]) if (workspace.root / path).exists()]
     to = str(left.get("to", ""))
-    if to and not git.arrived(workspace.root, to, left["paths"]):
+    if to and not commits.arrived(workspace.root, to, left["paths"]):
         clear(workspace)  # the pull was killed before it became a fact
         return
     done = record(lock, paths, f"recover: {left.get('message', '')}"[:200], to)

@@ -1,5 +1,7 @@
 """The one door to git: it records what has already happened, and can never undo or fail it.
 
+What is in commits: commits.py. What machines share: upstream.py.
+
 The git command is run through GitPython. `git commit --only -- PATHS` leaves alone what a developer
 has staged; `repo.index.commit()` does not. Hooks are off: a hook that lints source must not veto
 the record of a fact (what may veto comes before: the gates).
@@ -11,12 +13,11 @@ import socket
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kt.errors import Invalid, KtError, Refused, Unavailable
+from kt.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
     from git import Repo
@@ -43,6 +44,16 @@ OPTIONS = (
     "-c",
     "core.fsmonitor=false",
 )
+PROTOCOLS = "file:git:https:ssh"  # not ext, which runs a command
+# What comes is checked object by object, a connection that stands still is given up, nothing recurses.
+OUTSIDE = (
+    "-c", "transfer.fsckObjects=true",
+    "-c", "http.lowSpeedLimit=1000",
+    "-c", "http.lowSpeedTime=60",
+    "-c", "submodule.recurse=false",
+    "-c", "push.followTags=false",
+)  # fmt: skip
+SSH = "ssh -oBatchMode=yes -oConnectTimeout=20 -oServerAliveInterval=15 -oServerAliveCountMax=4"
 
 
 @dataclass(frozen=True)
@@ -117,25 +128,23 @@ def commit(root: Path, paths: Sequence[str], message: str, lock: int | None = No
         git.run("add", "--force", "--", *paths)
         if not git.run("status", "--porcelain", "--untracked-files=no", "--", *paths):
             return Committed()
-        try:
-            git.run("commit", "--quiet", "--only", "--no-verify", "-m", message, "--", *paths)
-        except GitError as error:
-            if "ident" not in str(error) and "tell me who you are" not in str(error):
-                raise
-            git.run(
-                "commit",
-                "--quiet",
-                "--only",
-                "--no-verify",
-                "-m",
-                message,
-                "--",
-                *paths,
-                options=nobody(),
-            )
+        commit_as_somebody(git, paths, message)
         return Committed(commit=git.run("rev-parse", "HEAD"))
     except (GitError, OSError) as error:
         return Committed(problem=reason(error))
+
+
+def commit_as_somebody(git: "Runner", paths: Sequence[str], message: str) -> None:
+    """As whom git is configured for; as kt where nobody is."""
+    from git.exc import GitError
+
+    command = ("commit", "--quiet", "--only", "--no-verify", "-m", message, "--", *paths)
+    try:
+        git.run(*command)
+    except GitError as error:
+        if "ident" not in str(error) and "tell me who you are" not in str(error):
+            raise
+        git.run(*command, options=nobody())
 
 
 def nobody() -> tuple[str, ...]:
@@ -277,42 +286,6 @@ def identity() -> str:
         return f"uid {os.getuid()}"
 
 
-# What other machines share: a branch of a remote
-
-PROTOCOLS = "file:git:https:ssh"  # not ext, which runs a command
-# What comes is checked object by object, a connection that stands still is given up, nothing recurses.
-OUTSIDE = (
-    "-c", "transfer.fsckObjects=true",
-    "-c", "http.lowSpeedLimit=1000",
-    "-c", "http.lowSpeedTime=60",
-    "-c", "submodule.recurse=false",
-    "-c", "push.followTags=false",
-)  # fmt: skip
-STALE = 1.0  # seconds that no living git holds a lock of a branch
-SSH = "ssh -oBatchMode=yes -oConnectTimeout=20 -oServerAliveInterval=15 -oServerAliveCountMax=4"
-
-
-@dataclass(frozen=True)
-class Upstream:
-    """A branch that machines share. remote: its name here, as in `git remote`."""
-
-    remote: str
-    branch: str
-    url: str
-
-    def __str__(self) -> str:
-        return f"{self.remote}/{self.branch}"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file in a commit. mode: "100644" of a plain one. size: bytes."""
-
-    mode: str
-    blob: str
-    size: int
-
-
 def ask(
     root: Path,
     *arguments: str,
@@ -381,235 +354,6 @@ def head(root: Path) -> str:
     return text(root, "rev-parse", "HEAD") if holds(root, "rev-parse", "--verify", "HEAD") else ""
 
 
-def upstream(root: Path, remote: str) -> Upstream:
-    """The branch on `remote` that has the name of the one here. Raises Invalid or Refused."""
-    known = text(root, "remote").split()
-    if remote not in known or not re.fullmatch(r"[A-Za-z0-9_][\w./-]*", remote):
-        raise Invalid(
-            f"there is no git remote {remote[:64]!r}",
-            do=f"there are: {', '.join(known)}"
-            if known
-            else f"add it: git remote add {remote} URL",
-        )
-    url = text(root, "remote", "get-url", "--push", remote)
-    if re.match(r"[\w+.-]*::", url) or url.startswith("-"):
-        raise Refused(
-            f"the git remote {remote} is {url[:64]!r}, which runs a command",
-            do=f"use a URL of one of: {', '.join(PROTOCOLS.split(':'))}, or a folder",
-        )
-    try:
-        branch = text(root, "symbolic-ref", "--short", "HEAD")
-    except Unavailable:
-        raise Refused(
-            "this repository is on no branch (detached HEAD)",
-            do="go back to one: git checkout BRANCH",
-        ) from None
-    return Upstream(remote, branch, url)
-
-
-def tip(root: Path, of: Upstream) -> str:
-    """The commit that the remote's branch is at; empty where it has no such branch."""
-    ref = f"refs/heads/{of.branch}"
-    said = text(root, "ls-remote", "--heads", "--", of.remote, ref)
-    found = [line.split("\t") for line in said.splitlines()]
-    return next(
-        (
-            commit
-            for commit, name in found
-            if name == ref and re.fullmatch(r"[0-9a-f]{40,64}", commit)
-        ),
-        "",
-    )
-
-
-def fetch(root: Path, of: Upstream, commit: str) -> None:
-    """Have a commit of the remote's branch here. No ref moves, so that a kill leaves no lock of one."""
-    if not holds(root, "cat-file", "-e", f"{commit}^{{commit}}"):
-        ask(
-            root, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head",
-            "--refmap=", "--", of.remote, f"refs/heads/{of.branch}",
-        )  # fmt: skip
-    if not holds(root, "cat-file", "-e", f"{commit}^{{commit}}"):
-        raise Unavailable(f"{of} moved while it was fetched", do="run the command again")
-
-
 def descends(root: Path, commit: str, ancestor: str) -> bool:
     """Whether `commit` is `ancestor` or comes after it; all comes after nothing."""
     return not ancestor or holds(root, "merge-base", "--is-ancestor", ancestor, commit)
-
-
-def tree(root: Path, commit: str, *paths: str) -> dict[str, Entry]:
-    """The files of a commit under some of the workspace's paths, by their path in it."""
-    out = {}
-    for line in ask(root, "ls-tree", "-r", "-z", "-l", commit, "--", *paths).split(b"\0"):
-        if line:
-            about, _, path = line.partition(b"\t")
-            mode, _, blob, size = about.decode().split()
-            out[os.fsdecode(path)] = Entry(mode, blob, int(size) if size != "-" else 0)
-    return out
-
-
-def contents(root: Path, entries: Sequence[Entry]) -> list[bytes]:
-    """The bytes of files in a commit, all by one command."""
-    asked = "".join(f"{entry.blob}\n" for entry in entries).encode()
-    said = ask(root, "cat-file", "--batch", stdin=asked)
-    out = []
-    for _ in entries:
-        line, _, said = said.partition(b"\n")
-        size = int(line.split()[2])
-        out.append(said[:size])
-        said = said[size + 1 :]
-    return out
-
-
-def differing(root: Path, commit: str) -> dict[str, str]:
-    """What moving to `commit` would overwrite: the files that it changes and that are changed here.
-
-    Each by its path in the repository's folder (which may be above the workspace's), and how it stands:
-    "there" as in that commit already, "begun" as a beginning of it, or "other".
-    """
-    top = top_of(root)
-    assert top is not None
-    listed = ask(top, "diff", "--name-only", "--no-renames", "-z", "HEAD", commit).split(b"\0")
-    moving = {os.fsdecode(path) for path in listed if path}
-    status = ask(top, "status", "--porcelain", "--no-renames", "-z", "--untracked-files=all")
-    dirty = sorted(moving & {os.fsdecode(line[3:]) for line in status.split(b"\0") if line})
-    there = tree(top, commit, *dirty) if dirty else {}
-    return {path: standing(top, path, there.get(path)) for path in dirty}
-
-
-def standing(top: Path, path: str, entry: Entry | None) -> str:
-    """How a file here compares with one in a commit, None where the commit lacks it."""
-    file = top / path
-    if entry is None or not file.is_file() or file.is_symlink():
-        return "there" if entry is None and not os.path.lexists(file) else "other"
-    if text(top, "hash-object", "--", path) == entry.blob:
-        return "there"
-    return "begun" if contents(top, [entry])[0].startswith(file.read_bytes()) else "other"
-
-
-def arrived(root: Path, commit: str, paths: Sequence[str]) -> bool:
-    """Whether these files of the workspace stand as in a commit."""
-    try:
-        there = tree(root, commit, *paths)
-        return all(standing(root, path, there.get(path)) == "there" for path in paths)
-    except (KtError, OSError):
-        return False
-
-
-def only_here(root: Path, here: str, there: str) -> set[str]:
-    """The files, by their path in the repository, that commits here have changed and that differ there."""
-    related = holds(root, "merge-base", here, there)
-    since = text(root, "merge-base", here, there) if related else text(root, "mktree")
-    names = [
-        ask(root, "diff", "--name-only", "--no-renames", "-z", *two)
-        for two in ((since, here), (here, there))
-    ]
-    changed, differ = ({os.fsdecode(path) for path in said.split(b"\0") if path} for said in names)
-    return changed & differ
-
-
-def joined(root: Path, there: str, here: str, keep: Sequence[str], message: str) -> str:
-    """A commit after both, with the files of `there` and besides these paths as they are `here`.
-
-    No branch moves, and no file.
-    """
-    top = top_of(root)
-    assert top is not None
-    kept = tree(root, here, *keep) if keep else {}
-    lines = [
-        f"{entry.mode} {entry.blob}\t{(root / path).relative_to(top)}\n"
-        for path, entry in kept.items()
-    ]
-    who = () if holds(root, "var", "GIT_COMMITTER_IDENT") else nobody()
-    with tempfile.TemporaryDirectory() as folder:
-        index = Path(folder) / "index"
-        ask(top, "read-tree", there, index=index)
-        ask(top, "update-index", "--index-info", stdin="".join(lines).encode(), index=index)
-        whole = ask(top, "write-tree", index=index).decode().strip()
-    return text(top, *who, "commit-tree", whole, "-p", there, "-p", here, "-m", message)
-
-
-def fast_forward(root: Path, commit: str, lock: int | None = None) -> Committed:
-    """Move to a later commit. Never raises; what fails is tried again by the next command.
-
-    Files that are written already are taken as they are; one that a killed git had begun is written anew.
-    """
-    folder, top = folder_of(root), top_of(root)
-    if folder is None or top is None or not wait_for(folder / "index.lock"):
-        return Committed(problem="another git command runs, or one was killed: index.lock exists")
-    try:
-        found = differing(root, commit)
-        if written := [path for path, how in found.items() if how == "there"]:
-            ask(top, "add", "--force", "--all", "--", *written, lock=lock)
-        for path in (path for path, how in found.items() if how == "begun"):
-            (top / path).unlink()
-        before = head(root)
-        if not descends(root, commit, before):
-            return Committed(problem=f"this branch has gone on since {commit[:7]} was fetched")
-        ask(top, "read-tree", "-m", "-u", before, commit, lock=lock)
-        ask(top, "update-ref", "-m", "kt pull", "HEAD", commit, before, lock=lock)
-    except (KtError, OSError) as error:
-        return Committed(problem=getattr(error, "what", "") or str(error))
-    return Committed(commit)
-
-
-def track(root: Path, of: Upstream, commit: str) -> None:
-    """Let `git status` know where the remote's branch is, as `git fetch` would. No harm where it cannot."""
-    holds(root, "update-ref", f"refs/remotes/{of}", commit)
-
-
-def taken_back(root: Path, of: Upstream, there: str) -> str:
-    """The commit, here too, that the remote's branch was at when it was last seen, where it is now at an
-    earlier one; else empty."""
-    ref = f"refs/remotes/{of}"
-    if not holds(root, "rev-parse", "--verify", "--quiet", ref):
-        return ""
-    seen = text(root, "rev-parse", ref)
-    later = seen != there and descends(root, seen, there) and descends(root, head(root), seen)
-    return seen if later else ""
-
-
-def push(root: Path, to: Upstream, commit: str, there: str) -> None:
-    """Give the remote's branch, which is at `there`, a commit that comes after it. Raises Refused, Unavailable.
-
-    Into a folder git would run that repository's hooks as this user: they are off.
-    """
-    quiet = (
-        ["--receive-pack=git -c core.hooksPath=/dev/null receive-pack"] if is_folder(to.url) else []
-    )
-    options = ["--quiet", "--no-verify", "--recurse-submodules=no", *quiet]
-    try:
-        ask(root, "push", *options, "--", to.remote, f"{commit}:refs/heads/{to.branch}")
-    except Unavailable as error:
-        if tip(root, to) == there:
-            raise
-        raise Refused(
-            f"{to} has moved: another machine has pushed", do="kt pull, then kt push again"
-        ) from error
-
-
-def clear_locks_there(root: Path, to: Upstream, since: float) -> None:
-    """Remove the locks that a push, killed since then, left in a folder that is the remote.
-
-    A living git holds them for a moment, also one of another machine: what stays a second is left over.
-    """
-    if not is_folder(to.url):
-        return
-    where = (root / to.url.removeprefix("file://")).resolve()
-    folder = where / ".git" if (where / ".git").is_dir() else where
-    names = [f"refs/heads/{to.branch}.lock", "packed-refs.lock"]
-    with suppress(OSError):
-        found = {*lock_files(folder), *(folder / name for name in names)}
-        left = {path: path.stat() for path in found if path.exists()}
-        if not any(stat.st_mtime >= since - 1 for stat in left.values()):
-            return
-        time.sleep(STALE)
-        for path, stat in left.items():
-            if stat.st_mtime >= since - 1 and path.stat() == stat and not git_lives(folder):
-                path.unlink()
-
-
-def is_folder(url: str) -> bool:
-    """Whether git reaches this URL through the file system."""
-    return url.startswith("file://") or ("://" not in url and ":" not in url.partition("/")[0])

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kt import change, files, git, staging
+from kt import change, commits, files, git, staging, upstream
 from kt.change import Adopt, Change, Lock
 from kt.deployments import audit, gc, need
 from kt.deployments.blobs import SERVED, Blob, Tell, Watch, blobs, lacking
@@ -27,11 +27,11 @@ from kt.deployments.plan import Stamp
 from kt.deployments.sides import MOVING, lacks, moving, parted, settle, shared
 from kt.deployments.theirs import Theirs, read_theirs, signature_of
 from kt.errors import KtError, Refused
-from kt.git import Upstream
 from kt.journal import Journal
 from kt.registry import absence, record, remote
 from kt.registry.absence import Absence
 from kt.registry.remote import Store
+from kt.upstream import Upstream
 from kt.workspace import Workspace
 
 PUT_BY = "replaced"  # in .kt/: weights of versions that a forced pull made into others
@@ -103,7 +103,7 @@ def pull(
             files.discard(path)
     if source and theirs and not done.problem:
         with suppress(KtError), moving(workspace, source):  # the pull is done
-            git.track(workspace.root, source, theirs.tip)
+            upstream.track(workspace.root, source, theirs.tip)
     elif source:
         settle(workspace, source)
     joined = theirs is not None and theirs.commit != theirs.tip
@@ -157,11 +157,11 @@ def look(
     """
     if workspace.settings.git == "off":
         return None, None, ""
-    source = git.upstream(workspace.root, name or workspace.settings.remote.git)
-    there, here = git.tip(workspace.root, source), git.head(workspace.root)
+    source = upstream.named(workspace.root, name or workspace.settings.remote.git)
+    there, here = upstream.tip(workspace.root, source), git.head(workspace.root)
     if not there:
         raise Refused(f"there is no {source} yet", do="give it what is here: kt push")
-    git.fetch(workspace.root, source, there)
+    upstream.fetch(workspace.root, source, there)
     if git.descends(workspace.root, here, there):
         return source, None, lacks(workspace.root, source, here, there)
     if forced is None and not git.descends(workspace.root, there, here):
@@ -210,7 +210,9 @@ def take(
         return git.Committed()
     workspace = lock.workspace
     if other := [
-        path for path, how in git.differing(workspace.root, theirs.commit).items() if how != "there"
+        path
+        for path, how in commits.differing(workspace.root, theirs.commit).items()
+        if how != "there"
     ]:
         raise Refused(
             f"a pull would overwrite what is changed here: {', '.join(other[:5])}",

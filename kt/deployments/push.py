@@ -7,7 +7,7 @@ The store gets the weights that it lacks, by digest; then the branch moves, if i
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from kt import change, git
+from kt import change, git, upstream
 from kt.deployments import manifest, need
 from kt.deployments.blobs import SERVED, Blob, Tell, Watch, all_blobs
 from kt.deployments.deploy import recover
@@ -40,14 +40,14 @@ def push(workspace: Workspace, name: str, *, dry_run: bool, tell: Tell, watch: W
         notes = tuple(lock.notes)
     to, here = None, ""
     if workspace.settings.git == "on":
-        to = git.upstream(workspace.root, name or workspace.settings.remote.git)
+        to = upstream.named(workspace.root, name or workspace.settings.remote.git)
         here = standing(workspace)
-        there = git.tip(workspace.root, to)
+        there = upstream.tip(workspace.root, to)
         if there:
-            git.fetch(workspace.root, to, there)
+            upstream.fetch(workspace.root, to, there)
         if not git.descends(workspace.root, here, there):
             raise ahead(workspace, to, here, there)
-        if was := git.taken_back(workspace.root, to, there):
+        if was := upstream.taken_back(workspace.root, to, there):
             said = f"{to} had been taken back from {was[:7]} to {there[:7]}"
             notes = (*notes, f"{said}: it is given again what it lost")
     sent, absent = send(workspace, store, state, dry_run=dry_run, tell=tell, watch=watch)
@@ -56,7 +56,7 @@ def push(workspace: Workspace, name: str, *, dry_run: bool, tell: Tell, watch: W
     moved = there != here
     if moved and not dry_run:
         with moving(workspace, to):
-            git.push(workspace.root, to, here, there)
+            upstream.push(workspace.root, to, here, there)
         tell("pushed", f"{to} {here[:7]}")
     elif not dry_run:
         settle(workspace, to)

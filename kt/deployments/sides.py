@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kt import change, files, git, journal
+from kt import change, files, git, journal, upstream
 from kt.deployments import audit
 from kt.deployments.events import HISTORY, describe
 from kt.errors import Refused, Unavailable
-from kt.git import Upstream
 from kt.journal import Journal
+from kt.upstream import Upstream
 from kt.workspace import Workspace
 
 FORCE = "if theirs is to stand: kt pull --force --reason TEXT"
@@ -32,7 +32,7 @@ def settle(workspace: Workspace, of: Upstream) -> None:
     if note.exists():
         since = note.stat().st_mtime
         git.clear_own_locks(workspace.root, since)
-        git.clear_locks_there(workspace.root, of, since)
+        upstream.clear_locks_there(workspace.root, of, since)
         files.discard(note)
 
 
@@ -65,7 +65,7 @@ def lacks(root: Path, source: Upstream, here: str, there: str) -> str:
     """How a remote stands that has nothing new, if it lacks what is here."""
     if here == there:
         return ""
-    if was := git.taken_back(root, source, there):
+    if was := upstream.taken_back(root, source, there):
         return f"{source} has been taken back from {was[:7]} to {there[:7]}"
     count = int(git.text(root, "rev-list", "--count", f"{there}..{here}"))
     return f"{source} lacks {count} commit{'s' if count != 1 else ''} of this machine"
@@ -81,7 +81,7 @@ def ahead(workspace: Workspace, to: Upstream, here: str, there: str) -> Refused:
 def parted(workspace: Workspace, source: Upstream, there: str, book: Journal) -> Refused:
     """Both sides have commits that the other lacks: what each has deployed since they parted."""
     with moving(workspace, source):
-        git.track(workspace.root, source, there)  # the way out names it
+        upstream.track(workspace.root, source, there)  # the way out names it
     text = git.ask(workspace.root, "show", f"{there}:./{HISTORY}")
     theirs = read_book(text, there)
     common = shared(book, theirs)

@@ -10,8 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kt import config, files, git
+from kt import commits, config, files, git
 from kt.change import Write
+from kt.commits import Entry
 from kt.deployments import audit, gc, manifest
 from kt.deployments.events import HISTORY
 from kt.deployments.history import State
@@ -20,7 +21,6 @@ from kt.deployments.need import Key
 from kt.deployments.plan import Stamp
 from kt.deployments.sides import FORCE, read_book, shared, told
 from kt.errors import Corrupt, Refused
-from kt.git import Entry
 from kt.journal import Journal
 from kt.registry import record
 from kt.workspace import ROOMS, Workspace
@@ -92,11 +92,11 @@ def read_theirs(
 def contents_of(root: Path, commit: str) -> dict[str, bytes]:
     """What kt has written in a commit, by path. Raises Refused for what it would not write, Invalid for a
     kt.toml that no command could read."""
-    found = git.tree(root, commit, *ROOMS, "kt.toml", ".kt")
+    found = commits.tree(root, commit, *ROOMS, "kt.toml", ".kt")
     for path, entry in found.items():
         refuse_entry(path, entry)
     names = [path for path in found if written_by_kt(path)]
-    data = dict(zip(names, git.contents(root, [found[name] for name in names]), strict=True))
+    data = dict(zip(names, commits.contents(root, [found[name] for name in names]), strict=True))
     if "kt.toml" in data:
         config.parse(data.pop("kt.toml"), Path(f"{commit[:7]}:kt.toml"))
     return data
@@ -142,7 +142,7 @@ def join(
     assert top is not None
     rooms = tuple(f"{(root / room).relative_to(top)}/" for room in ROOMS)
     if lost := sorted(
-        name for name in git.only_here(root, here, there) if not name.startswith(rooms)
+        name for name in commits.only_here(root, here, there) if not name.startswith(rooms)
     ):
         raise Refused(
             f"commits here have changed what is not kt's: {', '.join(lost[:5])}",
@@ -153,7 +153,7 @@ def join(
         f"pull --force {there[:7]}: event {theirs.seq} in place of {book.seq}, from {common + 1} on\n\n"
         f"by: {forced.by}\nreason: {forced.reason}\nlet go: {told(book, common) or 'nothing'}\n"
     )
-    return git.joined(root, there, here, stays, said)
+    return commits.joined(root, there, here, stays, said)
 
 
 def refuse_entry(path: str, entry: Entry) -> None:

@@ -208,7 +208,7 @@ def test_a_pull_that_was_killed_after_the_fact_is_finished_by_the_next_command(
     git(two.ours.root, "commit", "--quiet", "-m", "notes")
     kt("push", at=two.ours)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kt.git.fast_forward", killed)
+        patch.setattr("kt.commits.fast_forward", killed)
         with pytest.raises(KeyboardInterrupt):
             pull(two.theirs)
     (two.theirs.root / "notes.txt").write_text(
