@@ -1,6 +1,7 @@
 """kt export: what other tools need, to watch a predictor or to run kt on a machine."""
 
 import json as notation
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -33,13 +34,19 @@ def export(
 
     Example: kt export systemd --user --out ~/.config/systemd/user
     """
-    from kt import files, process
+    from kt import process
     from kt.errors import Invalid
     from kt.jobs import units
     from kt.monitors import grafana, prometheus
 
     workspace = options.workspace()
     root, kt = str(workspace.root), process.command("kt")
+    if what != "systemd" and (user or out):
+        raise Invalid(
+            "it goes with systemd alone",
+            where="--out" if out else "--user",
+            do=f"leave it out: kt export {what[:40]} > FILE",
+        )
     match what:
         case "prometheus-rules":
             document = prometheus.rules(workspace.settings)
@@ -49,14 +56,7 @@ def export(
             output.emit(document, notation.dumps(document, indent=1))
         case "systemd":
             found = units.systemd(root, kt, "" if user else owner_of(workspace.root))
-            text = "\n".join(f"# {name}\n{unit}" for name, unit in found.items())
-            if out:
-                for name, unit in found.items():
-                    files.write_whole(out / name, unit.encode())
-                control = "systemctl --user" if user else "systemctl"
-                start = f"{control} daemon-reload && {control} enable --now {' '.join(found)}"
-                text = f"wrote {', '.join(found)} to {out}.  Next: {start}"
-            output.emit({"units": found, "out": out}, text)
+            output.emit({"units": found, "out": out}, placed(found, out, user=user))
         case "cron":
             lines = units.cron(root, kt)
             output.emit({"crontab": lines}, lines.rstrip())
@@ -64,6 +64,19 @@ def export(
             raise Invalid(
                 f"there is no kt export {what[:40]}", do=f"choose from: {', '.join(KINDS)}"
             )
+
+
+def placed(found: Mapping[str, str], out: Path | None, *, user: bool) -> str:
+    """Units as text; or, written into a folder, how to start them."""
+    from kt import files
+
+    if out is None:
+        return "\n".join(f"# {name}\n{unit}" for name, unit in found.items())
+    for name, unit in found.items():
+        files.write_whole(out / name, unit.encode())
+    control = "systemctl --user" if user else "systemctl"
+    start = f"{control} daemon-reload && {control} enable --now {' '.join(found)}"
+    return f"wrote {', '.join(found)} to {out}.  Next: {start}"
 
 
 def owner_of(folder: Path) -> str:

@@ -44,6 +44,14 @@ def test_they_are_written_for_the_owner_of_the_workspace_and_systemd_takes_them(
         assert "kt-" not in said.stderr, said.stderr
 
 
+@pytest.mark.parametrize("option", [["--user"], ["--out", "units"]], ids=" ".join)
+def test_an_option_of_units_is_refused_with_anything_else(kt, place, option):
+    done = kt("export", "cron", *option, at=place)
+    assert done.code == 2
+    assert done.err.startswith(f"kt: {option[0]}: it goes with systemd alone\n")
+    assert not (place.root / "units").exists()
+
+
 @pytest.mark.parametrize(
     ("root", "said"),
     [
