@@ -184,7 +184,7 @@ def ray(how: Compute) -> Iterator[Workers]:
         from ray.util.joblib import register_ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
-    with redirect_stdout(sys.stderr):  # where it says what it thinks of a death
+    with redirect_stdout(sys.stderr):  # Ray prints that a worker has died; stdout holds kt's answer
         with reached("ray"):
             ray.init(how.address or None, log_to_driver=False, logging_level="ERROR")
         register_ray()

@@ -170,7 +170,7 @@ def collected(
         for run in runs
         if isinstance(run.ended, Finished) and run.ended.version == known.version
     ]
-    sources = watch.sources(workspace, origin.job, job, *until[-1:])
+    sources = watch.sources(workspace, origin.job, job, until[-1] if until else None)
     found = chain.from_iterable(watch.collect(sources, folder / "data"))  # where a run has them too
     return {str(path.relative_to(folder)): path for path in found if path.is_relative_to(folder)}
 

@@ -76,9 +76,8 @@ class Model(sakt.Model):
         keys, values = self._history(items, responses)
         ago = self._ago(self.ranks, lengths, T)  # (k, B, T + 1)
         later = torch.arange(T + 1, device=items.device) > lengths.unsqueeze(1)  # (B, T + 1)
-        bias = (
-            self._bias(ago).masked_fill(later, -torch.inf).permute(2, 0, 1, 3)
-        )  # (B, H, k, T + 1)
+        bias = self._bias(ago).masked_fill(later, -torch.inf)  # (H, k, B, T + 1)
+        bias = bias.permute(2, 0, 1, 3)  # (B, H, k, T + 1)
         bias = bias.unsqueeze(3).expand(-1, -1, -1, M, -1).flatten(2, 3)  # (B, H, k M, T + 1)
         logits = self._answer(asked.repeat(1, k), keys, values, bias)
         return orders.expectation(logits.view(logits.shape[0], k, M, -1))

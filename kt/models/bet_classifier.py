@@ -99,9 +99,8 @@ class Model(nn.Module):
         x = self.token(tokens).unsqueeze(1) + self.position(place)  # (B, k, T, D)
         x = torch.cat([self.start.expand(B * k, -1, -1), x.flatten(0, 1)], 1)
         n = lengths.repeat_interleave(k).unsqueeze(1)  # (B k, 1)
-        there = (
-            torch.arange(T + 1, device=tokens.device) <= n
-        )  # (B k, T + 1), the start token first
+        # (B k, T + 1), the start token first
+        there = torch.arange(T + 1, device=tokens.device) <= n
         for block in self.blocks:
             x = block(x, there[:, None, None])
         h = (self.evidence(self.norm(x)) * there.unsqueeze(-1)).sum(1)  # (B k, D)

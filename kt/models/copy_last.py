@@ -36,9 +36,8 @@ class Model(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.length = nn.Parameter(
-            torch.ones(())
-        )  # of an answer; a version holds one tensor at least
+        # of an answer; a version holds one tensor at least
+        self.length = nn.Parameter(torch.ones(()))
 
     def forward(self, vectors: Tensor, lengths: Tensor) -> Tensor:
         """(B, T, D) what follows each vector."""

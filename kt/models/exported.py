@@ -132,9 +132,8 @@ def axes_of(program: Mapping[str, Any], name: str) -> Iterator[Axis]:
             yield Axis(least=size["as_int"], most=size["as_int"])
             continue
         expression = str(size["as_expr"]["expr_str"])
-        found = re.fullmatch(
-            r"Symbol\('(\w+)'[^()]*\)", expression
-        )  # as sympy writes a plain length
+        # as sympy writes a plain length
+        found = re.fullmatch(r"Symbol\('(\w+)'[^()]*\)", expression)
         if not found:
             raise Invalid(
                 f"its input {name} has an axis of {expression[:60]}, which is no plain length"

@@ -114,9 +114,8 @@ class Model(nn.Module):
 
     def _told(self, h: Tensor, k: Tensor, items: Tensor, standing: Tensor) -> dict[str, Tensor]:
         """What the head tells of items (B, M) with keys k (B, M, D / 2)."""
-        f = self.norm(h) / math.sqrt(
-            self.config.d_model
-        )  # so that θ spreads no wider with more of it
+        D = self.config.d_model
+        f = self.norm(h) / math.sqrt(D)  # so that θ spreads no wider with more of it
         told: dict[str, Tensor] = self.head(f, *self.head.items(k, items), standing)
         return told
 

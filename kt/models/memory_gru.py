@@ -110,9 +110,8 @@ class Model(nn.Module):
 
         h, hidden = torch.cat([x, self._read(x)], -1), []
         start = x.new_zeros(1, x.shape[0], self.config.hidden)
-        for (
-            layer
-        ) in self.recur.all_weights:  # one by one: only of its last layer a GRU tells every h
+        # one by one: only of its last layer a GRU tells every h
+        for layer in self.recur.all_weights:
             h, _ = torch.gru(h, start, [*layer], True, 1, 0.0, False, False, True)  # (B, T, H)
             hidden.append(at_last(h))
         return {"hidden": torch.cat(hidden, 1), "last": at_last(x).squeeze(1)}

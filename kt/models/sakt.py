@@ -93,9 +93,8 @@ class Model(nn.Module):
         T = items.shape[1]
         keys, values = self._history(items[:, :-1], responses[:, :-1])  # (B, H, T, D / H)
         # key 0 is the start token, key j the event j - 1: event t may see keys 0 .. t
-        ago = torch.arange(T, device=items.device).unsqueeze(1) - torch.arange(
-            T, device=items.device
-        )  # (T, T)
+        place = torch.arange(T, device=items.device)
+        ago = place.unsqueeze(1) - place  # (T, T)
         bias = self._bias(ago + 1).masked_fill(ago < 0, -math.inf)  # (H, T, T)
         return self._answer(items, keys, values, bias.unsqueeze(0))
 
@@ -117,9 +116,8 @@ class Model(nn.Module):
         """Positions are distances, so that the oldest answer of a full window is left out and all else stays."""
         if steps := self.steps(items.device):
             return steps.advance(state, items, responses)
-        (new,) = self.attended(
-            torch.add(responses, items, alpha=self.config.categories)
-        )  # (B, 2 D)
+        answers = torch.add(responses, items, alpha=self.config.categories)
+        (new,) = self.attended(answers)  # (B, 2 D)
         before, start = state["attended"][:, :-1], state["attended"][:, -1:]
         first = max(0, before.shape[1] + 1 - self.config.window)
         return {
@@ -135,9 +133,8 @@ class Model(nn.Module):
     def _ask(self, state: State, asked: Tensor) -> dict[str, Tensor]:
         attended = state["attended"]
         B, T, _ = attended.shape
-        keys, values = (
-            attended.view(B, T, 2, self.config.heads, -1).permute(2, 0, 3, 1, 4).unbind()
-        )  # (B, H, T, D / H)
+        both = attended.view(B, T, 2, self.config.heads, -1).permute(2, 0, 3, 1, 4)
+        keys, values = both.unbind()  # (B, H, T, D / H)
         (bias,) = self.biases(state["lengths"])
         # not [..., -T:], which torch.export would take for one T
         last = torch.arange(self.config.window + 1 - T, self.config.window + 1, device=bias.device)

@@ -23,9 +23,8 @@ class Steps:
         here = torch.device("cpu")
         self.window, self.categories = model.config.window, model.config.categories
         (self.attended,) = arrays(model.attended.kept(here))  # keys and values, by answer
-        self.lookups = arrays(
-            [*model.queries.kept(here), *model.biases.kept(here)]
-        )  # e, its query, biases
+        # e, its query, biases
+        self.lookups = arrays([*model.queries.kept(here), *model.biases.kept(here)])
         self.heads = model.config.heads
         layers = (
             model.mix,

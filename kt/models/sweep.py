@@ -151,10 +151,8 @@ def sweep(
     """
     family = family_of(name, root)
     given = [placed(one, settings, options) for one in chosen]
-    for own, opts in given:
-        prepare(
-            family, data, valid, own, opts
-        )  # a setting that does not fit is told before all the work
+    for own, opts in given:  # a setting that does not fit is told before all the work
+        prepare(family, data, valid, own, opts)
     folder = out.with_name(out.name + ".sweep")
     folder.mkdir(parents=True, exist_ok=True)
     kept = [folder / f"{digest(one)}.resume" for one in chosen]

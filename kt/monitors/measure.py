@@ -196,10 +196,8 @@ class Gauge:
         levels = self.levels("labelled")
         end = self.end - round(self.settings.monitor.mature * 60)
         ids, start = [self.stream.id], end - levels.window
-        start, end = (
-            start - start % HOUR,
-            -(-end // HOUR) * HOUR,
-        )  # predictions are kept by the hour
+        # predictions are kept by the hour
+        start, end = start - start % HOUR, -(-end // HOUR) * HOUR
         known = labels.total(self.store, ids, start, end, ("counts",))[self.stream.id].n
         seen = traffic.total(self.store, ids, start, end)[self.stream.id]
         n = predictions(seen)

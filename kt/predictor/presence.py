@@ -36,9 +36,8 @@ class Presence:
     state: str  # "ok" or "degraded"
     reason: str
     since: str  # when it began to serve this, ISO 8601
-    shadows: list[dict[str, Any]] = field(
-        default_factory=list
-    )  # what they were found to say: tally.py
+    # what they were found to say: tally.py
+    shadows: list[dict[str, Any]] = field(default_factory=list)
     recording: dict[str, Any] = field(default_factory=dict)  # of what is answered: writer.py
 
 

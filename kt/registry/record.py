@@ -148,9 +148,8 @@ class VersionRecord(Part):
     )  # why the file's code was run (trusted.py)
     reference: Reference | None = Field(default=None, exclude_if=operator.not_)
     graph: Exported = Field(default=BEFORE, exclude_if=lambda graph: graph == BEFORE)
-    steps: Exported = Field(
-        default=NONE, exclude_if=lambda steps: steps == NONE
-    )  # of a family that has states
+    # of a family that has states
+    steps: Exported = Field(default=NONE, exclude_if=lambda steps: steps == NONE)
     made_with: dict[str, str]  # kt and torch versions
     digest: str = ""
 

@@ -13,11 +13,10 @@ from kt.store.rows import insert
 def add(connection: Connection, seen: Mapping[tuple[int, int], Load]) -> None:
     """By stream and bucket."""
     table = schema.loads
+    in_order = sorted(seen.items())  # no two writers wait in a ring
     rows = [
         {"stream": stream, "bucket": bucket, "assigned": load.assigned, "failed": load.failed}
-        for (stream, bucket), load in sorted(
-            seen.items()
-        )  # in one order: no two writers wait in a ring
+        for (stream, bucket), load in in_order
     ]
     statement = insert(connection, table)
     statement = statement.on_conflict_do_update(

@@ -90,9 +90,8 @@ def ensure(root: Path, now: datetime, draw: Draw = secrets.token_bytes) -> Secre
         aside = files.stage(path, dump(made), files.PRIVATE)
         try:
             with files.named("write", path):
-                os.link(
-                    aside, path
-                )  # fails where another was first, and is never seen half written
+                # fails where another was first, and is never seen half written
+                os.link(aside, path)
             files.sync_folder(root)
         except Unavailable as error:
             if not isinstance(error.__cause__, FileExistsError):

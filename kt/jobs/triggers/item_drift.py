@@ -13,9 +13,8 @@ from kt.jobs.facts import Drifted, Facts
 
 
 class Settings(BaseModel, extra="forbid"):
-    items: int = Field(
-        3, ge=1
-    )  # that have drifted, at least: few are found by chance in looking day by day
+    # that have drifted, at least: few are found by chance in looking day by day
+    items: int = Field(3, ge=1)
     share: float = Field(0.05, ge=0, le=1)  # of the items that can be judged, at least
     level: float = Field(0.05, gt=0, le=Drifted.LEAST)  # of those called drifted, so many are false
     every: float = Field(24.0, ge=0)  # hours between two looks at the answers

@@ -44,9 +44,8 @@ def gather(
     """
     book, state = audit.read(workspace)
     back, *_ = WINDOWS[window]
-    until = (
-        int(now.timestamp()) // 60 + 1
-    )  # with the minute that is not over: it shows a first request
+    # with the minute that is not over: it shows a first request
+    until = int(now.timestamp()) // 60 + 1
     since = iso(now - timedelta(minutes=back))
     base = Dashboard(
         workspace=workspace.root.name,
