@@ -8,6 +8,8 @@ first bad field of the body, `hint` the way out, `id` the line in the log that h
 
 A JSON text that two readers could read differently is refused: duplicate keys, NaN, a number that
 overflows, a lone surrogate.
+
+Falcon is imported in functions: a worker answers predictions before it needs it (front.py).
 """
 
 import io
@@ -20,16 +22,18 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from http import HTTPStatus
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import falcon
 import jiter
 import orjson
 from pydantic import ValidationError
 
 from kt.errors import Invalid, KtError
 
-Service = falcon.App[falcon.Request, falcon.Response]
+if TYPE_CHECKING:
+    import falcon
+
+    Service = falcon.App[falcon.Request, falcon.Response]
 
 log = logging.getLogger("kt")
 
@@ -70,12 +74,14 @@ def known_as(host: str, names: tuple[str, ...]) -> bool:
     return not names or not name or name.lower() in names
 
 
-def check_host(request: falcon.Request, names: tuple[str, ...], do: str = "") -> None:
+def check_host(request: "falcon.Request", names: tuple[str, ...], do: str = "") -> None:
     """A page of somebody else's, whose name was made to point here, does not know our name.
 
     names: what this service goes by; without any, by every name. do: where to change that. Raises 421.
     """
     if not known_as(request.env.get("HTTP_HOST", ""), names):
+        import falcon
+
         raise falcon.HTTPError(
             falcon.HTTP_421,
             title="Misdirected request",
@@ -83,7 +89,7 @@ def check_host(request: falcon.Request, names: tuple[str, ...], do: str = "") ->
         )
 
 
-def body(request: falcon.Request, limit: int, unsaid: str = "") -> bytes:
+def body(request: "falcon.Request", limit: int, unsaid: str = "") -> bytes:
     """The whole body. Raises NotJson where it is not said to be JSON, TooLarge beyond `limit` bytes.
 
     unsaid: the type of a body that says none. A page of another site can send one, so only for clients
@@ -192,7 +198,7 @@ def first_problem(error: ValidationError) -> Invalid:
     return Invalid(f"{first['msg'][:1].lower()}{first['msg'][1:]}", where=field)
 
 
-def answer(response: falcon.Response, value: Any, status: int = 200) -> None:
+def answer(response: "falcon.Response", value: Any, status: int = 200) -> None:
     response.status = status
     response.content_type = "application/json"
     response.data = orjson.dumps(value)
@@ -213,8 +219,10 @@ def cut(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
-def application(app: Service) -> Service:
+def application(app: "Service") -> "Service":
     """`app`, answering every error as a problem document."""
+    import falcon
+
     app.add_error_handler(Exception, known)
     app.add_error_handler(falcon.HTTPError, refused)
     app.req_options.strip_url_path_trailing_slash = True
@@ -222,7 +230,7 @@ def application(app: Service) -> Service:
 
 
 def known(
-    request: falcon.Request, response: falcon.Response, error: Exception, params: Any
+    request: "falcon.Request", response: "falcon.Response", error: Exception, params: Any
 ) -> None:
     write(response, document(error, f"{request.method} {request.path}"))
 
@@ -236,7 +244,7 @@ def document(error: Exception, doing: str) -> dict[str, Any]:
 
 
 def refused(
-    request: falcon.Request, response: falcon.Response, error: falcon.HTTPError, params: Any
+    request: "falcon.Request", response: "falcon.Response", error: "falcon.HTTPError", params: Any
 ) -> None:
     """What Falcon itself refuses: no such path, no such method, a header that is none."""
     details = {
@@ -280,7 +288,7 @@ def admit() -> bool:
     return True
 
 
-def write(response: falcon.Response, document: dict[str, Any]) -> None:
+def write(response: "falcon.Response", document: dict[str, Any]) -> None:
     answer(response, document, document["status"])
     response.content_type = PROBLEM
     if document["status"] == 503:

@@ -95,6 +95,11 @@ def test_what_a_predictor_shares_loads_no_torch(module: str, tmp_path: Path) -> 
     assert loaded_by(f"import {module}", tmp_path).isdisjoint({"torch", "git", "typer"})
 
 
+def test_a_worker_starts_without_what_a_plain_prediction_does_not_need(tmp_path: Path) -> None:
+    code = "import kt.predictor.front, kt.predictor.engines.onnx, kt.models.tracing"
+    assert loaded_by(code, tmp_path).isdisjoint({*HEAVY, "sqlite3", "typer"} - {"numpy", "granian"})
+
+
 def options(name: str) -> set[str]:
     import typer
 

@@ -13,36 +13,27 @@ GET  /ready                            503 until something is served
 import os
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import falcon
 
 from kt import http
 from kt.errors import Unavailable
 from kt.predictor import docs, faults, feedback, inference, invocations, metrics, predict
-from kt.predictor.address import is_loopback
-from kt.predictor.guard import Guard
-from kt.predictor.host import Host
-from kt.predictor.keys import Ring
+from kt.predictor.guard import Guard, guard_of
+from kt.predictor.host import Host, make_host
 from kt.predictor.later import one, respond
 from kt.predictor.openapi import OpenApi
 from kt.predictor.tables import Tables
-from kt.workspace import Workspace
 
 
-def create_app(root: str | Path, address: str = "") -> http.Service:
+def create_app(root: str | Path, address: str = "") -> "http.Service":
     """The service of a workspace, which it follows from now on."""
     host = make_host(root, address)
     host.start()
     return routes(host)
 
 
-def make_host(root: str | Path, address: str = "") -> Host:
-    workspace = Workspace(Path(root).resolve())
-    return Host(workspace.root, workspace.settings, address)
-
-
-def routes(host: Host, guard: Guard | None = None) -> http.Service:
+def routes(host: Host, guard: Guard | None = None) -> "http.Service":
     app = http.application(falcon.App(middleware=[guard or guard_of(host)]))
     resource = Predict(host)
     app.add_route("/predict", resource)
@@ -57,13 +48,6 @@ def routes(host: Host, guard: Guard | None = None) -> http.Service:
     docs.add_routes(app, OpenApi(host))
     faults.install(app)
     return app
-
-
-def guard_of(host: Host) -> Guard:
-    """Under another server than kt serve the address is not known: any name is taken, but for a list."""
-    settings = host.settings.predictor
-    local = is_loopback(urlsplit(host.address).hostname or "")
-    return Guard(settings, Ring(host.root / settings.keys), local)
 
 
 class Predict:

@@ -27,7 +27,8 @@ def over_http(address: str, model: str, body: bytes) -> dict[str, Any]:
 
 def here(workspace: Workspace, model: str, body: bytes) -> dict[str, Any]:
     """The answer of this process. Raises KtError."""
-    from kt.predictor.app import make_host, routes
+    from kt.predictor.app import routes
+    from kt.predictor.host import make_host
 
     holder = make_host(workspace.root)
     holder.open()

@@ -36,7 +36,7 @@ INDEX = {
 }
 
 
-def add_routes(app: http.Service, openapi: OpenApi) -> None:
+def add_routes(app: "http.Service", openapi: OpenApi) -> None:
     app.add_route("/", Index())
     app.add_route("/openapi.json", openapi)
     app.add_route("/docs", Docs(openapi))

@@ -5,15 +5,18 @@
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import falcon
 import orjson
 
 from kt import http
 
+if TYPE_CHECKING:
+    import falcon
+
+    Handler = Callable[[falcon.Request, falcon.Response, Any, Any], None]
+
 Document = dict[str, Any]
-Handler = Callable[[falcon.Request, falcon.Response, Any, Any], None]
 
 CODES = {
     401: "UNAUTHENTICATED",
@@ -42,14 +45,18 @@ def sentence(document: Document) -> str:
     return f"{where + ': ' if where else ''}{document['detail']}{f' ({hint})' if hint else ''}"
 
 
-def install(app: http.Service) -> None:
+def install(app: "http.Service") -> None:
     """Let the app's errors be told so."""
+    import falcon
+
     app.add_error_handler(Exception, telling(http.known))
     app.add_error_handler(falcon.HTTPError, telling(http.refused))
 
 
-def telling(handler: Handler) -> Handler:
-    def tell(request: falcon.Request, response: falcon.Response, error: Any, params: Any) -> None:
+def telling(handler: "Handler") -> "Handler":
+    def tell(
+        request: "falcon.Request", response: "falcon.Response", error: Any, params: Any
+    ) -> None:
         handler(request, response, error, params)
         assert response.data is not None
         response.content_type, document = shaped(request.path, orjson.loads(response.data))

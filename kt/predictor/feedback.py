@@ -24,7 +24,7 @@ from kt.store.outcomes import NAMES, Counted, Outcome, counter
 MOST = 1_000  # entries of one body
 
 
-def add_routes(app: http.Service, host: Host, tables: Tables) -> None:
+def add_routes(app: "http.Service", host: Host, tables: Tables) -> None:
     app.add_route("/feedback", Feedback(host, tables))
 
 

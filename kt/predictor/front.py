@@ -9,7 +9,8 @@ too, in batches all the same: two threads that hand requests over cost a twentie
 
 A plain prediction, which is nearly every request, does not pass through Falcon: its routing and its objects
 cost as much as all else that a small model's request does (45 of 160 µs). Whatever there is to refuse or to
-understand before the body is read as JSON, Falcon does.
+understand before the body is read as JSON, Falcon does. It is imported with all routes by the first request that
+needs it: a tenth of a worker's start, and 5 MB of its memory.
 """
 
 import asyncio
@@ -33,8 +34,9 @@ from granian._granian import RSGIProtocolClosed
 from kt import http
 from kt.config import Predictor
 from kt.predictor import faults, predict, quarantine
-from kt.predictor.app import guard_of, make_host, routes
 from kt.predictor.brake import Brake
+from kt.predictor.guard import guard_of
+from kt.predictor.host import make_host
 from kt.predictor.lanes import BATCH, Lanes
 from kt.predictor.later import LATER, Deferred, bodies, one
 from kt.predictor.loaded import NOTHING
@@ -89,7 +91,6 @@ class Front:
         self.host.answering.crowded = lambda: self.lanes.waiting > BATCH
         self.host.start()
         self.guard = guard_of(self.host)
-        self.app: http.App = routes(self.host, self.guard)
         self.pending: dict[Done, float] = {}  # when each began, the earliest first
         self.together: list[
             tuple[float, list[Waiting]]
@@ -102,6 +103,13 @@ class Front:
         self.queued = 0  # requests that the clerk has, or will have
         gc.freeze()
         gc.set_threshold(*GC)
+
+    @functools.cached_property
+    def app(self) -> http.App:
+        """The WSGI callable with every route."""
+        from kt.predictor.app import routes
+
+        return routes(self.host, self.guard)
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop, self.home = loop, threading.get_ident()

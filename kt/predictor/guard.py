@@ -1,18 +1,24 @@
 """Who is let in, before anything is answered: the host asked for, the key and its role, the rate.
 
-A middleware of the predictor's Falcon app, so that it holds under any server.
+A middleware of the predictor's Falcon app, so that it holds under any server. Falcon is imported in
+functions: see front.py.
 """
 
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
-
-import falcon
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from kt import clock, http
 from kt.config import Predictor
+from kt.predictor.address import is_loopback
+from kt.predictor.host import Host
 from kt.predictor.keys import Ring
+
+if TYPE_CHECKING:
+    import falcon
 
 OPEN = ("/health", "/ready", "/ping", "/v2/health/live", "/v2/health/ready")  # for whoever watches
 MOST = 10_000  # callers whose rate is remembered
@@ -42,7 +48,7 @@ class Guard:
         self.ring.look()
         return not self.ring.asked and not self.settings.rate and http.known_as(host, self.names)
 
-    def process_request(self, request: falcon.Request, response: falcon.Response) -> None:
+    def process_request(self, request: "falcon.Request", response: "falcon.Response") -> None:
         http.check_host(request, self.names, "hosts in kt.toml")
         if request.path in OPEN:
             return
@@ -51,14 +57,18 @@ class Guard:
         if self.settings.rate:
             for caller in filter(None, (name, request.remote_addr)):
                 if wait := self.rates.take(caller, time.monotonic()):
+                    import falcon
+
                     raise falcon.HTTPTooManyRequests(
                         title="Too many requests",
                         description=f"more than {self.settings.rate:g} requests a second",
                         retry_after=max(1, round(wait)),
                     )
 
-    def check_key(self, request: falcon.Request) -> str:
+    def check_key(self, request: "falcon.Request") -> str:
         """The id of the key that the request carries. Raises 401 without one, 403 for another role."""
+        import falcon
+
         role = role_of(request)
         scheme, _, text = (request.get_header("Authorization") or "").partition(" ")
         if scheme.lower() != "bearer":
@@ -75,11 +85,18 @@ class Guard:
         return key.id
 
 
-def role_of(request: falcon.Request) -> str:
+def role_of(request: "falcon.Request") -> str:
     """What a request does: everything that is not read predicts, but for feedback."""
     if request.path == "/feedback":
         return "feedback"
     return "read" if request.method in ("GET", "HEAD") else "predict"
+
+
+def guard_of(host: Host) -> Guard:
+    """Under another server than kt serve the address is not known: any name is taken, but for a list."""
+    settings = host.settings.predictor
+    local = is_loopback(urlsplit(host.address).hostname or "")
+    return Guard(settings, Ring(host.root / settings.keys), local)
 
 
 @dataclass

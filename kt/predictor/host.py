@@ -388,6 +388,11 @@ class Host:
             log.warning("kt: a restart will not remember seq %d: %s", served.seq, error)
 
 
+def make_host(root: str | Path, address: str = "") -> Host:
+    workspace = Workspace(Path(root).resolve())
+    return Host(workspace.root, workspace.settings, address)
+
+
 def now() -> str:
     return clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
 

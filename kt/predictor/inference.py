@@ -89,7 +89,7 @@ class Inference(Loose):
     outputs: Annotated[list[Output], Field(max_length=256)] = []
 
 
-def add_routes(app: http.Service, host: Host) -> None:
+def add_routes(app: "http.Service", host: Host) -> None:
     app.add_route("/v2", Server())
     app.add_route("/v2/health/live", Live())
     app.add_route("/v2/health/ready", Ready(host))

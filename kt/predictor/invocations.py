@@ -59,7 +59,7 @@ class Invocation(BaseModel):
     params: dict[str, Any] | None = None
 
 
-def add_routes(app: http.Service, host: Host) -> None:
+def add_routes(app: "http.Service", host: Host) -> None:
     app.add_route("/invocations", Invocations(host))
     app.add_route("/ping", Ping(host))
     app.add_route("/version", Version())

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
-
-import falcon
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kt import http
 from kt.predictor import predict
 from kt.predictor.host import Host
 from kt.predictor.lanes import BATCH
 from kt.predictor.predict import Answer, Asked
+
+if TYPE_CHECKING:
+    import falcon
 
 # A server that can answer several requests at once gives each environment a list under this name:
 # what is appended to it is answered by `bodies`, and the response is not used.
@@ -24,7 +25,9 @@ class Deferred(NamedTuple):
     tell: Callable[[Sequence[Answer]], Any]
 
 
-def respond(host: Host, request: falcon.Request, response: falcon.Response, what: Deferred) -> None:
+def respond(
+    host: Host, request: "falcon.Request", response: "falcon.Response", what: Deferred
+) -> None:
     later: list[Deferred] | None = request.env.get(LATER)
     if later is None:
         (body,) = bodies(host, [what])

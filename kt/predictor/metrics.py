@@ -36,7 +36,7 @@ QUANTILES = (0.5, 0.95, 0.99)
 JUDGED = ("ok", "degraded", "alerting")  # by their number
 
 
-def add_routes(app: http.Service, host: Host, tables: Tables) -> None:
+def add_routes(app: "http.Service", host: Host, tables: Tables) -> None:
     app.add_route("/metrics", Metrics(host, tables))
 
 

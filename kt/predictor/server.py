@@ -47,7 +47,6 @@ ANSWERS = 65_536  # bytes that the kernel holds of answers to a client; it would
 GRACE = 30  # seconds that a worker has to finish what it began
 BACKOFF = (0.05, 1.0)  # seconds before a worker that died young is replaced: at first, at most
 YOUNG = 5.0  # seconds
-GC = (20_000, 10, 10)  # Python's own takes a tenth of the time that imports take, for nothing
 
 
 def serve(workspace: Workspace, settings: Predictor, said: Callable[[str, int], None]) -> None:
@@ -82,7 +81,6 @@ def serve(workspace: Workspace, settings: Predictor, said: Callable[[str, int], 
 
     def listening() -> None:
         said(settings.host, port)
-        gc.set_threshold(*GC)
         engine.prepare(workspace.root, settings)
         gc.collect()
         gc.freeze()  # what is here now is never looked at again, so that its pages stay shared

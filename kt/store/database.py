@@ -6,11 +6,10 @@ begins with the lock (BEGIN IMMEDIATE), so that none fails halfway for want of i
 A connection is made for each transaction: a file that was deleted is noticed at once, processes may
 fork, nobody has anything to close.
 
-SQLAlchemy is imported in functions: a command that finds no tables must not wait for it.
+SQLAlchemy and sqlite3 are imported in functions: a command that finds no tables must not wait for them.
 """
 
 import logging
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from kt.errors import Corrupt, Invalid, KtError, Unavailable
 from kt.store import network
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from sqlalchemy import Connection, Engine
 
 WAIT = 5.0  # seconds, for another process's write to end
@@ -78,9 +79,11 @@ def at(place: Path | str) -> Store:
 
 
 def sqlite(path: Path) -> Store:
+    import sqlite3
+
     from sqlalchemy import NullPool, create_engine, event
 
-    def connected() -> sqlite3.Connection:
+    def connected() -> "sqlite3.Connection":
         # mode=rw: a file that was deleted is an error, never an empty one made in silence
         opened = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=rw",
@@ -125,6 +128,8 @@ def postgresql(url: str) -> Store:
 @contextmanager
 def translated(where: str) -> Iterator[None]:
     """What the database says, as an error with a way out. A statement that is wrong stays a bug."""
+    import sqlite3
+
     from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
     try:

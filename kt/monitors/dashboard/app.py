@@ -39,7 +39,7 @@ ASSETS = {
 Look = Callable[[str], Dashboard]  # a window's name -> the facts
 
 
-def create_app(look: Look) -> http.Service:
+def create_app(look: Look) -> "http.Service":
     """The service. look: asked at most once in FRESH seconds for each window."""
     app = http.application(falcon.App(middleware=[Guard()]))
     seen = Seen(look)

@@ -14,8 +14,8 @@ from predictors import Made, make
 
 from kt import http
 from kt.deployments.manifest import fraction
-from kt.predictor.app import make_host, routes
-from kt.predictor.host import Host
+from kt.predictor.app import routes
+from kt.predictor.host import Host, make_host
 
 JSON = {"Content-Type": "application/json"}
 

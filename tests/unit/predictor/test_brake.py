@@ -9,9 +9,9 @@ from predictors import Made, make
 from kt import files
 from kt.errors import Unavailable
 from kt.predictor import brake, predict
-from kt.predictor.app import health, make_host
+from kt.predictor.app import health
 from kt.predictor.brake import FILE, LEAST, PLACES, Book, Brake, Counts, Shared, judged
-from kt.predictor.host import Host
+from kt.predictor.host import Host, make_host
 from kt.store.batch import Stream
 
 CONTROL = Stream("toy", "v1", "control", "trial", 1, 3, 90.0)

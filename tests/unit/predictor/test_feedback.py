@@ -14,7 +14,8 @@ from predictors import Made, make_three
 
 from kt import clock
 from kt.config import Settings
-from kt.predictor.app import make_host, routes
+from kt.predictor.app import routes
+from kt.predictor.host import make_host
 from kt.stats.scored import Scores
 from kt.store import connect, database, labels, secret
 from kt.store.ids import Ids

@@ -7,11 +7,13 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
-from predictors import make, within
+from predictors import Made, make, within
 
 from kt import http
 from kt.config import Predictor
@@ -46,6 +48,12 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     made.add("sick", does="raise", model="sick")
     made.settings('[store]\nurl = ""\n')
     made.deploy(1, toy=made.route("v1"), sick=made.route("sick"))
+    with started(made) as worker:
+        yield worker
+
+
+@contextmanager
+def started(made: Made) -> Iterator[Front]:
     before = gc.get_threshold()
     worker = Front(made.root, Predictor(), "http://127.0.0.1:8000", Calls(), Brake())
     yield worker
@@ -94,6 +102,20 @@ BODIES = {
     "too deep": (400, deep(33)),
     "a lone surrogate": (400, b'{"model": "toy", "x": [0.25], "student_id": "\\ud800"}'),
 }
+
+
+def test_falcon_is_there_once_a_request_needs_it(tmp_path: Path) -> None:
+    made = make(tmp_path)
+    made.add("v1")
+    made.settings('[store]\nurl = ""\n')
+    made.deploy(1, toy=made.route("v1"))
+    with started(made) as worker:
+        (answer,) = worker.answers([waits(Scope(), BODIES["good"][1])])
+        assert answer[0] == 200
+        assert "app" not in vars(worker)
+        health = environ(Scope("GET", "/health"), b"")
+        assert worker.answer(health)[0] == 200
+        assert "app" in vars(worker)
 
 
 @pytest.mark.parametrize("path", ["/predict", "/models/toy/predict", "/models/nope/predict"])

@@ -14,8 +14,7 @@ from predictors import Made, make_three, within
 from kt.deployments import manifest
 from kt.deployments.manifest import MANIFEST, Version
 from kt.predictor import host as hosts
-from kt.predictor.app import make_host
-from kt.predictor.host import Host
+from kt.predictor.host import Host, make_host
 from kt.predictor.loaded import previous
 from kt.predictor.presence import is_held
 from kt.registry.record import weights

@@ -10,7 +10,8 @@ from falcon import testing
 from predictors import make
 
 from kt.deployments.manifest import fraction
-from kt.predictor.app import make_host, routes
+from kt.predictor.app import routes
+from kt.predictor.host import make_host
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch.export talks about its own internals
 

@@ -12,7 +12,8 @@ from falcon import testing
 from kt import http
 from kt.errors import Invalid
 from kt.predictor import predict
-from kt.predictor.app import make_host, routes
+from kt.predictor.app import routes
+from kt.predictor.host import make_host
 from kt.predictor.later import LATER, Deferred, bodies
 from kt.predictor.run import run
 

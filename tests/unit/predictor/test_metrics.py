@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from kt import clock
 from kt.config import Settings
 from kt.predictor import metrics
-from kt.predictor.app import make_host, routes
+from kt.predictor.app import routes
+from kt.predictor.host import make_host
 from kt.stats.scored import Scores
 from kt.store import answered, connect, secret, states
 from kt.store.batch import Batch, Stream, Traffic

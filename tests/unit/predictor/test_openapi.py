@@ -20,7 +20,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from kt import clock, http
-from kt.predictor.app import make_host, routes
+from kt.predictor.app import routes
+from kt.predictor.host import make_host
 from kt.store import secret
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch.export talks about its own internals
@@ -39,7 +40,7 @@ FEW = settings(
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> http.Service:
+def app(tmp_path_factory: pytest.TempPathFactory) -> "http.Service":
     made = clients.both(tmp_path_factory.mktemp("clients") / "w")
     made.settings('model = "tutor"\n')
     secret.ensure(made.root, clock.now())  # as a host does that is started
@@ -49,7 +50,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> http.Service:
 
 
 @pytest.fixture(scope="module")
-def face(app: http.Service) -> testing.TestClient:
+def face(app: "http.Service") -> testing.TestClient:
     return testing.TestClient(app)
 
 
@@ -111,7 +112,7 @@ def test_a_name_that_is_markup_stays_a_name() -> None:
     assert "'" not in docs.anchor(bad)
 
 
-def test_drawn_requests_are_answered_as_described(app: http.Service) -> None:
+def test_drawn_requests_are_answered_as_described(app: "http.Service") -> None:
     schema = schemathesis.openapi.from_wsgi("/openapi.json", app)
     for result in schema.get_all_operations():
         operation = result.ok()

@@ -13,8 +13,7 @@ from predictors import Made, make
 
 from kt import clock
 from kt.predictor import predict
-from kt.predictor.app import make_host
-from kt.predictor.host import Host
+from kt.predictor.host import Host, make_host
 from kt.predictor.record import MANY, REFUSED, UNITS, WATCHED, Recorder, Seen
 from kt.stats.scored import Scores, nothing
 from kt.store.batch import Batch, Stream, Traffic

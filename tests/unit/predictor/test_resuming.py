@@ -11,8 +11,8 @@ from falcon import testing
 from predictors import Made, make
 
 from kt.models import gpcm, sakt
-from kt.predictor.app import make_host, routes
-from kt.predictor.host import Host
+from kt.predictor.app import routes
+from kt.predictor.host import Host, make_host
 from kt.predictor.states import Remembering
 
 HEADERS = {"Content-Type": "application/json"}

@@ -12,7 +12,8 @@ from predictors import Made, make_three
 
 from kt.config import Settings
 from kt.predictor import sampler as room
-from kt.predictor.app import make_host, routes
+from kt.predictor.app import routes
+from kt.predictor.host import make_host
 from kt.predictor.record import Recorder
 from kt.predictor.sampler import UNLOGGED, Sampler
 from kt.predictor.writer import KEEP, Writer

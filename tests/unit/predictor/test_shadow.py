@@ -11,9 +11,9 @@ import pytest
 from predictors import Made, make, within
 
 from kt.predictor import predict, shadow
-from kt.predictor.app import health, make_host
+from kt.predictor.app import health
 from kt.predictor.aside import Aside
-from kt.predictor.host import Host
+from kt.predictor.host import Host, make_host
 from kt.predictor.presence import Place, shadows
 from kt.predictor.quarantine import Ran, blamed
 from kt.predictor.run import run

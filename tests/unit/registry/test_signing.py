@@ -14,7 +14,7 @@ from machines import Two
 from kt import staging
 from kt.deployments import audit, deploy
 from kt.errors import Invalid, KtError, Refused, Unavailable
-from kt.predictor.app import make_host
+from kt.predictor.host import make_host
 from kt.registry import checkpoint, record, register, signing
 from kt.registry.record import RECORD, SIGNATURE
 from kt.registry.register import Request
