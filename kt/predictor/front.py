@@ -24,8 +24,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
 
 import orjson
@@ -35,6 +36,7 @@ from kt import http
 from kt.config import Predictor
 from kt.predictor import faults, predict, quarantine
 from kt.predictor.brake import Brake
+from kt.predictor.crowd import Answered
 from kt.predictor.guard import guard_of
 from kt.predictor.host import make_host
 from kt.predictor.lanes import BATCH, Lanes
@@ -63,12 +65,14 @@ Done = asyncio.Future[http.Answer]
 Task = asyncio.Task[Any]
 
 
-class Waiting(NamedTuple):
-    """A request with its body, and who waits for its answer. scope: Granian's."""
+@dataclass(eq=False, slots=True)
+class Waiting:
+    """A request with its body, and who waits for its answer. scope: Granian's. pause: see crowd.py."""
 
     scope: Any
     data: bytes
     done: Done
+    pause: int
 
 
 class Front:
@@ -87,7 +91,8 @@ class Front:
         self.host.calls, self.host.brake = calls, brake
         # what the command line chose stands over kt.toml
         self.host.settings = self.host.settings.model_copy(update={"predictor": settings})
-        self.lanes: Lanes[Waiting] = Lanes(self.answer_all, give_up, self.soon)
+        self.lanes: Lanes[Waiting] = Lanes(self.answer_all, give_up, self.soon, pause_of)
+        self.answered = Answered()
         self.host.answering.crowded = lambda: self.lanes.waiting > BATCH
         self.host.start()
         self.guard = guard_of(self.host)
@@ -136,6 +141,7 @@ class Front:
             self.reading[task] = LATE
             task.cancel()
         self.part()
+        self.answered.forget(time.monotonic())
         self.loop.call_later(WATCH, self.watch)
 
     def replace(self) -> None:
@@ -162,16 +168,22 @@ class Front:
             given = environ(scope, b"")
             waits = scope.path.rstrip("/") in TABLES
             status, headers, data = await self.by_clerk(given) if waits else self.answer(given)
-        elif self.lanes.busy():  # before anything is done for it: refusals must cost little
-            status, headers, data = busy(scope.path[:LONGEST_PATH])
         else:
+            client = scope.client
+            pause = self.answered.pause(client, time.monotonic())
             try:
-                status, headers, data = await self.read_and_answer(scope, proto, length)
+                if self.lanes.busy(pause):  # before anything is done: refusals must cost little
+                    status, headers, data = busy(scope.path[:LONGEST_PATH])
+                else:
+                    status, headers, data = await self.read_and_answer(scope, proto, length, pause)
             except RSGIProtocolClosed:  # the client has gone in the middle of its body
                 return
+            self.answered.note(client, time.monotonic())
         proto.response_bytes(status, headers, data)
 
-    async def read_and_answer(self, scope: Any, proto: Any, length: str | None) -> http.Answer:
+    async def read_and_answer(
+        self, scope: Any, proto: Any, length: str | None, pause: int
+    ) -> http.Answer:
         limit = self.settings.max_body
         if length is not None and not (length.isdecimal() and int(length[:20]) <= limit):
             return refuse(413, f"the body is larger than {limit} bytes", scope.path)
@@ -187,7 +199,7 @@ class Front:
             return busy(scope.path[:LONGEST_PATH])
         if scope.path.rstrip("/") in TABLES:
             return await self.by_clerk(environ(scope, data))
-        return await self.in_lane(scope, data, here=small and self.is_quick())
+        return await self.in_lane(scope, data, pause, here=small and self.is_quick())
 
     async def in_time(self, body: Awaitable[bytes]) -> bytes:
         """A body, or TimeoutError where it is late. A timer for each would cost as much as the rest of this."""
@@ -227,9 +239,9 @@ class Front:
         finally:
             self.held -= size
 
-    async def in_lane(self, scope: Any, data: bytes, *, here: bool) -> http.Answer:
+    async def in_lane(self, scope: Any, data: bytes, pause: int, *, here: bool) -> http.Answer:
         done: Done = self.loop.create_future()
-        self.lanes.put(Waiting(scope, data, done), here=here)
+        self.lanes.put(Waiting(scope, data, done, pause), here=here)
         self.pending[done] = time.monotonic()
         try:
             return await done
@@ -272,8 +284,8 @@ class Front:
         later: list[Deferred] = []
         places: list[int] = []
         found: list[http.Answer] = []
-        for place, (scope, data, _) in enumerate(waiting):
-            found.append(self.begin(scope, data, later))
+        for place, each in enumerate(waiting):
+            found.append(self.begin(each.scope, each.data, later))
             if len(later) > len(places):
                 places.append(place)
         for place, said in zip(places, self.predictions(later), strict=True):
@@ -322,6 +334,10 @@ def settle(waiting: list[Done], found: list[http.Answer]) -> None:
     for done, answer in zip(waiting, found, strict=True):
         if not done.done():  # the client may have gone
             done.set_result(answer)
+
+
+def pause_of(waiting: Waiting) -> int:
+    return waiting.pause
 
 
 def give_up(waiting: Waiting) -> None:

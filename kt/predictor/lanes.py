@@ -11,7 +11,7 @@ that thread's next turn and together with what came until then. Handing it over 
 
 A queue that has been FULL is more than a burst: all but the newest are given up, and it is kept SHORT
 until nobody had to be turned away for a while. Whoever is still taken is then answered about as soon
-as ever; in a long queue every answer would be late.
+as ever; in a long queue every answer would be late. Who gives way: crowd.py.
 """
 
 import queue
@@ -22,36 +22,40 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Generic, TypeVar
 
+from kt.predictor.crowd import PATIENT, hastiest, is_hastiest
+
 T = TypeVar("T")
 
 HELD_UP = 0.25  # seconds
 MOST = 8  # lanes
 BATCH = 8  # requests: more cost a transformer what they spare a loop
 FULL = 128  # requests that wait
-SHORT = BATCH  # enough for the next call
+SHORT = {False: BATCH, True: 2 * BATCH}  # enough for the next call; with those of the patient
 CALM = 1.0  # seconds without a refusal
 
 
 class Lanes(Generic[T]):
     """work: called in a lane with what waited. give_up: called with what is not done after all. Both
-    must raise nothing. soon: has the thread that puts call a function at its next turn. watch() must be
-    called a few times a second."""
+    must raise nothing. soon: has the thread that puts call a function at its next turn. pause: that of
+    who asks for something (crowd.py). watch() must be called a few times a second."""
 
     def __init__(
         self,
         work: Callable[[list[T]], None],
         give_up: Callable[[T], None] = lambda _: None,
         soon: Callable[[Callable[[], None]], object] = lambda turn: turn(),
+        pause: Callable[[T], int] = lambda _: 0,
     ) -> None:
-        self._do, self._give_up, self._soon = work, give_up, soon
+        self._do, self._give_up, self._soon, self._pause = work, give_up, soon, pause
         self._shed = 0.0  # until when the queue is kept short, on the monotonic clock
-        self._work: queue.SimpleQueue[T] = queue.SimpleQueue()
+        self._work: deque[T] = deque()
+        self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each of these
         self._here: deque[T] = deque()
         self._since: dict[int, float] = {}  # lane -> start of its call, or inf where it waits
         self._names = iter(range(1_000_000_000))
 
     def put(self, work: T, *, here: bool = False) -> None:
-        """From one thread alone. Where they are `busy` something is given up for it."""
+        """From one thread alone. Where it finds them full something is given up."""
         if here:
             self._here.append(work)
             if len(self._here) == 1:
@@ -59,14 +63,41 @@ class Lanes(Generic[T]):
         else:
             if not self._since:
                 self._open()
-            self._work.put(work)
-        if self.busy():
-            with suppress(queue.Empty):  # the lanes took the rest
-                while self.waiting > SHORT:
-                    self._give_up(self._oldest())
+            self._work.append(work)
+            self._calls.put(None)
+        if self.waiting > BATCH and self._full(self._pause(work) == PATIENT):
+            for patient, most in SHORT.items():
+                for each in hastiest(self._rivals(patient), self._pause, most):
+                    self._drop(each)
 
-    def _oldest(self) -> T:
-        return self._here.popleft() if self._here else self._work.get_nowait()
+    def busy(self, pause: int) -> bool:
+        """Whether who asks after such a pause is to be turned away."""
+        patient = pause == PATIENT
+        if self.waiting < BATCH or not self._full(patient):
+            return False
+        return is_hastiest(pause, map(self._pause, self._rivals(patient)))
+
+    def _full(self, patient: bool) -> bool:
+        """Whether no more may wait. What is full is kept short from now on."""
+        now = time.monotonic()
+        if now < self._shed:
+            full = len(self._rivals(patient)) >= SHORT[patient]
+        else:
+            full = self.waiting >= FULL
+        if full:
+            self._shed = now + CALM
+        return full
+
+    def _rivals(self, patient: bool) -> list[T]:
+        """What waits, the oldest first: the patient give way to nobody else."""
+        waiting = [*self._here, *self._work]
+        return waiting if patient else [each for each in waiting if self._pause(each) < PATIENT]
+
+    def _drop(self, work: T) -> None:
+        for waiting in (self._here, self._work):
+            with suppress(ValueError):  # it is in the other one, or a lane took it
+                waiting.remove(work)
+                self._give_up(work)
 
     def _turn(self) -> None:
         work = [self._here.popleft() for _ in range(min(BATCH, len(self._here)))]
@@ -75,23 +106,15 @@ class Lanes(Generic[T]):
         if work:  # it may all have been given up
             self._do(work)
 
-    def busy(self) -> bool:
-        """Whether whoever asks is to be turned away."""
-        now = time.monotonic()
-        busy = self.waiting >= (SHORT if now < self._shed else FULL)
-        if busy:
-            self._shed = now + CALM
-        return busy
-
     @property
     def waiting(self) -> int:
-        return self._work.qsize() + len(self._here)
+        return len(self._work) + len(self._here)
 
     def watch(self) -> float:
         """Open a lane where all are held up and work waits. How long the latest to begin has been at it,
         where no further lane can be opened."""
         held = min(self._held(), default=0.0)
-        if held > HELD_UP and self._work.qsize() and len(self._since) < MOST:
+        if held > HELD_UP and self._work and len(self._since) < MOST:
             self._open()
         return max(held, 0.0) if len(self._since) >= MOST else 0.0
 
@@ -111,10 +134,14 @@ class Lanes(Generic[T]):
 
     def _take(self) -> list[T]:
         """One at least; no more while another lane is held up."""
-        taken = [self._work.get()]
-        with suppress(queue.Empty):
+        taken: list[T] = []
+        while not taken:
+            self._calls.get()
+            with suppress(IndexError):  # it went with those before it, or was given up
+                taken.append(self._work.popleft())
+        with suppress(IndexError):
             while len(taken) < BATCH and self.longest <= HELD_UP:
-                taken.append(self._work.get_nowait())
+                taken.append(self._work.popleft())
         return taken
 
     def _run(self, name: int) -> None:

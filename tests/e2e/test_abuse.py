@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from http.client import BadStatusLine
 from pathlib import Path
 
@@ -119,6 +119,23 @@ def test_slow_clients_are_in_nobodys_way(running: Serving, kind: str) -> None:
         assert running.predict()[0] == 200
     for connection in slow:
         connection.close()
+
+
+def test_those_who_ask_without_end_and_read_nothing_do_not_keep_the_others_out(
+    running: Serving,
+) -> None:
+    whole = post(json.dumps({"x": [0.25] * 200}).encode())
+    with ExitStack() as stack:
+        greedy = []
+        for _ in range(200):  # more than may wait
+            connection = socket.create_connection(("127.0.0.1", running.port), timeout=60)
+            greedy.append(stack.enter_context(connection))
+            connection.send(whole * 20)
+        for connection in greedy:  # until they were answered once they are as good as any
+            assert connection.recv(1, socket.MSG_PEEK)
+        answers = [running.predict()[0] for _ in range(20)]
+        assert answers.count(200) >= 15  # where the worker stands still some of them look patient
+        assert any(b"HTTP/1.1 503" in connection.recv(100_000) for connection in greedy)
 
 
 def test_bad_requests_leave_nothing_behind(made: Made, running: Serving) -> None:

@@ -20,6 +20,7 @@ from kt.config import Predictor
 from kt.predictor import front
 from kt.predictor.aside import Overrun
 from kt.predictor.brake import Brake
+from kt.predictor.crowd import PATIENT
 from kt.predictor.front import Front, Waiting, environ
 from kt.predictor.loaded import NOTHING
 from kt.predictor.quarantine import Calls
@@ -73,7 +74,7 @@ def said(answer: http.Answer) -> tuple[int, str, Any]:
 
 
 def waits(scope: Scope, data: bytes) -> Waiting:
-    return Waiting(scope, data, None)  # type: ignore[arg-type]  # nobody does
+    return Waiting(scope, data, None, PATIENT)  # type: ignore[arg-type]  # nobody does
 
 
 def deep(levels: int) -> bytes:
@@ -198,7 +199,9 @@ def threads_of(worker: Front, monkeypatch: pytest.MonkeyPatch, requests: int) ->
     async def ask() -> None:
         worker.loop, worker.home = asyncio.get_running_loop(), threading.get_ident()
         for _ in range(requests):
-            answer = await worker.read_and_answer(Scope(), proto, str(len(BODIES["good"][1])))
+            answer = await worker.read_and_answer(
+                Scope(), proto, str(len(BODIES["good"][1])), PATIENT
+            )
             assert answer[0] == 200
 
     monkeypatch.setattr(worker, "answers", seen)

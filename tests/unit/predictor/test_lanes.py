@@ -6,7 +6,10 @@ import pytest
 from predictors import within
 
 from kt.predictor import lanes
+from kt.predictor.crowd import PATIENT
 from kt.predictor.lanes import Lanes
+
+SHORT = lanes.SHORT[False]
 
 
 def call_all(work: list[Callable[[], object]]) -> None:
@@ -68,22 +71,22 @@ def test_a_full_queue_is_cut_and_kept_short_until_nobody_was_turned_away_for_a_w
     for n in range(lanes.FULL - 1):
         work.put(n)
     assert not given_up
-    assert not work.busy()
+    assert not work.busy(0)
     work.put(lanes.FULL - 1)
-    assert given_up == list(range(lanes.FULL - lanes.SHORT))
-    assert work.busy()
+    assert given_up == list(range(lanes.FULL - SHORT))
+    assert work.busy(0)
     gate.set()
     within(lambda: not work.waiting)
-    assert not work.busy()
+    assert not work.busy(0)
     gate.clear()
     work.put(-1)
     within(lambda: not work.waiting)
-    for n in range(lanes.SHORT):
+    for n in range(SHORT):
         work.put(n)
-    assert len(given_up) == lanes.FULL - lanes.SHORT
-    assert work.busy()
+    assert len(given_up) == lanes.FULL - SHORT
+    assert work.busy(0)
     now += lanes.CALM
-    assert not work.busy()
+    assert not work.busy(0)
     gate.set()
 
 
@@ -109,8 +112,63 @@ def test_what_waits_for_a_turn_fills_the_queue_too() -> None:
     work: Lanes[int] = Lanes(done.extend, given_up.append, turns.append)
     for n in range(lanes.FULL):
         work.put(n, here=True)
-    assert given_up == list(range(lanes.FULL - lanes.SHORT))
-    assert work.busy()
+    assert given_up == list(range(lanes.FULL - SHORT))
+    assert work.busy(0)
     while turns:
         turns.pop(0)()
-    assert done == list(range(lanes.FULL - lanes.SHORT, lanes.FULL))
+    assert done == list(range(lanes.FULL - SHORT, lanes.FULL))
+
+
+def held() -> tuple[Lanes[tuple[str, int]], list[str], threading.Event]:
+    """Lanes that are held up until the event, and what they give up. Work is a name and a pause."""
+    gate, given_up = threading.Event(), list[str]()
+    work: Lanes[tuple[str, int]] = Lanes(
+        lambda _: bool(gate.wait()), lambda one: given_up.append(one[0]), pause=lambda one: one[1]
+    )
+    work.put(("first", 0))
+    within(lambda: not work.waiting)
+    return work, given_up, gate
+
+
+def test_in_a_full_queue_those_give_way_who_did_not_wait_before_they_asked_again() -> None:
+    work, given_up, gate = held()
+    work.put(("polite", 1))
+    work.put(("new", PATIENT))
+    for n in range(lanes.FULL - 2):
+        work.put((f"hasty {n}", 0))
+    assert len(given_up) == lanes.FULL - 1 - SHORT
+    assert work.busy(0)
+    for name, pause in (("polite too", 1), ("new too", PATIENT)):
+        assert not work.busy(pause)
+        work.put((name, pause))
+    assert len(given_up) == lanes.FULL - SHORT  # one more: there is room for the new one
+    assert all(name.startswith("hasty") for name in given_up)
+    gate.set()
+
+
+def test_those_who_are_new_or_patient_have_more_room_and_of_them_too_the_newest_stay() -> None:
+    work, given_up, gate = held()
+    for n in range(lanes.FULL):
+        work.put((f"new {n}", PATIENT))
+    most = lanes.SHORT[True]
+    assert given_up == [f"new {n}" for n in range(lanes.FULL - most)]
+    assert work.busy(PATIENT)
+    work.put(("hasty", 0))
+    assert "hasty" not in given_up  # there is room for a few of them all the same
+    gate.set()
+    within(lambda: not work.waiting)
+    assert not work.busy(PATIENT)
+
+
+def test_what_was_given_up_leaves_nothing_behind_for_the_lanes() -> None:
+    gate, done = threading.Event(), list[int]()
+    work: Lanes[int] = Lanes(lambda those: bool(gate.wait()) and done.extend(those))  # type: ignore[func-returns-value]
+    work.put(-1)
+    within(lambda: not work.waiting)
+    for n in range(lanes.FULL):
+        work.put(n)
+    gate.set()
+    within(lambda: len(done) == 1 + SHORT)
+    work.put(lanes.FULL)
+    within(lambda: done[-1] == lanes.FULL)
+    assert done == [-1, *range(lanes.FULL - SHORT, lanes.FULL + 1)]
