@@ -86,7 +86,28 @@ class Store:
         )
 
     def fetch(self, sha256: str, size: int, into: Path, moved: Moved) -> None:
-        """Fetch what has this digest and size, going on where `into` ends. Raises Corrupt, Unavailable."""
+        """Fetch what has this digest and size, going on where `into` ends. Raises Corrupt, Unavailable.
+
+        A beginning that turns out to be wrong, as a power cut leaves it, is fetched too.
+        """
+        begun = into.exists()
+        have, found = self._fetched(sha256, size, into, moved)
+        if found != sha256 and begun:
+            files.discard(into)
+            have, found = self._fetched(sha256, size, into, moved)
+        if found == sha256:
+            return
+        files.discard(into)
+        if have < size:
+            raise Unavailable(f"{self.url} sent {have} of {size} bytes", do="run the command again")
+        raise Corrupt(
+            "holds other bytes than its name says",
+            where=f"{self.url}/weights/{sha256}",
+            do="remove it there, then push it again from a machine that has it: kt push",
+        )
+
+    def _fetched(self, sha256: str, size: int, into: Path, moved: Moved) -> tuple[int, str]:
+        """How many bytes are in `into` once what it lacks has come, and their digest."""
         with files.named("write", into):
             room(into.parent, size)
             file = into.open("ab+")
@@ -109,17 +130,7 @@ class Store:
             with files.named("write", into):
                 file.flush()
                 os.fsync(file.fileno())
-        if hashed.hexdigest() != sha256:
-            files.discard(into)
-            if have < size:
-                raise Unavailable(
-                    f"{self.url} sent {have} of {size} bytes", do="run the command again"
-                )
-            raise Corrupt(
-                "holds other bytes than its name says",
-                where=f"{self.url}/weights/{sha256}",
-                do="remove it there, then push it again from a machine that has it: kt push",
-            )
+        return have, hashed.hexdigest()
 
     @contextmanager
     def opened(self, sha256: str, begin: int) -> Iterator[IO[bytes]]:
