@@ -1,6 +1,6 @@
 """kt feedback: what came of predictions, into the tables; no predictor need run."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -160,45 +160,63 @@ def of_one(intake: Intake, ids: "Ids", text: str, outcome: str, place: int | Non
     output.emit({"dry_run": intake.dry, **counted}, summary(intake.counted, intake.dry))
 
 
+@dataclass
+class Lines:
+    """The lines of a file. wrong: that tell nothing, of which some problems are kept to be shown."""
+
+    total: int = 0
+    wrong: int = 0
+    problems: list[dict[str, Any]] = field(default_factory=list)
+
+    def count(self, number: int, problem: str) -> None:
+        """Another line. problem: why it tells nothing, empty where it does."""
+        self.total += 1
+        if problem:
+            self.wrong += 1
+            if len(self.problems) < SHOWN:
+                self.problems.append({"line": number, "problem": problem})
+
+
 def of_file(intake: Intake, ids: "Ids", path: Path) -> None:
     from kt.errors import WARNING, Invalid, KtError
-    from kt.store import lines
 
-    total, wrong = 0, 0
-    problems: list[dict[str, Any]] = []
-    with watching() as watch:
-        moved = watch(path.name, path.stat().st_size if path.exists() else 0)
-        try:
-            for line in lines.read(path):
-                total += 1
-                if problem := tell(intake, ids, line):
-                    wrong += 1
-                    if len(problems) < SHOWN:
-                        problems.append({"line": line.number, "problem": problem})
-                moved(line.size)
-            intake.finish()
-        except (KtError, KeyboardInterrupt):
-            output.say(
-                f"  stopped: {summary(intake.counted, intake.dry)}; run it again, each counts once"
-            )
-            raise
-    for one in problems:
+    found = Lines()
+    try:
+        take_all(intake, ids, path, found)
+        intake.finish()
+    except (KtError, KeyboardInterrupt):
+        output.say(
+            f"  stopped: {summary(intake.counted, intake.dry)}; run it again, each counts once"
+        )
+        raise
+    for one in found.problems:
         output.say(f"  {path}:{one['line']}: {one['problem']}")
-    if wrong > len(problems):
-        output.say(f"  … and {wrong - len(problems):,} more")
-    if total == wrong and total:
+    if found.wrong > len(found.problems):
+        output.say(f"  … and {found.wrong - len(found.problems):,} more")
+    if found.total == found.wrong and found.total:
         raise Invalid(f"{path}: no line tells what came of a prediction")
     counted = intake.counted
     result = {
         "file": path,
         "dry_run": intake.dry,
-        "lines": total,
-        "wrong": wrong,
-        "problems": problems,
+        "lines": found.total,
+        "wrong": found.wrong,
+        "problems": found.problems,
     }
     output.emit(result | asdict(counted), summary(counted, intake.dry))
-    if wrong or counted.refused:
+    if found.wrong or counted.refused:
         raise typer.Exit(WARNING)
+
+
+def take_all(intake: Intake, ids: "Ids", path: Path, found: Lines) -> None:
+    """Every line, with a bar where a person watches."""
+    from kt.store import lines
+
+    with watching() as watch:
+        moved = watch(path.name, path.stat().st_size if path.exists() else 0)
+        for line in lines.read(path):
+            found.count(line.number, tell(intake, ids, line))
+            moved(line.size)
 
 
 def tell(intake: Intake, ids: "Ids", line: "Line") -> str:

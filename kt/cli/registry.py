@@ -25,6 +25,7 @@ from kt.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from kt.deployments.history import Serving
     from kt.deployments.plan import Stamp
     from kt.registry.record import VersionRecord
     from kt.registry.register import Prepared
@@ -161,84 +162,92 @@ def models(
     """
     from kt.config import check_name
     from kt.deployments import audit
-    from kt.registry import absence, record, signing
+    from kt.registry import record
 
     workspace = options.workspace()
     _, state = audit.read(workspace)
     if not model:
-        found = [
+        summaries = [
             summary(name, record.versions(workspace, name), state.serving(name).active)
             for name in record.models(workspace)
         ]
-        summaries = [
-            (row["model"], row["active"] or "-", row["latest"] or "-", row["versions"])
-            for row in found
-        ]
-        text = (
-            output.table(("MODEL", "ACTIVE", "LATEST", "VERSIONS"), summaries)
-            if summaries
-            else "there are no models yet.  Next: kt deploy FILE"
-        )
-        output.emit({"models": found}, text)
+        output.emit({"models": summaries}, table_of_models(summaries))
         return
     names = record.versions(workspace, check_name(model, "a model"))
     if not names:
         raise record.unknown(workspace, model, "")
     serving = state.serving(model)
-    rows: list[dict[str, Any]] = []
-    for name in reversed(names[-last:] if last else names):
-        known = record.read(workspace, model, name)
-        signed = signing.standing(workspace, known)
-        where = "active" if serving.active and serving.active.version == name else ""
-        if serving.experiment and serving.experiment.version == name:
-            where = f"treatment, {serving.experiment.traffic:g} %"
-        rows.append(
-            {
-                "version": name,
-                "serves": where,
-                "family": known.spec.family,
-                "size": known.size,
-                "weights": absence.where(workspace, model, name),
-                "parameters": known.parameters,
-                "engine": "onnx" if known.graph.sha256 else "torch",
-                "score": headline(known.scores),
-                "created_at": known.created_at,
-                "by": known.by,
-                "labels": list(serving.labels.get(name, ())),
-                "signed_by": signed.by or None,
-                "signature_problem": signed.problem or None,
-                "sha256": known.sha256,
-            }
-        )
-    cells: list[tuple[Any, ...]] = [
-        (
-            r["version"],
-            r["serves"],
-            r["family"],
-            output.bytes_of(r["size"]) + ("" if r["weights"] == "here" else f", {r['weights']}"),
-            r["score"] or "-",
-            r["created_at"],
-            r["by"],
-            ", ".join(r["labels"]),
-            r["signed_by"] or ("NOT GOOD" if r["signature_problem"] else ""),
-        )
-        for r in rows
+    latest = reversed(names[-last:] if last else names)
+    rows = [version_row(workspace, serving, record.read(workspace, model, each)) for each in latest]
+    text = [table_of_versions(rows)]
+    if len(rows) < len(names):
+        text.append(f"{len(names) - len(rows)} earlier: kt models {model} --last 0")
+    output.emit({"model": model, "versions": rows, "total": len(names)}, text)
+
+
+def table_of_models(summaries: list[dict[str, Any]]) -> str:
+    if not summaries:
+        return "there are no models yet.  Next: kt deploy FILE"
+    cells = [
+        (row["model"], row["active"] or "-", row["latest"] or "-", row["versions"])
+        for row in summaries
     ]
-    headers: tuple[str, ...] = (
+    return output.table(("MODEL", "ACTIVE", "LATEST", "VERSIONS"), cells)
+
+
+def version_row(
+    workspace: "Workspace", serving: "Serving", known: "VersionRecord"
+) -> dict[str, Any]:
+    """What `kt models MODEL` says of a version."""
+    from kt.registry import absence, signing
+
+    signed = signing.standing(workspace, known)
+    name, trial = known.version, serving.experiment
+    where = "active" if serving.active and serving.active.version == name else ""
+    if trial and trial.version == name:
+        where = f"treatment, {trial.traffic:g} %"
+    return {
+        "version": name,
+        "serves": where,
+        "family": known.spec.family,
+        "size": known.size,
+        "weights": absence.where(workspace, known.model, name),
+        "parameters": known.parameters,
+        "engine": "onnx" if known.graph.sha256 else "torch",
+        "score": headline(known.scores),
+        "created_at": known.created_at,
+        "by": known.by,
+        "labels": list(serving.labels.get(name, ())),
+        "signed_by": signed.by or None,
+        "signature_problem": signed.problem or None,
+        "sha256": known.sha256,
+    }
+
+
+def table_of_versions(rows: list[dict[str, Any]]) -> str:
+    """One line a version; without a column on signatures where there are none."""
+    headers = (
         *("VERSION", "SERVES", "FAMILY", "SIZE", "SCORE", "CREATED", "BY", "LABELS"),
         "SIGNED",
     )
-    if not any(cell[-1] for cell in cells):
-        headers, cells = headers[:-1], [cell[:-1] for cell in cells]
-    more = (
-        [f"{len(names) - len(rows)} earlier: kt models {model} --last 0"]
-        if len(rows) < len(names)
-        else []
-    )
-    output.emit(
-        {"model": model, "versions": rows, "total": len(names)},
-        [output.table(headers, cells), *more],
-    )
+    cells = [
+        (
+            row["version"],
+            row["serves"],
+            row["family"],
+            output.bytes_of(row["size"])
+            + ("" if row["weights"] == "here" else f", {row['weights']}"),
+            row["score"] or "-",
+            row["created_at"],
+            row["by"],
+            ", ".join(row["labels"]),
+            row["signed_by"] or ("NOT GOOD" if row["signature_problem"] else ""),
+        )
+        for row in rows
+    ]
+    if any(cell[-1] for cell in cells):
+        return output.table(headers, cells)
+    return output.table(headers[:-1], [cell[:-1] for cell in cells])
 
 
 def summary(model: str, versions: list[str], active: Any) -> dict[str, Any]:
@@ -267,7 +276,6 @@ def show(
     """
     from kt.deployments import audit
     from kt.deployments.events import describe
-    from kt.models import gain
     from kt.registry import absence, record, signing
 
     workspace = options.workspace()
@@ -277,50 +285,55 @@ def show(
     life = [
         event for event in book.events if event["model"] == name and event.get("version") == version
     ]
-    signature = known.spec.signature
-    away = absence.of(workspace, name, version)
     weights = absence.where(workspace, name, version)
     signed = signing.standing(workspace, known)
-    lines = [
-        f"{name}@{version}",
-        f"  family      {known.spec.family}: {brief(known.spec.config)}",
-        f"  requests    {known.spec.form.rpartition('.')[2]}: {brief(signature)}",
-        f"  weights     {output.bytes_of(known.size)}, {known.parameters:,} parameters, sha256 {known.sha256}",
-        *(
-            []
-            if weights == "here"
-            else [f"              not here: {away.sentence if away else weights}"]
-        ),
-        f"  from        {known.source.name} ({known.source.format}, {output.bytes_of(known.source.size)}, sha256 {known.source.sha256[:12]}…)",
-        f"  engines     {known.engines}",
-        *([f"  trusted     its code was run to read it: {known.trusted}"] if known.trusted else []),
-        f"  registered  {known.created_at} by {known.by}, after {known.parent or 'nothing'}; kt {known.made_with.get('kt')}, torch {known.made_with.get('torch')}",
-        *([f"  signed      {signed}"] if str(signed) else []),
-        *([f"  reason      {known.reason}"] if known.reason else []),
-        f"  scores      {brief(known.scores) or 'none are known'}",
-        *([f"  references  {found}"] if (found := gain.of(known.scores)) else []),
-        *([f"  calibration {held}"] if (held := calibration(known)) else []),
-    ]
-    lines += [
-        f"  gate        {gate.gate}: {'' if gate.passed else 'NOT PASSED: '}{gate.sentence}"
-        for gate in known.gates
-    ]
-    lines += [f"  event {event['seq']:<5} {event['at']} {describe(event)}" for event in life[-10:]]
-    output.emit(
-        {
-            **known.model_dump(mode="json"),
-            "reason": known.reason or None,
-            "trusted": known.trusted or None,
-            "graph": known.graph.model_dump(),
-            "steps": known.steps.model_dump(),
-            "reference": known.reference and known.reference.model_dump(),
-            "signed_by": signed.by or None,
-            "signature_problem": signed.problem or None,
-            "weights": weights,
-            "events": life,
-        },
-        lines,
-    )
+    facts = {
+        **known.model_dump(mode="json"),
+        "reason": known.reason or None,
+        "trusted": known.trusted or None,
+        "graph": known.graph.model_dump(),
+        "steps": known.steps.model_dump(),
+        "reference": known.reference and known.reference.model_dump(),
+        "signed_by": signed.by or None,
+        "signature_problem": signed.problem or None,
+        "weights": weights,
+        "events": life,
+    }
+    away = absence.of(workspace, name, version)
+    missing = "" if weights == "here" else away.sentence if away else weights
+    events = [f"  event {each['seq']:<5} {each['at']} {describe(each)}" for each in life[-10:]]
+    output.emit(facts, [f"{name}@{version}", *about(known, missing, str(signed)), *events])
+
+
+def about(known: "VersionRecord", missing: str, signed: str) -> Iterator[str]:
+    """A record, a line a fact. missing: where its weights are, if not here."""
+    from kt.models import gain
+
+    spec, source, made = known.spec, known.source, known.made_with
+    size, of = output.bytes_of(known.size), output.bytes_of(source.size)
+    yield f"  family      {spec.family}: {brief(spec.config)}"
+    yield f"  requests    {spec.form.rpartition('.')[2]}: {brief(spec.signature)}"
+    yield f"  weights     {size}, {known.parameters:,} parameters, sha256 {known.sha256}"
+    if missing:
+        yield f"              not here: {missing}"
+    yield f"  from        {source.name} ({source.format}, {of}, sha256 {source.sha256[:12]}…)"
+    yield f"  engines     {known.engines}"
+    if known.trusted:
+        yield f"  trusted     its code was run to read it: {known.trusted}"
+    after, versions = known.parent or "nothing", f"kt {made.get('kt')}, torch {made.get('torch')}"
+    yield f"  registered  {known.created_at} by {known.by}, after {after}; {versions}"
+    if signed:
+        yield f"  signed      {signed}"
+    if known.reason:
+        yield f"  reason      {known.reason}"
+    yield f"  scores      {brief(known.scores) or 'none are known'}"
+    if found := gain.of(known.scores):
+        yield f"  references  {found}"
+    if held := calibration(known):
+        yield f"  calibration {held}"
+    for gate in known.gates:
+        said = gate.sentence if gate.passed else f"NOT PASSED: {gate.sentence}"
+        yield f"  gate        {gate.gate}: {said}"
 
 
 def calibration(known: "VersionRecord") -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kt.deployments import audit
 from kt.deployments.events import describe
-from kt.deployments.history import Serving
+from kt.deployments.history import Serving, State
 from kt.errors import KtError
 from kt.monitors import check, history
 from kt.monitors.dashboard import series, trials
@@ -44,25 +44,42 @@ def gather(
     """
     book, state = audit.read(workspace)
     back, *_ = WINDOWS[window]
-    # with the minute that is not over: it shows a first request
-    until = int(now.timestamp()) // 60 + 1
     since = iso(now - timedelta(minutes=back))
-    base = Dashboard(
-        workspace=workspace.root.name,
-        at=iso(now),
+    base = deployed(workspace.root.name, book.events, state, since, iso(now), compared)
+    base = replace(base, predictors=tuple(predictors))
+    try:
+        base = replace(base, alerts=tuple(alerts(workspace, base.since, base.at)))
+        store = connect.peek(workspace.root, workspace.settings)
+        return base if store is None else measured(workspace, store, book.events, base, window, now)
+    except KtError as error:
+        told = f"{error}; {error.do}" if error.do else str(error)
+        return replace(base, attention=(*base.attention, told))
+
+
+def deployed(
+    name: str,
+    events: Sequence[Mapping[str, Any]],
+    state: State,
+    since: str,
+    until: str,
+    compared: Sequence[Compared],
+) -> Dashboard:
+    """What is known without the tables."""
+    return Dashboard(
+        workspace=name,
+        at=until,
         since=since,
         health="unknown",
         last=None,
         checked=None,
         models=tuple(
             Model(
-                name,
+                model,
                 tuple(variants(serving)),
-                shadow=beside(book.events, name, since, compared),
+                shadow=beside(events, model, since, compared),
             )
-            for name, serving in sorted(state.models.items())
+            for model, serving in sorted(state.models.items())
         ),
-        predictors=tuple(predictors),
         marks=tuple(
             Mark(
                 event["seq"],
@@ -72,40 +89,46 @@ def gather(
                 describe(event),
                 event["reason"],
             )
-            for event in book.events
-            if since <= event["at"] <= iso(now)
+            for event in events
+            if since <= event["at"] <= until
         ),
     )
-    try:
-        base = replace(base, alerts=tuple(alerts(workspace, base.since, base.at)))
-        store = connect.peek(workspace.root, workspace.settings)
-        if store is None:
-            return base
-        report = check.look(workspace, store, now)
-        found = [
-            Recorded(store, workspace, model, window, report.rows, base.alerts, until)
-            for model in base.models
-        ]
-        models = tuple(
-            replace(
-                each.whole(),
-                trial=about(store, workspace, book.events, each.model.model, base.since, now),
-            )
-            for each in found
+
+
+def measured(
+    workspace: Workspace,
+    store: Store,
+    events: Sequence[Mapping[str, Any]],
+    base: Dashboard,
+    window: str,
+    now: datetime,
+) -> Dashboard:
+    """With what the tables tell of the window. Raises KtError."""
+    back, *_ = WINDOWS[window]
+    # with the minute that is not over: it shows a first request
+    until = int(now.timestamp()) // 60 + 1
+    report = check.look(workspace, store, now)
+    found = [
+        Recorded(store, workspace, model, window, report.rows, base.alerts, until)
+        for model in base.models
+    ]
+    models = tuple(
+        replace(
+            each.whole(),
+            trial=about(store, workspace, events, each.model.model, base.since, now),
         )
-        newest = max((each.newest for each in found), default=0)
-        judged = max(report.last.values(), default=None)
-        return replace(
-            base,
-            health=check.health(report.rows) if judged else "unknown",
-            last=series.iso(newest) if newest else None,
-            checked=iso(datetime.fromtimestamp(judged, UTC)) if judged else None,
-            models=models,
-            counts=dict(counters.counters(store, until - back, until + 1)),
-        )
-    except KtError as error:
-        told = f"{error}; {error.do}" if error.do else str(error)
-        return replace(base, attention=(*base.attention, told))
+        for each in found
+    )
+    newest = max((each.newest for each in found), default=0)
+    judged = max(report.last.values(), default=None)
+    return replace(
+        base,
+        health=check.health(report.rows) if judged else "unknown",
+        last=series.iso(newest) if newest else None,
+        checked=iso(datetime.fromtimestamp(judged, UTC)) if judged else None,
+        models=models,
+        counts=dict(counters.counters(store, until - back, until + 1)),
+    )
 
 
 def about(
