@@ -1,5 +1,5 @@
 """python -m kt"""
 
-from kt.cli.app import main
+from kt.cli.start import main
 
 main()

@@ -27,6 +27,10 @@ from kt.deployments import manifest
 from kt.deployments.manifest import Manifest, Route, Treatment, Trial, Version
 from kt.registry.record import Spec, weights
 
+# Seconds, far beyond what anything takes. What is counted is written by a thread that gives way to all others
+# (kt/predictor/writer.py): on a machine with a load of 15 that is long.
+PATIENCE = 120.0
+
 FORM = """
 from typing import Annotated, Any
 import numpy as np
@@ -227,7 +231,7 @@ class Serving:
         self.process, self.port, self.log = process, port, log
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             data = json.dumps(body) if body is not None else None
             connection.request(method, path, data, {"Content-Type": "application/json", **headers})
@@ -251,7 +255,7 @@ class Serving:
 
     def stop(self, how: int = signal.SIGTERM) -> int:
         self.process.send_signal(how)
-        return self.process.wait(40)
+        return self.process.wait(PATIENCE)
 
 
 def children(pid: int) -> list[int]:
@@ -264,7 +268,7 @@ def children(pid: int) -> list[int]:
             return []
 
 
-def within(claim: Callable[[], Any], seconds: float = 30.0) -> Any:
+def within(claim: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     """What `claim` returns once it is true. Fails after a deadline far beyond what it takes."""
     end = time.monotonic() + seconds
     while not (value := claim()):

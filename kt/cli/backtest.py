@@ -13,7 +13,8 @@ from kt.cli.jobs import JobName
 from kt.cli.options import Json, Quiet
 
 if TYPE_CHECKING:
-    from kt.jobs.backtest import Backtest, Gain, Retraining
+    from kt.jobs.backtest import Backtest
+    from kt.jobs.hindsight import Gain, Retraining
     from kt.jobs.replay import Look
 
 
@@ -40,10 +41,11 @@ def backtest(
     """Replay a job's past: when it would have trained anew, and what that would have gained.
 
     At each look the triggers are asked with what was so then: the samples that had come, the alerts that
-    were open. Each retraining learns from what was known, is compared with the version active before it
+    were open, the items that had drifted for the version active then. Each retraining learns from what was known, is compared with the version active before it
     as the job does, and then both are scored on what came next, until the retraining after it. The
     version active at --from is where it begins, and what it is held against in the end. The trainings
-    run side by side, where compute in kt.toml says. Nothing is registered or deployed.
+    run side by side, where compute in kt.toml says; one after another where item_drift is a trigger, which
+    hangs on what came of the one before. Nothing is registered or deployed.
 
     The data must say when each sample came: by a column came or time (ISO 8601, or seconds since 1970), or by
     a date in the names of files (answers-2026-01-14.csv), which had all come when that day was over.
@@ -68,8 +70,6 @@ def backtest(
         raise Invalid("there is no time between", where="--from, --to, --every")
     if plot:
         picture.require(plot)
-    if any(trigger.name == "item_drift" for trigger in found.trigger):
-        output.warn("item_drift is left out: what items looked like then was not kept")
 
     def told_looks(looks: "Sequence[Look]") -> None:
         due = sum(look.due.yes for look in looks)
@@ -78,7 +78,10 @@ def backtest(
     def told(one: "Retraining") -> None:
         output.step(one.outcome, f"{output.iso(one.at)}  {one.why}")
 
-    done = room.backtest(asked, on_looks=told_looks, on_retraining=told)
+    def told_unknown(at: datetime, why: str) -> None:
+        output.step("drift", f"{output.iso(at)}  nobody could tell: {why}")
+
+    done = room.backtest(asked, on_looks=told_looks, on_retraining=told, on_unknown=told_unknown)
     if plot:
         picture.write(name, done.retrainings, plot)
     output.emit(said(name, done, plot), lines(done, plot))

@@ -67,10 +67,12 @@ def retrain(
     Example: kt retrain nightly --check
     """
     from kt import clock
-    from kt.errors import Unavailable
+    from kt.errors import Invalid, Unavailable
     from kt.jobs import retrain as room
     from kt.jobs.asked import Asked
 
+    if hold and release:
+        raise Invalid("say one of the two", where="--hold, --release")
     workspace = options.workspace()
     stamp = options.stamp(reason)
     chosen = [
@@ -120,10 +122,12 @@ def said_of(name: str, due: "Due") -> dict[str, Any]:
 
 
 def lines_of(asked: "Asked", due: "Due") -> list[str]:
+    from kt.jobs.retrain import family_of
+
     several = len(asked.workspace.settings.jobs) > 1
     name = f"{asked.name} is " if several else ""
     if due.yes:
-        what = " ".join(asked.job.command) or f"kt train {asked.job.family or asked.model}"
+        what = " ".join(asked.job.command) or f"kt train {family_of(asked)}"
         return [
             f"{name}due: {'; '.join(due.reasons.values())}",
             f"would run: {what}   (kt retrain {asked.name})",
@@ -170,7 +174,7 @@ def jobs(json: Json = False) -> None:
     _, state = book.read(workspace)
     rows, found = [], []
     for name, job in workspace.settings.jobs.items():
-        due = room.check(Asked(workspace, name, job, "", clock.now))
+        due = room.glance(Asked(workspace, name, job, "", clock.now))
         last = state.job(name).runs[-1:] or (None,)
         found.append(said_of(name, due) | {"last_run": last[0].number if last[0] else None})
         rows.append(

@@ -1,17 +1,18 @@
 """kt backtest: what a job would have done in times gone by, and what that would have gained.
 
 look      at each time the triggers are asked with what was so then (replay.py): data that had come (past.py),
-          alerts that were open
-train     each retraining on the data known then, side by side (compute.py)
+          alerts that were open, items that had drifted (past_items.py)
+train     each retraining on the data known then, side by side (compute.py); one after another where it is
+          asked whether items drift: which version is active decides that
 compare   in order, as the job does: candidate and the version active before it, on the newest units
 gain      the two, and the version that was active at the beginning, on what came next: until the
-          retraining after it
+          retraining after it (hindsight.py)
 
 Nothing is registered, deployed or written down.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain
@@ -23,16 +24,16 @@ from kt import compute
 from kt.config import Job
 from kt.deployments import audit
 from kt.errors import Invalid
-from kt.jobs import book, past, runs, trainer, watch
+from kt.jobs import book, drifted, past, runs, trainer, watch
 from kt.jobs.asked import iso
-from kt.jobs.candidate import better, sentence
 from kt.jobs.decide import Pace
 from kt.jobs.facts import Facts
+from kt.jobs.hindsight import Gain, Judge, Retraining
 from kt.jobs.past import Past
+from kt.jobs.past_items import Items
 from kt.jobs.replay import Look, replay
-from kt.jobs.runs import Comparison
 from kt.monitors import events, history
-from kt.registry import load, register
+from kt.registry import load
 from kt.registry.load import Loaded
 from kt.workspace import Workspace
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from kt.models.task import Parts
 
 MOST = 10_000  # looks
+Train = Callable[[Look], bytes | str]  # a checkpoint, or why there is none
 
 
 @dataclass(frozen=True)
@@ -60,42 +62,8 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Gain:
-    """What came next, until the retraining after it: `difference` is the candidate's lead over the version
-    before it, with the middle 95 % of it over units.
-
-    candidate, before, first, after: scores; first: of the version active at the beginning, after: of the
-    one that would have answered. n: predictions.
-    """
-
-    metric: str
-    candidate: float
-    before: float
-    first: float
-    after: float
-    difference: float
-    low: float
-    high: float
-    n: int
-    units: int
-
-
-@dataclass(frozen=True)
-class Retraining:
-    """outcome: "first" (nothing was active), "better", "kept" or "failed". gain: None where nothing came next."""
-
-    at: datetime
-    until: datetime
-    reasons: dict[str, str]
-    outcome: str
-    why: str = ""
-    comparison: Comparison | None = None
-    gain: Gain | None = None
-
-
-@dataclass(frozen=True)
 class Backtest:
-    """began: the version that was active at the beginning, if one was. held: why the job would have been
+    """began: the version that was active at the beginning, if one was. looks: until a hold. held: why the job would have been
     put on hold in the end."""
 
     began: str
@@ -115,8 +83,12 @@ def backtest(
     *,
     on_looks: Callable[[Sequence[Look]], None] = lambda _: None,
     on_retraining: Callable[[Retraining], None] = lambda _: None,
+    on_unknown: Callable[[datetime, str], None] = lambda *_: None,
 ) -> Backtest:
-    """Raises Invalid where the job's data do not say when they came, or where there is nothing to train."""
+    """Raises Invalid where the job's data do not say when they came, or where there is nothing to train.
+
+    on_unknown: is given when nobody could have told whether items had drifted, and why.
+    """
     if asked.job.command:
         raise Invalid(
             "a program of your own trains it, which knows only the data of now",
@@ -128,15 +100,29 @@ def backtest(
     with TemporaryDirectory(prefix="kt-") as folder:
         made = Path(folder)
         known = past.read(collected(asked, made))
-        looks = list(looked(asked, known))
-        due = [look for look in looks if look.due.yes]
-        on_looks(looks)
         held = active(asked)
         began = loaded(asked, held) if held else None
-        found = walk(asked, known, due, order_of(asked, began), began, made, on_retraining)
-        retrainings = list(found)
-    said = must_hold(retrainings)
-    return Backtest(held.version if held else "", looks, retrainings, said)
+        items = watched(asked, known, began, held.version if held else "", on_unknown)
+        looks: Iterable[Look] = looked(asked, known, items)
+        due = None
+        if items is None:
+            looks = list(looks)
+            due = [look for look in looks if look.due.yes]
+            on_looks(looks)
+        seen = list[Look]()
+        order = order_of(asked, began)
+        with trainings(asked, known, order, due) as train:
+            scene = Scene(asked, known, order, made, train, items)
+            retrainings = list(scene.walk(noted(looks, seen), began, on_retraining))
+    return Backtest(held.version if held else "", seen, retrainings, must_hold(retrainings))
+
+
+def noted(looks: Iterable[Look], seen: list[Look]) -> Iterator[Look]:
+    """Those that are due; all are put down as they are made."""
+    for look in looks:
+        seen.append(look)
+        if look.due.yes:
+            yield look
 
 
 def collected(asked: Asked, folder: Path) -> list[Path]:
@@ -145,7 +131,7 @@ def collected(asked: Asked, folder: Path) -> list[Path]:
     return list(chain.from_iterable(watch.collect(sources, folder / "data")))
 
 
-def looked(asked: Asked, known: Past) -> Iterator[Look]:
+def looked(asked: Asked, known: Past, items: Items | None) -> Iterator[Look]:
     """What the triggers say at each time."""
     workspace, job = asked.workspace, asked.job
     journal = history.read(workspace)[0]
@@ -160,6 +146,8 @@ def looked(asked: Asked, known: Past) -> Iterator[Look]:
         if confident:
             error = watch.confidence(workspace, asked.model, now, then)
             said |= {"ece": error.ece, "baseline_ece": error.baseline, "labelled": error.outcomes}
+        if items:
+            said["drifted"] = items.at(now)
         return said
 
     return replay(
@@ -172,17 +160,38 @@ def looked(asked: Asked, known: Past) -> Iterator[Look]:
     )
 
 
+def watched(
+    asked: Asked,
+    known: Past,
+    began: Loaded | None,
+    version: str,
+    on_unknown: Callable[[datetime, str], None],
+) -> Items | None:
+    """The items of the version that was active at the beginning, where the job asks for them."""
+    every = watch.hours_between_looks(asked.workspace, asked.name, asked.job)
+    if every is None:
+        return None
+    learnt = drifted.learnt(before(asked), version)
+    until = runs.time(learnt.until) if learnt else None
+    return Items(known, every, on_unknown, began, until)
+
+
 def standing(asked: Asked) -> Facts:
     """How the job stood at the beginning, by its runs until then."""
-    journal, _ = book.read(asked.workspace)
-    until = [event for event in journal.events if event["at"] <= iso(asked.begin)]
-    before = runs.fold(runs.one.validate_python(event) for event in until).job(asked.name)
+    then = before(asked)
     return Facts(
         now=asked.begin,
-        last_success=before.last_success,
-        last_attempt=before.last_attempt,
-        failures=before.failures,
+        last_success=then.last_success,
+        last_attempt=then.last_attempt,
+        failures=then.failures,
     )
+
+
+def before(asked: Asked) -> runs.Job:
+    """The job's runs until the beginning."""
+    journal, _ = book.read(asked.workspace)
+    until = [event for event in journal.events if event["at"] <= iso(asked.begin)]
+    return runs.fold(runs.one.validate_python(event) for event in until).job(asked.name)
 
 
 def active(asked: Asked) -> "Held | None":
@@ -218,33 +227,72 @@ def order_of(asked: Asked, began: Loaded | None) -> dict[str, Any]:
     }
 
 
-def walk(
-    asked: Asked,
-    known: Past,
-    due: Sequence[Look],
-    order: dict[str, Any],
-    began: Loaded | None,
-    folder: Path,
-    on_retraining: Callable[[Retraining], None],
-) -> Iterator[Retraining]:
-    """From retraining to retraining, until the job would have been put on hold."""
-    family = trainer.family_of(order)
-    before, first, told = began, began, list[Retraining]()
-    ends = [*(look.at for look in due[1:]), asked.end]
-    jobs = ((order, parts_at(family, known, look.at, asked.job.holdout)) for look in due)
-    with closing(compute.each(attempt, jobs, asked.workspace.settings.compute)) as results:
-        for look, end, made in zip(due, ends, results, strict=True):
-            with TemporaryDirectory(dir=folder) as place:
-                judge = Judge(asked, known, order, look, end, Path(place))
-                one, candidate = judge.judge(made, before, first)
-            told.append(one)
+@contextmanager
+def trainings(
+    asked: Asked, known: Past, order: dict[str, Any], due: Sequence[Look] | None
+) -> Iterator[Train]:
+    """What trains at a look. due: all that are, in order, where that is known before: side by side then."""
+    how, family = asked.workspace.settings.compute, trainer.family_of(order)
+
+    def job(look: Look) -> tuple[dict[str, Any], "Parts | str"]:
+        return order, parts_at(family, known, look.at, asked.job.holdout)
+
+    def alone(look: Look) -> bytes | str:
+        (made,) = compute.each(attempt, [job(look)], how)
+        return made
+
+    if due is None:
+        yield alone
+        return
+    with closing(compute.each(attempt, map(job, due), how)) as results:
+        yield lambda _: next(results)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """items: those of the version that is active, where the job asks whether they drift. folder: for files."""
+
+    asked: Asked
+    known: Past
+    order: dict[str, Any]
+    folder: Path
+    train: Train
+    items: Items | None
+
+    def walk(
+        self,
+        due: Iterator[Look],
+        began: Loaded | None,
+        on_retraining: Callable[[Retraining], None],
+    ) -> Iterator[Retraining]:
+        """From retraining to retraining, until the job would have been put on hold."""
+        active, first, told = began, began, list[Retraining]()
+        look = next(due, None)
+        while look:
+            made = self.train(look)
+            with TemporaryDirectory(dir=self.folder) as place:
+                judge = Judge(
+                    self.asked.workspace, self.asked.job, self.known, self.order, Path(place)
+                )
+                one, candidate = judge.judge(look, made, active)
+                told.append(one)
+                self.came_of(one, candidate)
+                look = None if must_hold(told) else next(due, None)
+                one = judge.followed(
+                    one, look.at if look else self.asked.end, candidate, active, first
+                )
             on_retraining(one)
             yield one
-            if one.outcome in ("first", "better"):
-                before = candidate
+            if one.takes_over:
+                active = candidate
             first = first or candidate
-            if must_hold(told):
-                return
+
+    def came_of(self, one: Retraining, candidate: Loaded | None) -> None:
+        """What the next look is to know of a retraining."""
+        if self.items and one.takes_over and candidate:
+            self.items.take_over(candidate, one.at)
+        elif self.items and one.comparison:
+            self.items.compared(one.at)
 
 
 def parts_at(family: Any, known: Past, at: datetime, holdout: float) -> "Parts | str":
@@ -269,99 +317,6 @@ def attempt(order: dict[str, Any], parts: "Parts | str") -> bytes | str:
         except Invalid as error:
             return str(error)
         return out.read_bytes()
-
-
-@dataclass(frozen=True)
-class Judge:
-    """Compares at one time: as the job does, and by what came next."""
-
-    asked: Asked
-    known: Past
-    order: dict[str, Any]
-    look: Look
-    end: datetime
-    folder: Path
-
-    def judge(
-        self, made: bytes | str, before: Loaded | None, first: Loaded | None
-    ) -> tuple[Retraining, Loaded | None]:
-        """What came of a training, and the candidate, if it is one."""
-        if isinstance(made, str):
-            return self.ended("failed", made), None
-        path = self.folder / "candidate.pt"
-        path.write_bytes(made)
-        candidate, _ = register.opened(self.asked.workspace, path)
-        try:
-            comparison = self.compared(candidate, before)
-            kept = comparison and not better(comparison, self.asked.job.margin)
-            gain = self.gain(candidate, before or candidate, first or candidate, bool(kept))
-        except Invalid as error:
-            return self.ended("failed", str(error)), None
-        if comparison is None:
-            why = "nothing was active" if before is None else "another task was learnt before"
-            return self.ended("first", why, gain=gain), candidate
-        outcome = "kept" if kept else "better"
-        return self.ended(outcome, sentence(comparison), comparison, gain), candidate
-
-    def ended(
-        self,
-        outcome: str,
-        why: str,
-        comparison: Comparison | None = None,
-        gain: Gain | None = None,
-    ) -> Retraining:
-        at, reasons = self.look.at, self.look.due.reasons
-        return Retraining(at, self.end, reasons, outcome, why, comparison, gain)
-
-    def compared(self, candidate: Loaded, before: Loaded | None) -> Comparison | None:
-        """On the newest units of what was known."""
-        from kt.models import task
-
-        paths = self.known.files(self.folder / "known", self.look.at)
-        room = task.of(candidate.family)
-        _, newest = trainer.apart(room.read(paths), self.asked.job.holdout)
-        found = trainer.compared(self.order, candidate, before, newest)["comparison"]
-        return Comparison.model_validate(found) if found else None
-
-    def gain(self, candidate: Loaded, before: Loaded, first: Loaded, kept: bool) -> Gain | None:
-        """On what came until the end, each told from all that was known before it."""
-        from kt.models import metrics, task
-
-        at, room = self.look.at, task.of(candidate.family)
-        after = self.known.files(self.folder / "after", self.end, since=at)
-        if not after or before.family.TASK != candidate.family.TASK:
-            return None
-        came = room.read(after)
-        whole: Any = getattr(room, "since", None)
-        if whole:
-            names = set(came.units)
-            everything = room.read(self.known.files(self.folder / "whole", self.end))
-            came = everything.take([unit in names for unit in everything.units])
-            earlier = room.read(self.known.files(self.folder / "earlier", at))
-
-        def told(version: Loaded) -> Any:
-            predicted = room.predict(version.module, version.signature, came)
-            return whole(predicted, earlier) if whole else predicted
-
-        metric = trainer.metric_of(self.order, candidate)
-        new, old = told(candidate), told(before)
-        if not len(new.unit):
-            return None
-        apart = metrics.difference(metric, old, new)
-        up = metrics.higher_is_better(metric)
-        ours, theirs = metrics.score(metric, new), metrics.score(metric, old)
-        return Gain(
-            metric,
-            candidate=ours,
-            before=theirs,
-            first=metrics.score(metric, told(first)),
-            after=theirs if kept else ours,
-            difference=apart.value if up else -apart.value,
-            low=apart.low if up else -apart.high,
-            high=apart.high if up else -apart.low,
-            n=len(new.unit),
-            units=len(came.units),
-        )
 
 
 def must_hold(told: Sequence[Retraining]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from kt import files
 from kt.errors import Invalid
-from kt.jobs.backtest import Retraining
+from kt.jobs.hindsight import Retraining
 
 FORMATS = (".png", ".svg", ".pdf")
 MARKS = {"better": "^", "first": "^", "kept": "o", "failed": "x"}

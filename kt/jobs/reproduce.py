@@ -160,17 +160,21 @@ def collected(
     workspace: Workspace, known: VersionRecord, origin: "Origin", folder: Path
 ) -> dict[str, Path]:
     """What a job's sources make anew, by its path: answers to queries, outcomes that were told by then. Nothing
-    where all lie there as files."""
+    where all lie there as files. Raises Invalid where it is not kept any more."""
     job = workspace.settings.jobs.get(origin.job)
     if job is None or all((workspace.root / file.path).is_file() for file in origin.files):
         return {}
     runs = book.read(workspace)[1].job(origin.job).runs
-    until = [
-        run.started.data.until
+    learnt = [
+        run.started.data
         for run in runs
         if isinstance(run.ended, Finished) and run.ended.version == known.version
     ]
-    sources = watch.sources(workspace, origin.job, job, until[-1] if until else None)
+    data = learnt[-1] if learnt else None
+    sources = watch.sources(workspace, origin.job, job, data.until if data else None)
+    # kt.toml may name others now
+    for source, samples in zip(sources, data.counts if data else (), strict=False):
+        source.refuse_expired(samples)
     found = chain.from_iterable(watch.collect(sources, folder / "data"))  # where a run has them too
     return {str(path.relative_to(folder)): path for path in found if path.is_relative_to(folder)}
 

@@ -185,9 +185,6 @@ def metric_of(order: Mapping[str, Any], candidate: "Loaded") -> str:
 
 def drift(order: Mapping[str, Any]) -> dict[str, Any]:
     """How many items could be judged, and the false discovery rate of each that may have drifted."""
-    from kt.jobs.facts import Drifted
-    from kt.models import items, task
-
     active = load.load(Path(order["root"]), *order["active"])
     before, after = (Path(order["folder"]) / name for name in ("before", "after"))
     for folder in (before, after):
@@ -202,8 +199,15 @@ def drift(order: Mapping[str, Any]) -> dict[str, Any]:
                 )
             else:
                 left -= in_two(path, left, before / name, after / name)
-    read = task.of(active.family).read
-    periods = [read([folder]) for folder in (before, after)]
+    return drifted(active, [before], [after])
+
+
+def drifted(active: "Loaded", before: Sequence[Path], after: Sequence[Path]) -> dict[str, Any]:
+    """The same between two periods of answers. Raises Invalid where the version predicts none."""
+    from kt.jobs.facts import Drifted
+    from kt.models import items, task
+
+    periods = [task.of(active.family).read(paths) for paths in (before, after)]
     rows = items.drift(active.family, active.module, active.signature, *periods)
     judged = {str(row["item"]): row["q"] for row in rows if row["q"] is not None}
     return {"judged": len(judged), "q": {k: q for k, q in judged.items() if q <= Drifted.LEAST}}

@@ -51,6 +51,11 @@ class Source:
         """Whether it knows when each of its samples came, and writes it down with them."""
         return UNTIL in type(self.settings).model_fields
 
+    def refuse_expired(self, learnt: int) -> None:
+        """Raises Invalid where it keeps samples for a time, and not all are there that were `learnt` from."""
+        if hasattr(self.module, "refuse_expired"):
+            self.module.refuse_expired(self.workspace, self.settings, learnt)
+
     def new(self, before: int, since: datetime | None) -> int:
         """Samples that have come since there were `before`, which was then."""
         return int(self.module.new(self.workspace, self.settings, before, since))

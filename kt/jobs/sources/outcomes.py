@@ -13,12 +13,12 @@ new again when it comes back.
 
 A line has the time at which it came, and one by which a unit's lines stand in the order in which it was asked,
 whatever was told first. With `until` the file is what it was then, as long as its requests are kept: what a
-version has learnt from is made anew to reproduce it.
+version has learnt from is made anew to reproduce it; where some are gone, that is said.
 """
 
 import csv
 import math
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -84,6 +84,23 @@ def new(workspace: Workspace, settings: Settings, before: int, since: datetime |
     after = since.timestamp() if since else -1.0
     until = settings.until.timestamp() if settings.until else math.inf
     return requests.count(store, settings.model, after, until) if store else 0
+
+
+def refuse_expired(workspace: Workspace, settings: Settings, learnt: int) -> None:
+    """Raises Invalid where not all are kept any more that a run has `learnt` from."""
+    gone = learnt - count(workspace, settings)
+    if gone <= 0:
+        return
+    days = workspace.settings.store.log_days
+    first = clock.now() - timedelta(days=days)
+    raise Invalid(
+        f"{gone:,} of the {learnt:,} outcomes that it learnt from are gone: requests of before"
+        f" {first:%Y-%m-%d} are not kept any more ([store] log_days = {days:g}), nor those of whom"
+        " kt privacy erased",
+        where=f"requests to {settings.model}",
+        do="bring back the tables of then from a copy, or give the file of then: --data outcomes.csv;"
+        " of what is trained from now on more is kept with a larger log_days",
+    )
 
 
 def opened(workspace: Workspace, settings: Settings) -> "Store | None":

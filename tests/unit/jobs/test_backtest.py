@@ -16,9 +16,9 @@ from kt.deployments import audit, deploy
 from kt.deployments.plan import Stamp
 from kt.errors import Invalid
 from kt.jobs import backtest, past
-from kt.jobs.backtest import Retraining
 from kt.jobs.decide import Pace
 from kt.jobs.facts import Facts
+from kt.jobs.hindsight import Retraining
 from kt.jobs.past import Past
 from kt.jobs.replay import replay
 from kt.jobs.triggers import age, alert, samples
@@ -131,7 +131,7 @@ def test_confidence_is_asked_for_as_it_was_then(place):
         labels.add(connection, told)
     job = place.settings.jobs["nightly"].model_copy(update={"trigger": [CALIBRATION]})
     asked = backtest.Asked(place, "nightly", job, START, day(12), timedelta(days=1))
-    due = [look for look in backtest.looked(asked, Past(())) if look.due.yes]
+    due = [look for look in backtest.looked(asked, Past(()), None) if look.due.yes]
     assert (due[0].at - START).days == 8  # the morning after
     assert due[0].due.reasons["calibration"].startswith("calibration error 0.400 on 1,000 outcomes")
 

@@ -22,6 +22,7 @@ from kt.store.answered import Rules
 from kt.store.batch import Batch, Logged, Stream
 from kt.store.ids import Ticket
 from kt.store.outcomes import Outcome
+from kt.store.rollup import roll_up
 
 STREAM = Stream("m", "v1", "", "", 1, 1, 100.0, "probability")
 RULES = Rules(timedelta(days=30), lambda _: 0.0)
@@ -225,6 +226,17 @@ def test_a_job_that_learns_from_outcomes_is_reproduced_and_replayed(
     assert [one["reasons"]["samples"].partition(" ")[0] for one in found] == ["156", "156"]
     assert [one["outcome"] for one in found] == ["first", "kept"]
     assert found[0]["gain"]["n"] > 0
+    # the requests of four days go, of which 156 were told; "new" was told before the run was done
+    roll_up(log.store, clock.now(), log=timedelta(days=5, hours=12))
+    (place.root / "kt.toml").write_text(text.replace("[store]", "[store]\nlog_days = 5.5"))
+    expired = kt("reproduce", "m@v4", at=place)
+    assert expired.code == 2
+    day = datetime.fromtimestamp(log.now, UTC) - timedelta(days=5, hours=12)
+    assert (
+        "requests to m: 155 of the 351 outcomes that it learnt from are gone: requests of before"
+        f" {day:%Y-%m-%d} are not kept any more ([store] log_days = 5.5)" in expired.err
+    )
+    assert "--data outcomes.csv" in expired.err
 
 
 @pytest.mark.slow
