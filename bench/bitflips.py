@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from kt.deployments import audit
+from kt.deployments import verify
 from kt.errors import KtError
 from kt.models import sakt
 from kt.registry import load, record
@@ -35,7 +35,7 @@ def main() -> None:
 
 def run(root: Path, flips: int, rng: random.Random) -> Counter[str]:
     workspace = make(root)
-    assert not audit.verify(workspace), "the workspace is sound before anything is flipped"
+    assert not verify.everything(workspace), "the workspace is sound before anything is flipped"
     stored = sorted(
         path
         for room in ("registry", "deployments")
@@ -52,7 +52,7 @@ def run(root: Path, flips: int, rng: random.Random) -> Counter[str]:
         path.write_bytes(broken)
         counts["flips"] += 1
         counts[f"of {path.name}"] += 1
-        found = audit.verify(Workspace(root))
+        found = verify.everything(Workspace(root))
         counts["caught" if found else "not caught"] += 1
         if path.name in (record.WEIGHTS, record.GRAPH) and is_served(root, path):
             counts["served"] += 1

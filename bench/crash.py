@@ -25,7 +25,7 @@ import world
 from world import RACES, SCENES, Scene, Seen
 
 from kt import files
-from kt.deployments import audit, gc
+from kt.deployments import gc, verify
 from kt.errors import KtError
 from kt.store import secret
 from kt.workspace import Workspace
@@ -224,7 +224,7 @@ def raced(names: Sequence[str], codes: Sequence[str], old: Seen, now: Seen) -> s
 
 def sound(place: Workspace) -> str:
     """What a killed or failed command may not leave behind."""
-    for finding in audit.verify(place):
+    for finding in verify.everything(place):
         if not finding.fixable:
             return f"{finding.where}: {finding.what}"
     unknown = leftovers(place) - {path.resolve() for path in gc.leftovers(place)}
@@ -245,7 +245,7 @@ def in_step(place: Workspace, *, fetched: bool = False) -> str:
 
     fetched: a pull that is refused keeps what it has fetched for the next one.
     """
-    for finding in audit.verify(place):
+    for finding in verify.everything(place):
         return f"{finding.where}: {finding.what}"
     left = [path for path in leftovers(place) if not fetched or path.parent.name != "incoming"]
     if left:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kt import journal
-from kt.deployments import audit
+from kt.deployments import verify
 from kt.registry import record
 from kt.registry.record import Source, Spec, VersionRecord
 from kt.workspace import Workspace
@@ -52,7 +52,7 @@ def race(root: Path, processes: int, changes: int) -> dict[str, object]:
     book = journal.read(
         root / "deployments" / "history.json"
     )  # raises where a number is missing or a link broken
-    findings = audit.verify(Workspace(root))
+    findings = verify.everything(Workspace(root))
     left = [path.name for path in (root / ".git").glob("*.lock")]
     made = commits(root) - before
     return {

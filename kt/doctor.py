@@ -18,7 +18,7 @@ from kt import change, clock, files, git, journal, locks, powercut
 from kt.deployments import audit, deploy, gc, theirs
 from kt.deployments.events import HISTORY
 from kt.errors import KtError
-from kt.jobs.runs import LAST_CHECK
+from kt.jobs.looks import LAST_CHECK
 from kt.predictor import presence
 from kt.registry import confine, onnx, record, remote, signing
 from kt.store import connect

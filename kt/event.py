@@ -25,7 +25,9 @@ Time = Annotated[
 class Part(BaseModel):
     """Of an event: an older kt reads what a newer one has added."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="allow", allow_inf_nan=False, defer_build=True
+    )
 
 
 class Base(Part):

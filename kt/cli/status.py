@@ -8,14 +8,17 @@ from kt.cli import complete, options, output
 from kt.cli.options import Json, Model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from kt.deployments import history as states
     from kt.deployments.history import Serving
     from kt.predictor.presence import Presence
     from kt.store import tally
+    from kt.store.database import Store
     from kt.workspace import Workspace
+
+    Tables = Callable[[], Store | None]  # raises KtError where they cannot be read
 
 
 def history(
@@ -127,11 +130,13 @@ def status(
 def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], list[str]]:
     """The state as rows, for people and for JSON."""
     from datetime import datetime
+    from functools import cache
 
     from kt import clock
     from kt.deployments import audit
     from kt.deployments.events import describe
     from kt.predictor import presence
+    from kt.store import connect
 
     book, state = audit.read(workspace)
     if at:
@@ -148,8 +153,10 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
         if not model or name == model
     }
     predictors = [] if at else presence.alive(workspace)
-    shadows = compared(shown, [] if at else found_of_shadows(workspace))
-    experiments = standing(workspace, shown, book.events, at)
+    # opened by whoever asks first, once: the statements that it has compiled serve all
+    tables = cache(lambda: connect.peek(workspace.root, workspace.settings))
+    shadows = compared(shown, [] if at else found_of_shadows(workspace, tables))
+    experiments = standing(workspace, tables, shown, book.events, at)
     attention = []
     if not at:
         attention += [
@@ -176,7 +183,7 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
         for row in rows
         if row["trusted"]
     ]
-    numbers = None if at else live_numbers(workspace, state, shown, rows, now, attention)
+    numbers = None if at else live_numbers(workspace, tables, state, shown, rows, now, attention)
     alerts = [] if at else open_alerts(workspace, model)
     last = book.events[-1] if book.events else None
     daemon = {"text": "", "running": None} if at else seen_to(workspace, now)
@@ -237,6 +244,7 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
 
 def live_numbers(
     workspace: "Workspace",
+    tables: "Tables",
     state: "states.State",
     shown: "Mapping[str, Serving]",
     rows: list[dict[str, Any]],
@@ -248,12 +256,11 @@ def live_numbers(
     None where there are no tables, which is then nothing to wait for.
     """
     from kt.errors import KtError
-    from kt.store import connect
 
     for row in rows:
         row["live"] = None
     try:
-        store = connect.peek(workspace.root, workspace.settings)
+        store = tables()
         if store is None:
             return None
         from kt.monitors import glance, memory
@@ -336,12 +343,12 @@ def seen_to(workspace: "Workspace", now: "datetime") -> dict[str, Any]:
 
 def held(workspace: "Workspace", model: str) -> list[str]:
     """The jobs of a model that no trigger starts any more, and why; of all without one."""
-    from kt.jobs import book
-
     known = workspace.settings.jobs
     ours = {name for name, job in known.items() if not model or (job.model or name) == model}
     if not ours:
         return []
+    from kt.jobs import book
+
     _, state = book.read(workspace)
     return [
         f"job {name} is on hold: {job.held}; let it go on: kt retrain {name} --release"
@@ -352,6 +359,7 @@ def held(workspace: "Workspace", model: str) -> list[str]:
 
 def standing(
     workspace: "Workspace",
+    tables: "Tables",
     shown: "Mapping[str, Serving]",
     events: "Sequence[dict[str, Any]]",
     at: str,
@@ -362,7 +370,6 @@ def standing(
     from kt.errors import KtError
     from kt.monitors import experiment as room
     from kt.monitors import told
-    from kt.store import connect
 
     rows = []
     for course in courses.courses(events):
@@ -372,8 +379,7 @@ def standing(
         report, text = None, f"{trial.traffic:g} % of traffic"
         if not at:
             try:
-                store = connect.peek(workspace.root, workspace.settings)
-                found = room.report(store, workspace.settings, course, clock.now())
+                found = room.report(tables(), workspace.settings, course, clock.now())
                 report, text = told.summary(found), told.state(found)
             except KtError as error:
                 text = f"nobody can tell how it stands: {error}"
@@ -396,18 +402,17 @@ def next_step(canary: "states.Experiment") -> str:
     return f"canary at {canary.traffic:g} %, {after}"
 
 
-def found_of_shadows(workspace: "Workspace") -> "list[tally.Report]":
+def found_of_shadows(workspace: "Workspace", tables: "Tables") -> "list[tally.Report]":
     """What is known of shadows: by this machine's predictors, who are seconds ahead of the tables, or by the
     tables, which know of other machines and of processes that have ended."""
     from contextlib import suppress
 
     from kt.errors import KtError
     from kt.predictor import presence
-    from kt.store import connect
 
     found = {one.shadow: one for one in presence.shadows(workspace)}
     with suppress(KtError):  # who serves tells what is wrong with the tables
-        if store := connect.peek(workspace.root, workspace.settings):
+        if store := tables():
             from kt.store import shadows
 
             for one in shadows.shadows(store):

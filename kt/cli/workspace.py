@@ -65,8 +65,8 @@ def verify(
 
     Example: kt verify --fix
     """
-    from kt.deployments import audit
     from kt.deployments import deploy as room
+    from kt.deployments import verify
     from kt.errors import Corrupt
     from kt.jobs import book as runs
     from kt.monitors import history as alerts
@@ -77,7 +77,7 @@ def verify(
     if fix or accept:
         for note in room.accept(workspace) if accept else room.fix(workspace):
             output.warn(note)
-    findings = [*audit.verify(workspace), *alerts.verify(workspace), *runs.verify(workspace)]
+    findings = [*verify.everything(workspace), *alerts.verify(workspace), *runs.verify(workspace)]
     book = len(findings)
     away = absence.everywhere(workspace)
     result = {

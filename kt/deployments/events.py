@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
-from kt.event import Base, Name, appended
+from kt.event import Base, Name, Part, appended
 
 HISTORY = "deployments/history.json"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -27,10 +27,8 @@ class Deployed(Event):
     trusted: Annotated[str, Sparse] = ""  # why the code in its file was run
 
 
-class Canary(BaseModel):
+class Canary(Part):
     """A plan for an experiment's traffic: the shares that it takes one after the other."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
 
     steps: list[Traffic] = Field(min_length=1)  # percent, rising; 100 promotes
     every: int = Field(ge=0)  # seconds that each step lasts at least

@@ -26,7 +26,9 @@ SHA256 = r"^[0-9a-f]{64}$"
 class Part(BaseModel):
     """extra: a newer kt may add fields; an older predictor serves what it knows."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="ignore", allow_inf_nan=False, defer_build=True
+    )
 
 
 class Version(Part):

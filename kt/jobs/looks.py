@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from kt import files
 from kt.errors import KtError
-from kt.jobs.runs import LAST_CHECK
 from kt.workspace import Workspace
 
 if TYPE_CHECKING:
     from kt.jobs.asked import Asked
     from kt.jobs.decide import Due
+
+LAST_CHECK = "jobs/last_check.json"  # not in git
 
 
 def remember(asked: "Asked", due: "Due") -> None:

@@ -14,7 +14,6 @@ from pydantic import Field, TypeAdapter
 from kt.event import Base, Impossible, Name, Part, Time, appended
 
 HISTORY = "jobs/history.json"
-LAST_CHECK = "jobs/last_check.json"  # not in git: when each job was looked at, and what was found
 KEPT_AT_MOST = 2  # candidates in a row that were to cure something and did not: then a hold
 CURES = {"alert", "calibration", "item_drift"}  # triggers that ask again until it is cured
 

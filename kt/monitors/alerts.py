@@ -13,10 +13,11 @@ a second one, tells once, and an alert that a silence or a flapping hid is told 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from kt.monitors.events import Ended, Opened
-from kt.monitors.thresholds import Status
+if TYPE_CHECKING:
+    from kt.monitors.events import Ended, Opened
+    from kt.monitors.thresholds import Status
 
 FIRE = 3  # alerting evaluations in a row
 CLEAR = 5  # evaluations beyond the clear level in a row
@@ -50,7 +51,7 @@ class Seen:
 
     at: float
     deployment: str
-    status: Status
+    status: "Status"
     cleared: bool = False
 
 
@@ -117,8 +118,8 @@ class Item:
     """One alert in a message. changes: how often it opened and ended within an hour, where it flaps."""
 
     kind: Literal["opened", "open", "resolved", "superseded"]
-    alert: Opened
-    ended: Ended | None = None
+    alert: "Opened"
+    ended: "Ended | None" = None
     changes: int = 0
 
 
@@ -127,8 +128,8 @@ class Known:
     """An alert's last opening, its end if it has one, how often it changed within an hour, and whether
     somebody has silenced it."""
 
-    alert: Opened
-    ended: Ended | None = None
+    alert: "Opened"
+    ended: "Ended | None" = None
     changes: int = 0
     silenced: bool = False
 
@@ -185,7 +186,7 @@ def due(one: Known, last: Told | None, now: float, repeat: float) -> Item | None
     return Item("open", one.alert) if now - last.at >= repeat else None
 
 
-def about(alert: Opened) -> str:
+def about(alert: "Opened") -> str:
     """Whom an alert on a metric is about: the same on every machine."""
     return f"{alert.deployment}/{alert.experiment}/{alert.version}"
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from kt import journal
-from kt.deployments import audit, deploy, events, manifest
+from kt.deployments import audit, deploy, events, manifest, verify
 from kt.deployments.history import EMPTY, Serving, State, fold
 from kt.errors import Invalid, Refused
 
@@ -208,7 +208,7 @@ class Deployments(RuleBasedStateMachine):
     @invariant()
     def all_is_as_kt_wrote_it(self) -> None:
         if hasattr(self, "place"):
-            assert audit.verify(self.place) == []
+            assert verify.everything(self.place) == []
 
 
 TestDeployments = Deployments.TestCase

@@ -10,7 +10,7 @@ import forge
 import pytest
 
 from kt import reserve
-from kt.deployments import audit
+from kt.deployments import audit, verify
 from kt.errors import Unavailable
 from kt.workspace import Workspace
 
@@ -67,7 +67,7 @@ def test_a_rollback_on_a_full_disk_spends_it_and_takes_it_again(
     active = audit.read(deployed)[1].serving("n").active
     assert active is not None
     assert active.version == "v1"
-    assert audit.verify(deployed) == []
+    assert verify.everything(deployed) == []
     assert size(deployed) == 2 * reserve.SIZE
 
 

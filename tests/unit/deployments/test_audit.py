@@ -9,7 +9,7 @@ import pytest
 from conftest import git
 
 from kt import journal
-from kt.deployments import audit, deploy
+from kt.deployments import audit, deploy, verify
 from kt.deployments.events import HISTORY
 from kt.deployments.manifest import MANIFEST
 from kt.errors import Corrupt, Invalid
@@ -43,7 +43,7 @@ def live(place: Workspace) -> Workspace:
 
 
 def found(place: Workspace) -> list[str]:
-    return [f"{finding.where}: {finding.what}" for finding in audit.verify(place)]
+    return [f"{finding.where}: {finding.what}" for finding in verify.everything(place)]
 
 
 def edit(place: Workspace, old: str, new: str, path: str = HISTORY) -> None:
@@ -53,7 +53,7 @@ def edit(place: Workspace, old: str, new: str, path: str = HISTORY) -> None:
 
 
 def test_nothing_is_found_where_nothing_is_wrong(live: Workspace, place: Workspace) -> None:
-    assert audit.verify(live) == []
+    assert verify.everything(live) == []
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_history_that_was_edited_is_told_and_taken_back(
         forge.back(live)
     deploy.fix(live)
     assert (live.root / HISTORY).read_bytes() == before
-    assert audit.verify(live) == []
+    assert verify.everything(live) == []
 
 
 def test_the_last_event_has_two_witnesses(live: Workspace) -> None:
@@ -127,7 +127,7 @@ def test_the_last_event_has_two_witnesses(live: Workspace) -> None:
     with pytest.raises(Corrupt, match="event 3 is not the one"):
         forge.back(live)
     deploy.accept(live)
-    assert audit.verify(live) == []
+    assert verify.everything(live) == []
 
 
 @pytest.mark.parametrize("clone", [False, True])
@@ -145,14 +145,14 @@ def test_a_history_that_ends_earlier_is_taken_back(keep: int, clone: bool, live:
     if not clone:
         deploy.fix(live)
         assert (live.root / HISTORY).read_bytes() == before
-        assert audit.verify(live) == []
+        assert verify.everything(live) == []
 
 
 def test_a_history_that_is_gone_is_taken_back(live: Workspace) -> None:
     (live.root / HISTORY).unlink()
     assert "ends at event 0" in found(live)[0]
     deploy.fix(live)
-    assert audit.verify(live) == []
+    assert verify.everything(live) == []
 
 
 def test_a_history_that_another_machine_has_carried_on_is_followed(
@@ -163,7 +163,7 @@ def test_a_history_that_another_machine_has_carried_on_is_followed(
     forge.back(other)
     for path in (HISTORY, MANIFEST):
         shutil.copy(other.root / path, live.root / path)
-    assert audit.verify(live) == []
+    assert verify.everything(live) == []
     assert forge.back(live).event is not None
 
 
@@ -215,7 +215,7 @@ def test_what_git_has_committed_is_a_witness(workspace: Workspace) -> None:
     shutil.rmtree(workspace.local)
     assert "event 1 was changed after it was written" in found(workspace)[0]
     git(workspace.root, "revert", "--no-edit", "HEAD")
-    assert audit.verify(workspace) == []
+    assert verify.everything(workspace) == []
 
 
 def test_a_checkout_of_an_older_commit_is_taken_back(workspace: Workspace) -> None:
@@ -224,7 +224,7 @@ def test_a_checkout_of_an_older_commit_is_taken_back(workspace: Workspace) -> No
     git(workspace.root, "checkout", "--quiet", "HEAD~1", "--", "deployments")
     assert "ends at event 1, this machine has written 2" in found(workspace)[0]
     deploy.fix(workspace)
-    assert audit.verify(workspace) == []
+    assert verify.everything(workspace) == []
     assert git(workspace.root, "diff", "HEAD", "--stat") == ""
 
 
@@ -238,4 +238,4 @@ def test_fields_of_a_newer_kt_are_kept(place: Workspace) -> None:
     deploy.accept(place)
     forge.give(place, deploy.version_of(place, "m", "v2"))
     assert json.loads(book.path.read_bytes())[0]["of_tomorrow"] == 1
-    assert audit.verify(place) == []
+    assert verify.everything(place) == []

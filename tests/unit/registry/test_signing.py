@@ -12,7 +12,7 @@ from conftest import Kt, git
 from machines import Two
 
 from kt import staging
-from kt.deployments import audit, deploy
+from kt.deployments import audit, deploy, verify
 from kt.errors import Invalid, KtError, Refused, Unavailable
 from kt.predictor.host import make_host
 from kt.registry import checkpoint, record, register, signing
@@ -289,7 +289,7 @@ def test_without_ssh_keygen_it_is_said(
             act()
         errors.append(error.value)
     assert all(error.do for error in errors)
-    (finding,) = audit.verify_signatures(strict, [])
+    (finding,) = verify.signatures(strict, [])
     assert "ssh-keygen is not installed" in finding.what
 
 

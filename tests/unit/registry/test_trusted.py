@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from kt import staging
-from kt.deployments import audit, deploy
+from kt.deployments import audit, deploy, verify
 from kt.deployments.history import State
 from kt.errors import Invalid, KtError, Refused
 from kt.registry import checkpoint, confine, door, program, record, register, trusted
@@ -400,7 +400,7 @@ def test_a_version_keeps_who_vouched_for_it_and_why(place: Workspace, kt: Kt) ->
     known = record.read(place, "net", "v1")
     assert (known.trusted, known.reason, known.by) == ("our own nets", "first", "ana")
     assert (known.source.name, known.source.format) == ("m.pt", "torch")
-    assert not audit.verify_registry(place, [])
+    assert not verify.registry(place, [])
     event = kt("deploy", "net@v1", "--json", at=place).result["event"]
     assert event["trusted"] == "our own nets"
     (row,) = kt("status", "--json", at=place).result["models"]
