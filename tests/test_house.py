@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT, Kt
 
 from kt.cli.app import VERBS, command_line
+from kt.store import connect
 from kt.workspace import ROOMS, Workspace
 
 SOURCES = sorted((ROOT / "kt").rglob("*.py"))
@@ -75,6 +76,23 @@ def test_a_quick_command_loads_nothing_heavy(
     assert kt("deploy", "m@v1", at=place).code == 0
     run = f"from kt.cli.app import main\ntry: main({arguments})\nexcept SystemExit as end: assert not end.code"
     assert loaded_by(run, place.root).isdisjoint(HEAVY)
+
+
+def test_status_loads_what_it_shows_and_nothing_of_what_it_does_not(
+    place: Workspace, kt: Kt
+) -> None:
+    """Of a workspace with tables and an experiment: SQLAlchemy, and no room that has nothing to say."""
+    kt("deploy", "m@v1", at=place)
+    kt("deploy", "m@v2", "--traffic", "50", "--ab-test", "x", at=place)
+    connect.open(place.root, place.settings)
+    run = "from kt.cli.app import main\ntry: main(['status'])\nexcept SystemExit as end: assert not end.code"
+    loaded = loaded_by(run, place.root)
+    assert {"sqlalchemy", "kt.store.traffic", "kt.monitors.verdict"} <= loaded
+    assert loaded.isdisjoint(
+        {*HEAVY, "kt.deployments.deploy", "kt.deployments.verify"} - {"sqlalchemy"}
+    )
+    rooms = ("kt.registry", "kt.models", "kt.jobs.runs", "kt.predictor.")
+    assert {name for name in loaded if name.startswith(rooms)} == {"kt.predictor.presence"}
 
 
 def test_the_command_line_alone_loads_typer_and_little_else(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def dashboard(
 def look(workspace: "Workspace", last: str) -> "Dashboard":
     """The facts now, with the predictors that run on this machine."""
     from kt import clock
-    from kt.cli.status import found_of_shadows
+    from kt.cli.status import found_of_shadows, tables_of
     from kt.monitors.dashboard import gather
     from kt.monitors.dashboard.facts import Predictor
     from kt.predictor import presence
@@ -88,7 +88,8 @@ def look(workspace: "Workspace", last: str) -> "Dashboard":
         Predictor(one.pid, one.address, one.state, one.reason, one.seq, one.since)
         for one in presence.alive(workspace)
     ]
-    return gather.gather(workspace, last, clock.now(), running, found_of_shadows(workspace))
+    shadows = found_of_shadows(workspace, tables_of(workspace))
+    return gather.gather(workspace, last, clock.now(), running, shadows)
 
 
 def written(facts: "Dashboard", last: str, path: Path) -> Path:

@@ -147,11 +147,12 @@ def shown(name: str) -> None:
 
 def beside(workspace: "Workspace", course: "Course") -> dict[str, Any]:
     """What a shadow was found to say."""
-    from kt.cli.status import found_of_shadows
+    from kt.cli.status import found_of_shadows, tables_of
     from kt.store.tally import Report, Tally
 
     nothing = Report(course.model, course.name, course.treatment, course.now.seq, Tally())
-    known = [one for one in found_of_shadows(workspace) if one.shadow == nothing.shadow]
+    found = found_of_shadows(workspace, tables_of(workspace))
+    known = [one for one in found if one.shadow == nothing.shadow]
     return (known or [nothing])[0].summary()
 
 

@@ -130,13 +130,11 @@ def status(
 def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], list[str]]:
     """The state as rows, for people and for JSON."""
     from datetime import datetime
-    from functools import cache
 
     from kt import clock
     from kt.deployments import audit
     from kt.deployments.events import describe
     from kt.predictor import presence
-    from kt.store import connect
 
     book, state = audit.read(workspace)
     if at:
@@ -153,8 +151,7 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
         if not model or name == model
     }
     predictors = [] if at else presence.alive(workspace)
-    # opened by whoever asks first, once: the statements that it has compiled serve all
-    tables = cache(lambda: connect.peek(workspace.root, workspace.settings))
+    tables = tables_of(workspace)
     shadows = compared(shown, [] if at else found_of_shadows(workspace, tables))
     experiments = standing(workspace, tables, shown, book.events, at)
     attention = []
@@ -242,6 +239,15 @@ def look(workspace: "Workspace", model: str, at: str) -> tuple[dict[str, Any], l
     return result, lines
 
 
+def tables_of(workspace: "Workspace") -> "Tables":
+    """Opens the tables when it is first asked, for all who ask: what one has compiled serves the next."""
+    from functools import cache
+
+    from kt.store import connect
+
+    return cache(lambda: connect.peek(workspace.root, workspace.settings))
+
+
 def live_numbers(
     workspace: "Workspace",
     tables: "Tables",
@@ -303,10 +309,6 @@ def columns(live: dict[str, Any] | None) -> list[str]:
 
 def open_alerts(workspace: "Workspace", model: str) -> list[dict[str, Any]]:
     """Those of a model and of the watching; all without one."""
-    from kt.monitors import events
-
-    if not (workspace.root / events.HISTORY).exists():
-        return []
     from kt.monitors import history
 
     _, known = history.read(workspace)

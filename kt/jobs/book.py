@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from kt import change, journal
 from kt.change import Change, Write
-from kt.deployments import audit, deploy
+from kt.deployments import audit
 from kt.deployments.audit import Finding
 from kt.errors import KtError
 from kt.jobs import runs
@@ -34,6 +34,8 @@ def verify(workspace: Workspace) -> list[Finding]:
 
 def write(workspace: Workspace, plan: Planner) -> tuple[Journal, State]:
     """Append what the plan makes of the journal as it is under the lock; nothing where it makes nothing."""
+    from kt.deployments import deploy  # it brings the registry, which who only reads need not load
+
     with change.locked(workspace, "retrain") as lock:
         deploy.recover(lock)
         book, state = read(workspace)

@@ -5,7 +5,7 @@ from typing import Any
 
 from kt import change, journal
 from kt.change import Change, Write
-from kt.deployments import audit, deploy
+from kt.deployments import audit
 from kt.deployments.audit import Finding
 from kt.errors import KtError
 from kt.journal import Journal
@@ -35,6 +35,8 @@ def append(
 
     An alert that another process has ended meanwhile is not ended twice.
     """
+    from kt.deployments import deploy  # it brings the registry, which who only reads need not load
+
     with change.locked(workspace, verb) as lock:
         deploy.recover(lock)
         book, alerts = read(workspace)
