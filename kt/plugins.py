@@ -16,7 +16,8 @@ from kt.errors import Invalid
 HOLDS = (
     r"^(METRIC\b|def (judge|send|due|collect)\()"  # a family, a gate, a sink, a trigger, a source
 )
-DOTTED = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
+FILE = r"[A-Za-z_]\w*"
+DOTTED = rf"{FILE}(\.{FILE})*"
 
 
 def load(folder: str, name: str, root: Path, holds: tuple[str, ...]) -> ModuleType:
@@ -25,14 +26,16 @@ def load(folder: str, name: str, root: Path, holds: tuple[str, ...]) -> ModuleTy
     folder: "models" or "registry.gates". root: where a dotted path of the user's own is found.
     Raises Invalid: an unknown name is answered with the names that exist.
     """
-    known = names(folder)
-    own = name not in known and is_own(name, root)
-    if name not in known and not own:
+    package = importlib.import_module(f"kt.{folder}")
+    if re.fullmatch(FILE, name) and is_plugin(package, name):
+        module = importlib.import_module(f"kt.{folder}.{name}")
+    elif is_own(name, root):
+        module = load_own(name, root)
+    else:
         raise Invalid(
             f"there is no {name[:64]} in kt/{folder.replace('.', '/')}",
-            do=f"there are: {', '.join(known)}; or name a module of your own, in {root}",
+            do=f"there are: {', '.join(names(folder))}; or name a module of your own, in {root}",
         )
-    module = load_own(name, root) if own else importlib.import_module(f"kt.{folder}.{name}")
     missing = [wanted for wanted in holds if not hasattr(module, wanted)]
     if missing:
         raise Invalid(

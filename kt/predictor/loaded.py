@@ -17,7 +17,7 @@ from kt.predictor.shadow import Shadow
 from kt.stats.scored import Kind
 from kt.store.batch import Stream
 
-WARM = 4  # requests in the batch that warms a version
+WARM = 2  # requests in the batch that warms a version
 
 
 @dataclass(frozen=True)

@@ -82,8 +82,7 @@ def serve(workspace: Workspace, settings: Predictor, said: Callable[[str, int], 
     def listening() -> None:
         said(settings.host, port)
         engine.prepare(workspace.root, settings)
-        gc.collect()
-        gc.freeze()  # what is here now is never looked at again, so that its pages stay shared
+        gc.freeze()  # what is here is never looked at again: its pages stay shared, and it holds no garbage
 
     server.on_startup(listening)
     server.watch_over(workspace.local, settings.workers)
