@@ -151,10 +151,10 @@ def graphs(rounds: int, window: int = 200) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path, spec = version(Path(folder), name, window)
             loaded = load_version.open_weights(Path(folder), path, spec)
-            onnx.write(loaded, path.parent)
             before = time.process_time()
             size = onnx_steps.write(loaded, path.parent).size
             took = time.process_time() - before
+            onnx.write(loaded, path.parent)
             ran = session.opened(
                 record.graph(Path(folder), name, "v1"), loaded.form, loaded.signature
             )

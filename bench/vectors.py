@@ -86,10 +86,10 @@ def graphs(name: str, config: Config, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         weights.write(model.state_dict(), {}, folder / record.WEIGHTS)
-        onnx.write(loaded, folder)
         began = time.process_time()
         size = onnx_steps.write(loaded, folder).size
         took = time.process_time() - began
+        onnx.write(loaded, folder)
         whole = session.opened(folder / record.GRAPH, vectors, loaded.signature)
         steps = session_steps.opened(folder)
     for length in (config.window // 4, config.window):

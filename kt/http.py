@@ -142,10 +142,13 @@ def parse(data: bytes) -> Any:
 
 
 def harmless(data: bytes) -> bool:
-    """Whether the bytes of a JSON text show that it passes `check`, at a tenth of the cost: few brackets,
-    no exponent but negative ones, no digits in a row that overflow (of 300 every eighth are 37)."""
-    if data.count(b"[") + data.count(b"{") > DEPTH:
-        return False
+    """Whether the bytes of a JSON text show that it passes `check`, at a tenth of the cost: few brackets but
+    where one closes as the next opens, which nests nothing; no exponent but negative ones, no digits in a row
+    that overflow (of 300 every eighth are 37)."""
+    if opened(data) > DEPTH:
+        nested = data.replace(b" ", b"").replace(b"},{", b"").replace(b"],[", b"")
+        if opened(nested) > DEPTH:
+            return False
     digits = data.translate(DIGITS)
     if b"e" in digits and digits.count(b"0e") != digits.count(b"0e-"):
         return False
@@ -154,6 +157,10 @@ def harmless(data: bytes) -> bool:
 
 DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
 ENDLESS = b"0" * 37
+
+
+def opened(data: bytes) -> int:
+    return data.count(b"[") + data.count(b"{")
 
 
 def check(value: Any) -> None:

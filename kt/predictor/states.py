@@ -126,7 +126,9 @@ class Remembering(Noted):
 
     def _told(self, how: int, rows: Sequence[Row], arrays: Arrays) -> dict[str, np.ndarray]:
         """The outputs of rows that are answered alike. What they leave is kept."""
-        part = {name: array[[row.place for row in rows]] for name, array in arrays.items()}
+        part = dict(arrays)
+        if len(rows) < len(arrays["lengths"]):
+            part = {name: array[[row.place for row in rows]] for name, array in arrays.items()}
         if how == FULL:
             return self.engine.run(part)
         lengths = part.pop("lengths")

@@ -3,8 +3,9 @@
     registry/<model>/<version>/model.onnx    the operators; large weights stay in model.safetensors
 
 The graph names its weights by their place in the file beside it, so that they are stored, pushed and
-mapped into memory once. Only kt makes such a file, when the version is registered, and only one that
-answers as eager torch does is kept.
+mapped into memory once. So it does with what follows from an item or an answer alone, which a file of steps
+beside it has as tables: without them gpcm's takes twice the time. Only kt makes such a file, when the version
+is registered, and only one that answers as eager torch does is kept.
 
 torch.onnx.export follows sizes through the program (torch.export), which takes seconds. Its older way,
 tracing, takes a twentieth of that and writes the length of the example's history into the graph: SAKT
@@ -16,14 +17,15 @@ import importlib.util
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kt import files
 from kt.registry import apart, weights
-from kt.registry.load import Loaded
-from kt.registry.record import GRAPH, WEIGHTS, Exported
+from kt.registry.load import Loaded, one_thread
+from kt.registry.record import GRAPH, STEPS, WEIGHTS, Exported
+from kt.registry.steps import TABLE
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -85,13 +87,20 @@ def write(loaded: Loaded, folder: Path) -> Exported:
     """
     import onnxscript  # noqa: F401  # before torch traces anything: it may be there and not load
 
+    from kt.models.tables import looked_up
     from kt.registry import session
 
     few = sample(loaded)
-    model = exported(loaded, few)
-    if isinstance(model.graph.outputs[0].shape[0], int):  # its requests cannot be one batch
-        model = exported(loaded, {name: array[:1] for name, array in few.items()})
+    with one_thread():  # as for the tables of its steps
+        loaded.run(few)  # makes them: a program cannot
+    has_tables = (folder / STEPS).exists()
+    with looked_up() if has_tables else nullcontext():
+        model = exported(loaded, few)
+        if isinstance(model.graph.outputs[0].shape[0], int):  # its requests cannot be one batch
+            model = exported(loaded, {name: array[:1] for name, array in few.items()})
     refer(model, folder / WEIGHTS)
+    if has_tables:
+        refer_tables(model, folder / STEPS)
     data = serialized(model)
     path = folder / GRAPH
     files.write_whole(path, data)
@@ -222,23 +231,46 @@ def quiet() -> Iterator[None]:
 
 def refer(model: "onnx_ir.Model", path: Path) -> None:
     """Have the graph name its larger weights by their place in the weights' file."""
-    import onnx_ir
 
     held = weights.places(path)
     for name, value in model.graph.initializers.items():
         place = held.get(name.removeprefix("module."))
         tensor = value.const_value
-        if place is None or tensor is None or tensor.nbytes < EMBEDDED:
+        if place is not None and tensor is not None and tensor.nbytes >= EMBEDDED:
+            value.const_value = lying_at(place, path, name, tensor)
+
+
+def refer_tables(model: "onnx_ir.Model", path: Path) -> None:
+    """The same of the tables that a file of steps has, which are known by what is in them."""
+    import numpy as np
+    import onnx_ir
+
+    places = weights.places(path)
+    tables = {name: one for name, one in weights.mapped(path)[1].items() if name.startswith(TABLE)}
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or tensor.nbytes < EMBEDDED or isinstance(tensor, onnx_ir.ExternalTensor):
             continue
-        value.const_value = onnx_ir.ExternalTensor(
-            WEIGHTS,
-            place.begin,
-            place.length,
-            tensor.dtype,
-            shape=tensor.shape,
-            name=name,
-            base_dir=path.parent,
-        )
+        array = tensor.numpy()
+        for table, held in tables.items():
+            if held.dtype == array.dtype and np.array_equal(held, array):
+                value.const_value = lying_at(places[table], path, name, tensor)
+                break
+
+
+def lying_at(place: weights.Place, path: Path, name: str, tensor: Any) -> Any:
+    """A graph's tensor as its place in a file beside it."""
+    import onnx_ir
+
+    return onnx_ir.ExternalTensor(
+        path.name,
+        place.begin,
+        place.length,
+        tensor.dtype,
+        shape=tensor.shape,
+        name=name,
+        base_dir=path.parent,
+    )
 
 
 def serialized(model: "onnx_ir.Model") -> bytes:

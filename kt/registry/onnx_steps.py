@@ -30,12 +30,12 @@ SHORT = 8  # answers: in so short a window examples of the three ways are not ap
 COMPARED = 6  # answers, from each length that steps are compared from
 
 
-def made(load: Callable[[], Loaded], folder: Path, graph: Exported) -> Exported:
-    """The steps of the version whose weights and graph lie in `folder`, beside them; or why there are none.
+def made(load: Callable[[], Loaded], folder: Path, size: int, engine: str) -> Exported:
+    """The steps of the version whose weights lie in `folder`, beside them; or why there are none.
 
-    NONE where nobody would look for them. As onnx.made, in a fork.
+    NONE where there is no graph either. As onnx.made, in a fork.
     """
-    if not graph.sha256:
+    if onnx.spared(size, engine):
         return NONE
     return onnx.in_fork(lambda: write(load(), folder), folder / STEPS)
 

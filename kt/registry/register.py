@@ -24,6 +24,7 @@ from kt.registry.gate import Subject
 from kt.registry.load import Loaded
 from kt.registry.record import (
     GRAPH,
+    NONE,
     RECORD,
     SIGNATURE,
     STEPS,
@@ -206,13 +207,21 @@ def with_graphs(workspace: Workspace, ready: Prepared) -> Prepared:
 
 
 def exported(workspace: Workspace, draft: VersionRecord, staged: Path) -> dict[str, Exported]:
-    """The staged version as ONNX graphs beside its weights, by file; or why there are none."""
+    """The staged version as ONNX graphs beside its weights, by file; or why there are none.
+
+    Steps come first: the graph looks up the tables that lie in their file.
+    """
 
     def opened() -> Loaded:
         return load.open_weights(workspace.root, staged / WEIGHTS, draft.spec)
 
-    graph = onnx.made(opened, staged, draft.size, workspace.settings.predictor.engine)
-    return {GRAPH: graph, STEPS: onnx_steps.made(opened, staged, graph)}
+    of = opened, staged, draft.size, workspace.settings.predictor.engine
+    steps = onnx_steps.made(*of)
+    graph = onnx.made(*of)
+    if not graph.sha256:  # nobody would look for steps
+        files.discard(staged / STEPS)
+        steps = NONE
+    return {GRAPH: graph, STEPS: steps}
 
 
 def refuse_other_name(wanted: str, known: VersionRecord) -> None:

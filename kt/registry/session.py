@@ -1,7 +1,7 @@
 """A version's ONNX graph in ONNX Runtime: what serves it without torch.
 
-The graph names the weights beside it by their place in their file (onnx.py), which the runtime maps
-into memory as torch does. Digests of both are compared at every load.
+The graph names the weights beside it, and tables of its steps, by their place in their files (onnx.py), which
+the runtime maps into memory as torch does. Digests of all are compared at every load.
 """
 
 from collections.abc import Callable
@@ -67,7 +67,8 @@ def load(root: Path, model: str, version: str, sha256: str, threads: int) -> Ses
         )
     spec = versions.check(record.weights(root, model, version), sha256)
     path = record.graph(root, model, version)
-    versions.check_export(path, known.graph.sha256)
+    for file, made in known.exports.items():
+        versions.check_export(path.with_name(file), made.sha256)
     form = plugins.load("models", spec.form, root, FORM)
     try:
         signature = form.Signature.model_validate(spec.signature)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from kt.models.family import Arrays
-from kt.registry import load as versions
 from kt.registry import record, session, weights
 from kt.registry.record import STEPS
 from kt.registry.steps import ASK, BEGINS, PAYS, WAYS
@@ -72,13 +71,11 @@ class Steps:
 
 
 def load(root: Path, model: str, version: str, threads: int) -> Steps | None:
-    """The version's steps, where kt has made some. Raises Corrupt where they are not what kt wrote."""
-    known = record.read(Workspace(root), model, version)
-    if not known.steps.sha256:
+    """The steps, where kt has made some, of a version whose graph is loaded: session.load has checked both."""
+    workspace = Workspace(root)
+    if not record.read(workspace, model, version).steps.sha256:
         return None
-    folder = root / record.FOLDER / model / version
-    versions.check_export(folder / STEPS, known.steps.sha256)
-    return opened(folder, threads)
+    return opened(record.folder(workspace, model, version), threads)
 
 
 def opened(folder: Path, threads: int = 1) -> Steps:

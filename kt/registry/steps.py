@@ -4,7 +4,7 @@
         begin, begin_full    ONNX graphs, as bytes: the state after a history, of a window with room or a full one
         grow, fill, slide    an event enters a window that has room, that it fills, that is full
         ask                  what a state says
-        table.*              what the graphs look up, inputs of theirs: mapped into memory, shared by workers
+        table.*              what the graphs look up, inputs of theirs, and model.onnx too: mapped, shared by workers
 
 Of a family whose states do not slide there are begin, grow and ask alone.
 

@@ -67,8 +67,8 @@ def saved(root: Path, name: str, spec: Spec, tensors: Any) -> VersionRecord:
 
 def exported(root: Path, path: Path, spec: Spec) -> tuple[Exported, Exported]:
     """Each of a version that is opened for it, as registering does."""
-    writes = (onnx.write, onnx_steps.write)
-    graph, steps = (write(load.open_weights(root, path, spec), path.parent) for write in writes)
+    writes = (onnx_steps.write, onnx.write)
+    steps, graph = (write(load.open_weights(root, path, spec), path.parent) for write in writes)
     return graph, steps
 
 

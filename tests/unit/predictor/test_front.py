@@ -81,6 +81,7 @@ def deep(levels: int) -> bytes:
     return b'{"model": "toy", "x": ' + b"[" * levels + b"]" * levels + b"}"
 
 
+WIDE = b'{"model": "toy", "x": [' + b"[0],[1], " * 20
 BODIES = {
     "good": (200, b'{"model": "toy", "x": [0.25, 1e-3], "student_id": "s-1"}'),
     "no model named": (422, b'{"x": [0.25]}'),
@@ -101,6 +102,9 @@ BODIES = {
     "a long whole number": (400, b'{"model": "toy", "x": [' + b"9" * 401 + b"]}"),
     "at the depth": (422, deep(32)),
     "too deep": (400, deep(33)),
+    "wide": (422, WIDE + b"[0]]}"),
+    "wide and too deep": (400, WIDE + b"[" * 32 + b"]" * 32 + b"]}"),
+    "too deep between texts": (400, WIDE + b'"],[", ' + b"[" * 32 + b"]" * 32 + b', "},{"]}'),
     "a lone surrogate": (400, b'{"model": "toy", "x": [0.25], "student_id": "\\ud800"}'),
 }
 

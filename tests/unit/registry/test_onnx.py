@@ -61,8 +61,8 @@ def test_an_export_that_ends_badly_leaves_nothing_but_the_reason(
     assert not list(tmp_path.iterdir())
 
 
-def test_without_a_graph_nobody_looks_for_steps(tmp_path: Path) -> None:
-    assert onnx_steps.made(never, tmp_path, Exported(why="for a reason")) == NONE
+def test_where_there_will_be_no_graph_there_are_no_steps(tmp_path: Path) -> None:
+    assert onnx_steps.made(never, tmp_path, 1, "torch") == NONE
 
 
 @pytest.mark.parametrize(
