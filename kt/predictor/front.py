@@ -27,7 +27,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import orjson
 from granian._granian import RSGIProtocolClosed
@@ -290,7 +289,7 @@ class Front:
                 places.append(place)
         for place, said in zip(places, self.predictions(later), strict=True):
             if isinstance(said, Exception):
-                found[place] = failed(said, path_of(waiting[place].scope))
+                found[place] = failed(said, waiting[place].scope.path)
             else:
                 found[place] = 200, JSON, orjson.dumps(said)
         return found
@@ -366,14 +365,11 @@ def as_answer(document: dict[str, Any], path: str) -> http.Answer:
     return document["status"], headers, orjson.dumps(shaped)
 
 
-def path_of(scope: Any) -> str:
-    """As WSGI has it."""
-    return unquote(scope.path, "latin-1")
-
-
 def environ(scope: Any, data: bytes) -> dict[str, Any]:
     """The WSGI environment of an RSGI request."""
-    found = http.environ(scope.method, path_of(scope), data, "")
+    # Granian has decoded the path, with � for what is no UTF-8; WSGI has its bytes as Latin-1
+    path = scope.path.encode().decode("latin-1")
+    found = http.environ(scope.method, path, data, "")
     found["QUERY_STRING"] = scope.query_string
     found["SERVER_PROTOCOL"] = f"HTTP/{scope.http_version}"
     found["SERVER_NAME"], _, found["SERVER_PORT"] = scope.server.rpartition(":")

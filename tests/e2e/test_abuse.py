@@ -148,6 +148,10 @@ def test_bad_requests_leave_nothing_behind(made: Made, running: Serving) -> None
             with socket.create_connection(("127.0.0.1", running.port)) as connection:
                 connection.sendall(post(body))
                 assert b" 4" in connection.recv(1000)[:12]
+        for path in (b"/models/%ff/predict", b"/%2570redict"):
+            with socket.create_connection(("127.0.0.1", running.port)) as connection:
+                connection.sendall(post(body).replace(b"/predict", path, 1))
+                assert b" 4" in connection.recv(1000)[:12]
         with socket.create_connection(("127.0.0.1", running.port)) as gone:
             gone.sendall(post(body, length=9_999))
     within(lambda: len(list(files.iterdir())) <= before)

@@ -150,6 +150,13 @@ def test_all_else_is_for_falcon(worker: Front, scope: Scope) -> None:
     assert worker.plain(scope) is None
 
 
+@pytest.mark.parametrize("name", ["\ufffd", "é", "%79", "\x00"])
+def test_a_path_is_what_granian_has_decoded(worker: Front, name: str) -> None:
+    scope = Scope(path=f"/models/to{name}/predict")
+    status, _, data = worker.answer(environ(scope, BODIES["good"][1]))
+    assert (status, json.loads(data)["detail"]) == (404, f"there is no model to{name}")
+
+
 def test_where_keys_or_a_pace_are_asked_for_falcon_sees_to_it(
     worker: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
