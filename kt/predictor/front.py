@@ -84,7 +84,9 @@ class Front:
         address: str,
         calls: quarantine.Calls,
         brake: Brake,
+        keyed: bool = False,
     ) -> None:
+        """keyed: whether there were keys when kt serve began, so that they are asked for whatever becomes of them."""
         self.settings = settings
         self.host = make_host(root, address)
         self.host.calls, self.host.brake = calls, brake
@@ -94,7 +96,7 @@ class Front:
         self.answered = Answered()
         self.host.answering.crowded = lambda: self.lanes.waiting > BATCH
         self.host.start()
-        self.guard = guard_of(self.host)
+        self.guard = guard_of(self.host, keyed)
         self.pending: dict[Done, float] = {}  # when each began, the earliest first
         self.together: list[
             tuple[float, list[Waiting]]

@@ -92,11 +92,12 @@ def role_of(request: "falcon.Request") -> str:
     return "read" if request.method in ("GET", "HEAD") else "predict"
 
 
-def guard_of(host: Host) -> Guard:
-    """Under another server than kt serve the address is not known: any name is taken, but for a list."""
+def guard_of(host: Host, keyed: bool = False) -> Guard:
+    """keyed: whether keys are asked for also where their file is gone. Under another server than kt serve the
+    address is not known: any name is taken, but for a list."""
     settings = host.settings.predictor
     local = is_loopback(urlsplit(host.address).hostname or "")
-    return Guard(settings, Ring(host.root / settings.keys), local)
+    return Guard(settings, Ring(host.root / settings.keys, asked=keyed), local)
 
 
 @dataclass

@@ -4,13 +4,16 @@
     keys.json            id, sha256 of the key, roles, note, expiry; mode 0600, not in git
 
 A predictor asks for keys as soon as the file exists, and reads it anew when it changes: keys are made
-and revoked without a restart.
+and revoked without a restart. From then on it asks for them until it is started anew: a file that is damaged or gone,
+as `git clean -fdx` leaves it, lets nobody in rather than everybody.
 """
 
 import hashlib
 import hmac
+import logging
 import re
 import secrets
+import stat
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,6 +25,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kt import files
 from kt.errors import Corrupt, Invalid, Refused
+
+log = logging.getLogger("kt")
 
 ROLES = ("predict", "feedback", "read")
 FORM = re.compile(rb"kt_([0-9a-f]{8})_[A-Za-z0-9_-]{43}")
@@ -56,6 +61,8 @@ def read(path: Path) -> Keys:
     """The keys in a file; none where there is no file. Raises Refused where others can read it."""
     try:
         about = path.stat()
+        if not stat.S_ISREG(about.st_mode):  # a pipe would be waited for
+            raise Corrupt("is no file", where=str(path))
         data = path.read_bytes()
     except FileNotFoundError:
         return Keys()
@@ -116,9 +123,8 @@ class Ring:
 
     path: Path
     keys: dict[bytes, Key] = field(default_factory=dict)  # by id
-    problem: str = ""  # why the file cannot be read: then no key holds
     asked: bool = False  # whether keys are asked for
-    _seen: object = None
+    _seen: object = "nothing yet"
     _looked: float = float("-inf")  # on the monotonic clock
 
     def look(self) -> None:
@@ -134,12 +140,16 @@ class Ring:
         if seen == self._seen:
             return
         self._seen = seen
-        self.asked = seen is not None
+        self.asked = self.asked or seen is not None
+        if not self.asked:
+            return
+        self.keys = {}
         try:
+            if seen is None:
+                raise Corrupt("is gone", where=str(self.path))
             self.keys = {key.id.encode(): key for key in read(self.path).keys}
-            self.problem = ""
         except (Refused, Corrupt) as error:
-            self.keys, self.problem = {}, str(error)
+            log.error("kt: no key holds: %s", error)
 
     def find(self, text: bytes, at: datetime) -> Key | None:
         """The key, if it is one that holds. Compared as bytes, in constant time."""

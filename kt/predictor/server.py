@@ -84,13 +84,14 @@ def serve(workspace: Workspace, settings: Predictor, said: Callable[[str, int], 
         engine.prepare(workspace.root, settings)
         gc.freeze()  # what is here is never looked at again: its pages stay shared, and it holds no garbage
 
+    keyed = (workspace.root / settings.keys).exists()
     server.on_startup(listening)
     server.watch_over(workspace.local, settings.workers)
 
     def front(calls: quarantine.Calls, brake: Brake) -> Any:
         from kt.predictor.front import Front
 
-        return Front(workspace.root, settings, address, calls, brake)
+        return Front(workspace.root, settings, address, calls, brake, keyed)
 
     server.serve(target_loader=front, wrap_loader=False)
 

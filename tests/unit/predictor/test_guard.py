@@ -1,5 +1,6 @@
 """Who is let in: keys and their roles, the name asked for, the rate."""
 
+import os
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -132,6 +133,41 @@ def test_a_damaged_file_lets_nobody_in(tmp_path: Path):
     with pytest.raises(Corrupt):
         keys.read(path)
     assert client(path).simulate_post("/predict", headers=bearer(text)).status_code == 401
+
+
+def test_a_file_that_is_gone_lets_nobody_in_once_keys_were_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(keys, "LOOK", 0.0)
+    path = tmp_path / "keys.json"
+    ring = Ring(path)
+    ring.look()
+    assert not ring.asked
+    text = made(path, "predict").encode()
+    ring.look()
+    assert ring.find(text, NOW)
+    path.rename(tmp_path / "away")
+    ring.look()
+    ring.look()
+    assert ring.asked
+    assert not ring.find(text, NOW)
+    assert [record.message for record in caplog.records] == [f"kt: no key holds: {path}: is gone"]
+    (tmp_path / "away").rename(path)
+    ring.look()
+    assert ring.find(text, NOW)
+    path.unlink()
+    later = Ring(path, asked=True)  # of a worker that was replaced meanwhile
+    later.look()
+    assert later.asked
+    assert not later.find(text, NOW)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path):
+    path = tmp_path / "keys.json"
+    os.mkfifo(path, 0o600)
+    with pytest.raises(Corrupt, match="is no file"):
+        keys.read(path)
+    assert client(path).simulate_post("/predict").status_code == 401
 
 
 def test_unknown_roles_and_ids_are_named():
