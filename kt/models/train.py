@@ -159,7 +159,6 @@ def train(
     file to resume from belongs to another run. NaN in the loss raises Invalid with its batch.
     """
     run = prepare(family, data, valid, settings or {}, options or Options.of(family), start)
-    options, config = run.options, run.config
     beside = None if out is None else resume_file(out)
     state, resumed = learn(run, beside, resume=resume, on_epoch=on_epoch, on_batch=on_batch)
     state.model.load_state_dict(state.best)
@@ -172,41 +171,18 @@ def train(
         if isinstance(family, Fitted)
         else references.beside(family, scores, signature, data, held_out)
     )
-    leaks = task.leaks(family, data, held_out)
-    training = {
-        "data": _describe(data),
-        "validation": _describe(valid),
-        "scored_on": _describe(held_out) | {"part": "validation" if test is None else "test"},
-        "leaks": [asdict(leak) for leak in leaks],
-        "options": asdict(options),
-        "epochs": len(state.history),
-        "best_epoch": max(e.number for e in state.history if e.best),
-        "history": [asdict(epoch) for epoch in state.history],
-        "seconds": round(sum(epoch.seconds for epoch in state.history), 3),
-        "calibration": calibration,
-        **({"from": start.name, "from_sha256": start.sha256} if start else {}),
-        **(about or {}),
-        "versions": {
-            "kt": kt.__version__,
-            "python": platform.python_version(),
-            **library_versions(family),
-        },
-    }
+    part = "validation" if test is None else "test"
+    more = {"calibration": calibration, **run.begun_with, **(about or {})}
+    training = run.record(state.history, held_out, part, more)
+    history = tuple(state.history)
     trained = Trained(
-        state.model,
-        config,
-        signature,
-        scores,
-        compared,
-        tuple(state.history),
-        resumed,
-        training,
+        state.model, run.config, signature, scores, compared, history, resumed, training
     )
     if out is not None:
         checkpoint.save(
             out,
             family=name,
-            config=config,
+            config=run.config,
             signature=signature,
             state_dict=state.model.state_dict(),
             scores=trained.summary(),
@@ -422,6 +398,34 @@ class _Run:
             return self.signature, None
         kept = tried.calibrator if tried.helps else None
         return self.signature.model_copy(update={"calibration": kept}), tried.summary()
+
+    @property
+    def begun_with(self) -> dict[str, str]:
+        """Whose weights it begins with, for the record."""
+        return {"from": self.start.name, "from_sha256": self.start.sha256} if self.start else {}
+
+    def record(
+        self, history: list[Epoch], held_out: Data, part: str, more: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """What a checkpoint says of its training. part: "validation" or "test", which was scored on."""
+        leaks = task.leaks(self.family, self.data, held_out)
+        return {
+            "data": _describe(self.data),
+            "validation": _describe(self.valid),
+            "scored_on": _describe(held_out) | {"part": part},
+            "leaks": [asdict(leak) for leak in leaks],
+            "options": asdict(self.options),
+            "epochs": len(history),
+            "best_epoch": max(epoch.number for epoch in history if epoch.best),
+            "history": [asdict(epoch) for epoch in history],
+            "seconds": round(sum(epoch.seconds for epoch in history), 3),
+            **more,
+            "versions": {
+                "kt": kt.__version__,
+                "python": platform.python_version(),
+                **library_versions(self.family),
+            },
+        }
 
     def best(self, history: list[Epoch]) -> float | None:
         return next((epoch.metric for epoch in reversed(history) if epoch.best), None)
