@@ -220,8 +220,7 @@ def repository(workspace: Workspace) -> Found:
             "git", "problem", "there is no git command", 'install it, or set git = "off" in kt.toml'
         )
         return
-    root = workspace.root
-    folder = git.folder_of(root)
+    folder = git.folder_of(workspace.root)
     if folder is None:
         yield Finding(
             "git",
@@ -230,40 +229,51 @@ def repository(workspace: Workspace) -> Found:
             'git init, or git = "off" in kt.toml',
         )
         return
+    root = workspace.root
     yield Finding("git", "ok", git.text(root, "--version").removeprefix("git version "))
-    for name, what in git.BUSY.items():
-        if (folder / name).exists():
-            yield Finding(
-                "branch", "problem", f"{what} is in progress", "finish or abort it: git status"
-            )
-            return
-    if git.holds(root, "symbolic-ref", "-q", "HEAD"):
-        yield Finding("branch", "ok", git.text(root, "symbolic-ref", "--short", "HEAD"))
-    else:
+    if busy := next((what for name, what in git.BUSY.items() if (folder / name).exists()), ""):
         yield Finding(
-            "branch", "warning", "none (detached HEAD)", "go back to one: git checkout BRANCH"
+            "branch", "problem", f"{busy} is in progress", "finish or abort it: git status"
         )
-    damage = powercut.found(root, clock.booted())
-    for what in damage:
+        return
+    yield branch(root)
+    yield from damage(root, folder)
+    yield identity(root)
+
+
+def branch(root: Path) -> Finding:
+    if git.holds(root, "symbolic-ref", "-q", "HEAD"):
+        return Finding("branch", "ok", git.text(root, "symbolic-ref", "--short", "HEAD"))
+    return Finding(
+        "branch", "warning", "none (detached HEAD)", "go back to one: git checkout BRANCH"
+    )
+
+
+def damage(root: Path, folder: Path) -> Found:
+    """What a power cut broke in git's folder; where nothing is, the locks that somebody left."""
+    broken = powercut.found(root, clock.booted())
+    for what in broken:
         yield Finding("git", "problem", f"{what}: a power cut?", "kt doctor --fix")
-    for path in () if damage else git.lock_files(folder):
+    for path in () if broken else git.lock_files(folder):
         yield Finding(
             "git lock",
             "problem",
             f"{path} exists: a git command runs, or one was killed",
             f"if none runs: rm {path}",
         )
+
+
+def identity(root: Path) -> Finding:
+    """As whom git commits."""
     if git.holds(root, "var", "GIT_COMMITTER_IDENT"):
-        yield Finding(
-            "identity", "ok", git.text(root, "var", "GIT_COMMITTER_IDENT").rsplit(" ", 2)[0]
-        )
-    else:
-        yield Finding(
-            "identity",
-            "warning",
-            "git knows no user here: kt commits as kt",
-            "git config user.name NAME, git config user.email ADDRESS",
-        )
+        who = git.text(root, "var", "GIT_COMMITTER_IDENT").rsplit(" ", 2)[0]
+        return Finding("identity", "ok", who)
+    return Finding(
+        "identity",
+        "warning",
+        "git knows no user here: kt commits as kt",
+        "git config user.name NAME, git config user.email ADDRESS",
+    )
 
 
 def weights(workspace: Workspace) -> Found:
