@@ -1,10 +1,10 @@
 """Whether everything is as kt wrote it: the history and what is made from it, git, the registry."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from kt.deployments import audit, manifest, need
 from kt.deployments.audit import Finding
-from kt.deployments.history import State
+from kt.deployments.history import Serving, State
 from kt.deployments.need import Key
 from kt.errors import Corrupt, Invalid, KtError
 from kt.registry import absence, load, record, signing
@@ -31,69 +31,58 @@ def everything(workspace: Workspace) -> list[Finding]:
 
 def served(workspace: Workspace, state: State) -> list[Finding]:
     """Versions that the history names and the registry lacks, or holds with other weights."""
-    out = []
-    for model, serving in state.models.items():
-        named = {held.version: held.sha256 for held in serving.past.values()}
-        if serving.experiment:
-            named[serving.experiment.version] = serving.experiment.sha256
-        for version, sha256 in named.items():
-            try:
-                found = record.read(workspace, model, version).sha256
-            except Invalid:
-                out.append(
-                    Finding(
-                        f"registry/{model}/{version}",
-                        "is named by the history and is not there",
-                        record.RESTORE,
-                    )
-                )
-            except Corrupt:
-                continue  # reported with the registry
-            else:
-                if found != sha256:
-                    out.append(
-                        Finding(
-                            f"registry/{model}/{version}",
-                            "has other weights than were deployed",
-                            record.RESTORE,
-                        )
-                    )
-    return out
+    return [
+        Finding(f"registry/{model}/{version}", what, record.RESTORE)
+        for model, serving in state.models.items()
+        for version, sha256 in named(serving).items()
+        if (what := amiss(workspace, model, version, sha256))
+    ]
+
+
+def named(serving: Serving) -> dict[str, str]:
+    """The versions that had traffic, and the digests of their weights."""
+    found = {held.version: held.sha256 for held in serving.past.values()}
+    if serving.experiment:
+        found[serving.experiment.version] = serving.experiment.sha256
+    return found
+
+
+def amiss(workspace: Workspace, model: str, version: str, sha256: str) -> str:
+    """What is wrong with a version that was deployed with these weights; empty where nothing is."""
+    try:
+        found = record.read(workspace, model, version).sha256
+    except Invalid:
+        return "is named by the history and is not there"
+    except Corrupt:
+        return ""  # reported with the registry
+    return "" if found == sha256 else "has other weights than were deployed"
 
 
 def registry(workspace: Workspace, due: Collection[Key]) -> list[Finding]:
     """Records and weights; not the weights that are away on purpose (absence.py) and not due."""
-    out = []
-    for model in record.models(workspace):
-        for version in record.versions(workspace, model):
-            try:
-                known = record.read(workspace, model, version)
-                if (model, version) not in due and absence.of(workspace, model, version):
-                    continue
-                spec = load.check_all(record.folder(workspace, model, version), known)
-            except KtError as error:
-                out.append(Finding(error.where, error.what, error.do))
-                continue
-            if spec != known.spec:
-                out.append(
-                    Finding(
-                        f"registry/{model}/{version}",
-                        "its record and its weights do not agree",
-                        record.RESTORE,
-                    )
-                )
-            if (
-                record.dump(known)
-                != (record.folder(workspace, model, version) / record.RECORD).read_bytes()
-            ):
-                out.append(
-                    Finding(
-                        f"registry/{model}/{version}",
-                        "its record was written anew by something else",
-                        record.RESTORE,
-                    )
-                )
-    return out
+    return [
+        finding
+        for model in record.models(workspace)
+        for version in record.versions(workspace, model)
+        for finding in of_version(workspace, (model, version), due)
+    ]
+
+
+def of_version(workspace: Workspace, key: Key, due: Collection[Key]) -> Iterator[Finding]:
+    folder = record.folder(workspace, *key)
+    try:
+        known = record.read(workspace, *key)
+        if key not in due and absence.of(workspace, *key):
+            return
+        spec = load.check_all(folder, known)
+    except KtError as error:
+        yield Finding(error.where, error.what, error.do)
+        return
+    where = "/".join(("registry", *key))
+    if spec != known.spec:
+        yield Finding(where, "its record and its weights do not agree", record.RESTORE)
+    if record.dump(known) != (folder / record.RECORD).read_bytes():
+        yield Finding(where, "its record was written anew by something else", record.RESTORE)
 
 
 def signatures(workspace: Workspace, due: Collection[Key]) -> list[Finding]:
