@@ -1,22 +1,20 @@
 """The kt command from its first moment to its last: whenever ctrl-C comes, it is one line and exit code 130.
 
-before the verb is there, and after it has ended    at once
-while it runs                                       KeyboardInterrupt, so that it leaves all in order
-in a __del__, such as GitPython's                   Python would print a traceback and go on: it comes once more
+    before the verb is there, and after it has ended    at once
+    while it runs                                       KeyboardInterrupt, so that it leaves all in order
+    in a __del__, such as GitPython's                   Python would print a traceback and go on: it comes once more
+    while Python takes itself apart                     ignored: all is done and told
+
+What takes time is imported only when the first of these holds.
 """
 
+import atexit
 import os
 import signal
 import sys
-import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
-from kt.errors import INTERRUPTED
-
-if TYPE_CHECKING:
-    from sys import UnraisableHookArgs
-
+INTERRUPTED = 130  # as in kt.errors
 ONCE_MORE = 0.01  # seconds, by when the __del__ is over
 
 
@@ -24,6 +22,9 @@ def main() -> None:
     """The console script."""
     signal.signal(signal.SIGINT, at_once)
     sys.unraisablehook = unraisable
+    atexit.register(
+        signal.signal, signal.SIGINT, signal.SIG_IGN
+    )  # the first to come is the last to go
     from kt.cli import app
 
     try:
@@ -33,21 +34,26 @@ def main() -> None:
         at_once()
     finally:
         signal.signal(signal.SIGINT, at_once)
+        # Python remembers a KeyboardInterrupt that went through the exec of a text, as where a dataclass is made, until
+        # the next one, and would end by the signal in place of the exit code.
+        exec("")  # noqa: S102  # nothing
         with suppress(
             AttributeError, OSError
         ):  # nobody reads any more: Python tells of it when it ends
             sys.stdout.flush()
 
 
-def at_once(*_: Any) -> None:
+def at_once(*_: object) -> None:
     """Nothing has been begun yet, or all is done."""
     with suppress(OSError):
         os.write(2, b"kt: interrupted\n")
     os._exit(INTERRUPTED)
 
 
-def unraisable(lost: "UnraisableHookArgs") -> None:
+def unraisable(lost: "sys.UnraisableHookArgs") -> None:
     """What was raised where nobody can catch it. A ctrl-C is raised in the main thread alone."""
+    import threading
+
     if not issubclass(lost.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(lost)
         return

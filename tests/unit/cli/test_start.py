@@ -1,9 +1,14 @@
 """A ctrl-C is one line and exit code 130, whenever it comes: no traceback, and nothing goes on."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from kt.cli import start
+from kt.errors import INTERRUPTED
 
 WHEN = {
     "while the verbs are imported": """
@@ -26,38 +31,74 @@ def verb():
 from kt.cli import app
 app.main = verb
 """,
+    "in the exec of a text": """
+def verb():
+    try:
+        exec("import signal; signal.raise_signal(signal.SIGINT)")
+    except KeyboardInterrupt:
+        sys.stderr.write("kt: interrupted\\n")
+        sys.exit(130)
+
+from kt.cli import app
+app.main = verb
+""",
     "as the verb begins or ends": """
 from kt.cli import app
 app.main = lambda: signal.raise_signal(signal.SIGINT)
 """,
     "after the verb": """
+def verb():
+    print("done")
+    atexit.register(signal.raise_signal, signal.SIGINT)
+
 from kt.cli import app
-app.main = lambda: print("done")
-atexit.register(signal.raise_signal, signal.SIGINT)
+app.main = verb
 """,
 }
 
 
+def run(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
+    """As a module: `python -m kt` ends otherwise than `python -c` where Python saw the KeyboardInterrupt first."""
+    (folder / "typed.py").write_text(program)
+    typed = [sys.executable, "-m", "typed"]
+    root = str(Path(__file__).parents[3])
+    return subprocess.run(
+        typed,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize("when", WHEN)
-def test_a_ctrl_c_is_one_line_whenever_it_comes(when: str) -> None:
+def test_a_ctrl_c_is_one_line_whenever_it_comes(when: str, tmp_path: Path) -> None:
     program = (
         f"import atexit, signal, sys, time\nfrom kt.cli import start\n{WHEN[when]}\nstart.main()"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
+    ran = run(tmp_path, program)
     assert (ran.returncode, ran.stderr) == (130, "kt: interrupted\n")
     assert ran.stdout == ("done\n" if when == "after the verb" else "")
 
 
-def test_what_else_goes_wrong_in_a_del_is_told_as_python_tells_it() -> None:
+def test_when_all_is_done_and_told_it_changes_nothing(tmp_path: Path) -> None:
+    program = (
+        "import signal\nfrom kt.cli import app, start\n"
+        "class Last:\n    def __del__(self, end=signal.raise_signal): end(2)\n"
+        "last = Last()\napp.main = lambda: print('done')\nstart.main()"
+    )
+    ran = run(tmp_path, program)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "done\n", "")
+    assert start.INTERRUPTED == INTERRUPTED
+
+
+def test_what_else_goes_wrong_in_a_del_is_told_as_python_tells_it(tmp_path: Path) -> None:
     program = (
         "from kt.cli import app, start\n"
         "class Broken:\n    def __del__(self): raise ValueError('oh')\n"
         "app.main = Broken\nstart.main()"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
+    ran = run(tmp_path, program)
     assert ran.returncode == 0
     assert "ValueError: oh" in ran.stderr
