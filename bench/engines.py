@@ -119,6 +119,9 @@ def main() -> None:
     for name in options.models:
         with tempfile.TemporaryDirectory(prefix="kt-engines-") as folder:
             environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "KT_WORKSPACE": folder}
+            environment.pop(
+                "PYTHONDONTWRITEBYTECODE", None
+            )  # whoever installs a server has it compiled
             deploy = registered(Path(folder), name, environment)
             what = [request("/predict", body) for body in bodies_of(name)]
             os.sched_setaffinity(0, {os.cpu_count() - 1})  # type: ignore[operator]  # there is one

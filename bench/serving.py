@@ -114,6 +114,9 @@ def main() -> None:
         what = [options.model, str(path)]
         path_of = os.pathsep.join([str(HERE.parent), str(HERE)])
         environment = {**os.environ, "PYTHONPATH": path_of, "KT_WORKSPACE": folder}
+        environment.pop(
+            "PYTHONDONTWRITEBYTECODE", None
+        )  # whoever installs a server has it compiled
         smallest = str(HERE / "smallest.py")
         commands = {
             "smallest": lambda port: [sys.executable, smallest, port, "plain", *what],

@@ -69,11 +69,12 @@ VERBS = {
     "help": "app.help_on",
 }
 
-# Verbs that answer and end. In them Python collects no garbage before they have made this many objects, and
-# none at the end: it would go over whatever SQLAlchemy and pydantic define, again and again.
+# Verbs that answer and end, and serve, which turns into another process. In them Python collects no garbage before
+# they have made this many objects, and none at the end: it would go over whatever SQLAlchemy and pydantic define,
+# again and again.
 BRIEF = {
     "status", "ramp", "canary", "experiment", "promote", "end", "rollback", "history", "alerts", "models", "show",
-    "key", "jobs", "runs", "config",
+    "key", "jobs", "runs", "config", "serve",
 }  # fmt: skip
 OBJECTS = 50_000
 
