@@ -1,6 +1,8 @@
 """gc, push, pull: which weights lie on this machine."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -11,6 +13,7 @@ from kt.cli.progress import watching
 if TYPE_CHECKING:
     from kt.deployments.blobs import Blob
     from kt.deployments.need import Key, Stored
+    from kt.deployments.pull import Pulled
 
 
 def gc(
@@ -195,7 +198,7 @@ def pull(
 
     Example: kt pull --follow --every 30
     """
-    from kt.errors import ACTION_NEEDED, Invalid, KtError
+    from kt.errors import ACTION_NEEDED, Invalid
 
     if force and (follow or not reason):
         raise Invalid(
@@ -206,33 +209,40 @@ def pull(
     if "@" in what:
         pull_one(what)
         return
+
+    def once() -> bool:
+        return pull_once(
+            what,
+            keep,
+            reason,
+            everything=everything,
+            force=force,
+            dry_run=dry_run,
+            silent=follow,
+        )
+
+    if follow:
+        again_and_again(once, every)
+    if once() and dry_run and exit_code:
+        raise typer.Exit(ACTION_NEEDED)
+
+
+def again_and_again(look: Callable[[], object], every: float) -> NoReturn:
+    """Look every so many seconds, until interrupted. What fails is told once, and not at every look."""
+    from kt.errors import KtError
+
     said = ""
     while True:
         try:
-            changed = pull_once(
-                what,
-                keep,
-                reason,
-                everything=everything,
-                force=force,
-                dry_run=dry_run,
-                silent=follow,
-            )
+            look()
             said = ""
         except KtError as error:
-            if not follow:
-                raise
-            if str(error) != said:  # not again at every look
+            if str(error) != said:
                 output.say(f"kt: {error}")
-                output.say(f"    {error.do}")
+                if error.do:
+                    output.say(f"    {error.do}")
             said = str(error)
-        if not follow:
-            break
-        import time
-
         time.sleep(every)
-    if dry_run and exit_code and changed:
-        raise typer.Exit(ACTION_NEEDED)
 
 
 def pull_once(
@@ -247,7 +257,6 @@ def pull_once(
 ) -> bool:
     """One pull and what it prints; with `silent` nothing where nothing has changed."""
     from kt.deployments import pull as room
-    from kt.deployments.events import describe
 
     with watching() as watch:
         done = room.pull(
@@ -281,27 +290,28 @@ def pull_once(
         "moved": done.moved,
         "behind": done.behind or None,
     }
-    told = [f"  event {e['seq']}  {e['at']}  {e['model']}: {describe(e)}" for e in done.events]
-    size = output.bytes_of(sum(one.size for one in done.got))
-    would = "would be " if dry_run else ""
+    output.emit(result, [*told_of(done, "would be" if dry_run else "")])
+    return changed
+
+
+def told_of(done: "Pulled", would: str) -> Iterator[str]:
+    """A pull for people. would: "would be" where it has not happened."""
+    from kt.deployments.events import describe
+
+    for event in done.events:
+        yield f"  event {event['seq']}  {event['at']}  {event['model']}: {describe(event)}"
     text = []
     if done.got:
-        text.append(
-            f"the weights of {count({one.key for one in done.got})}, {size}, {would or 'are '}fetched"
-        )
+        size = output.bytes_of(sum(one.size for one in done.got))
+        whose = count({one.key for one in done.got})
+        text.append(f"the weights of {whose}, {size}, {would or 'are'} fetched")
     if done.moved:
-        text.append(f"this branch {would or 'is '}moved to {done.commit[:7]}")
-    joined = "What stood here is in git behind it.  Let the others have it: kt push"
-    output.emit(
-        result,
-        [
-            *told,
-            "; ".join(text) or "nothing to pull: all of it is here",
-            *([f"{done.behind}.  Give it what is here: kt push"] if done.behind else []),
-            *([joined] if done.joined else []),
-        ],
-    )
-    return changed
+        text.append(f"this branch {would or 'is'} moved to {done.commit[:7]}")
+    yield "; ".join(text) or "nothing to pull: all of it is here"
+    if done.behind:
+        yield f"{done.behind}.  Give it what is here: kt push"
+    if done.joined:
+        yield "What stood here is in git behind it.  Let the others have it: kt push"
 
 
 def pull_one(what: str) -> None:
