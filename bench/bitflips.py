@@ -54,7 +54,7 @@ def run(root: Path, flips: int, rng: random.Random) -> Counter[str]:
         counts[f"of {path.name}"] += 1
         found = verify.everything(Workspace(root))
         counts["caught" if found else "not caught"] += 1
-        if path.name in (record.WEIGHTS, record.GRAPH) and is_served(root, path):
+        if path.name in (record.WEIGHTS, *load.EXPORTS) and is_served(root, path):
             counts["served"] += 1
         if not found:
             print(f"not caught: {path.relative_to(root)}, bit {bit}")
@@ -63,12 +63,12 @@ def run(root: Path, flips: int, rng: random.Random) -> Counter[str]:
 
 
 def is_served(root: Path, path: Path) -> bool:
-    """Whether a predictor would load these weights, whose digest the manifest names, or this graph."""
+    """Whether a predictor would load these weights, whose digest the manifest names, or what was made of them."""
     version, model = path.parent.name, path.parent.parent.name
     known = record.read(Workspace(root), model, version)
     try:
-        if path.name == record.GRAPH:
-            load.check_graph(path, known.graph.sha256)
+        if path.name in known.exports:
+            load.check_export(path, known.exports[path.name].sha256)
         else:
             load.load(root, model, version, known.sha256)
     except KtError:
