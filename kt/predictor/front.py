@@ -35,7 +35,7 @@ from kt import http
 from kt.config import Predictor
 from kt.predictor import faults, predict, quarantine
 from kt.predictor.brake import Brake
-from kt.predictor.crowd import Answered
+from kt.predictor.crowd import PATIENT, Answered
 from kt.predictor.guard import guard_of
 from kt.predictor.host import make_host
 from kt.predictor.lanes import BATCH, Lanes
@@ -48,7 +48,7 @@ LONGEST_PATH = 100  # characters that a refusal looks at
 SMALL = 64_000  # bytes of a body that is read whatever the others are
 BODIES = 100_000_000  # bytes of larger bodies that a worker holds at once
 TABLES = ("/feedback", "/metrics")  # paths that need the tables
-QUEUE = 16  # requests that wait for the tables
+QUEUE = {False: 16, True: 32}  # requests that wait for the tables; with those of the patient
 TOGETHER = 2.0  # seconds after which those of a batch are asked again, each alone
 HUNG = 30.0  # seconds after which a call is hopeless, and its worker replaced once nobody waits
 WATCH = 0.1  # seconds between looks at the lanes
@@ -168,7 +168,9 @@ class Front:
         if length in (None, "0") and not chunked:
             given = environ(scope, b"")
             waits = scope.path.rstrip("/") in TABLES
-            status, headers, data = await self.by_clerk(given) if waits else self.answer(given)
+            status, headers, data = (
+                await self.by_clerk(given, patient=False) if waits else self.answer(given)
+            )
         else:
             client = scope.client
             pause = self.answered.pause(client, time.monotonic())
@@ -199,7 +201,7 @@ class Front:
         except MemoryError:
             return busy(scope.path[:LONGEST_PATH])
         if scope.path.rstrip("/") in TABLES:
-            return await self.by_clerk(environ(scope, data))
+            return await self.by_clerk(environ(scope, data), patient=pause == PATIENT)
         return await self.in_lane(scope, data, pause, here=small and self.is_quick())
 
     async def in_time(self, body: Awaitable[bytes]) -> bytes:
@@ -249,9 +251,9 @@ class Front:
         finally:
             del self.pending[done]
 
-    async def by_clerk(self, given: dict[str, Any]) -> http.Answer:
+    async def by_clerk(self, given: dict[str, Any], *, patient: bool) -> http.Answer:
         """Answer in a thread that may wait for the tables, while predictions go on."""
-        if self.queued >= QUEUE:
+        if self.queued >= QUEUE[patient]:
             return busy(given["PATH_INFO"][:LONGEST_PATH])
         self.queued += 1
         try:

@@ -222,6 +222,22 @@ def threads_of(worker: Front, monkeypatch: pytest.MonkeyPatch, requests: int) ->
     return found
 
 
+@pytest.mark.parametrize(("pause", "status"), [(0, 503), (PATIENT - 1, 503), (PATIENT, 409)])
+def test_the_tables_too_have_more_room_for_the_patient(
+    worker: Front, monkeypatch: pytest.MonkeyPatch, pause: int, status: int
+) -> None:
+    monkeypatch.setattr(worker, "queued", front.QUEUE[False])
+
+    async def proto() -> bytes:
+        return b"[1]"
+
+    async def tell() -> int:
+        worker.loop = asyncio.get_running_loop()
+        return (await worker.read_and_answer(Scope(path="/feedback"), proto, "3", pause))[0]
+
+    assert asyncio.run(tell()) == status
+
+
 def test_what_is_quick_is_answered_in_the_loop_once_that_is_known(
     worker: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
