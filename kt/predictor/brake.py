@@ -116,7 +116,7 @@ class Shared:
 
 
 class Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
 class Trip(Part):

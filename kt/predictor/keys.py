@@ -36,7 +36,7 @@ LOOK = 1.0  # seconds between looks at the file
 class Key(BaseModel):
     """A key without its secret."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     id: str = Field(pattern=r"^[0-9a-f]{8}$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -51,7 +51,7 @@ class Key(BaseModel):
 
 
 class Keys(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     kt: Literal[1] = 1
     keys: tuple[Key, ...] = ()
