@@ -39,7 +39,8 @@ def load(folder: str, name: str, root: Path, holds: tuple[str, ...]) -> ModuleTy
     missing = [wanted for wanted in holds if not hasattr(module, wanted)]
     if missing:
         raise Invalid(
-            f"{name} is no plugin of kt/{folder.replace('.', '/')}: it lacks {', '.join(missing)}"
+            f"{name} is no plugin of kt/{folder.replace('.', '/')}: it lacks {', '.join(missing)}",
+            do=f"kt/{folder.replace('.', '/')}/{known[0]}.py shows what one holds",
         )
     return module
 

@@ -126,7 +126,7 @@ def help_on(
 
 def in_short(verb: Callable[..., Any]) -> str:
     """The first clause of a verb's help, which fits the list of all of them."""
-    return re.split(r"[:.;,]", verb.__doc__ or "")[0]
+    return re.split(r"[:;,]|\.\s", verb.__doc__ or "")[0]
 
 
 def command_line(verbs: Iterable[str] = VERBS) -> typer.Typer:

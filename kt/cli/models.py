@@ -62,7 +62,8 @@ def refuse_untrainable(family: Any, name: str) -> None:
 
     if not is_trainable(family):
         raise Invalid(
-            f"{name} has no TASK, or neither loss nor fit: kt can neither train nor score it"
+            f"{name} has no TASK, or neither loss nor fit: kt can neither train nor score it",
+            do="score it where it was trained; what comes of its live answers, tell kt feedback",
         )
 
 

@@ -311,7 +311,7 @@ def about(known: "VersionRecord", missing: str, signed: str) -> Iterator[str]:
 
     spec, source, made = known.spec, known.source, known.made_with
     size, of = output.bytes_of(known.size), output.bytes_of(source.size)
-    yield f"  family      {spec.family}: {brief(spec.config)}"
+    yield f"  family      {spec.family}: {brief(spec.config)}".removesuffix(": ")
     yield f"  requests    {spec.form.rpartition('.')[2]}: {brief(spec.signature)}"
     yield f"  weights     {size}, {known.parameters:,} parameters, sha256 {known.sha256}"
     if missing:
@@ -395,11 +395,13 @@ def sign(
 
 
 def brief(values: dict[str, Any]) -> str:
-    """Names and values in one line; long lists as their length, tables left out."""
+    """Names and values in one line; a few names as they are, other lists as their length, tables left out."""
     parts = []
     for key, value in values.items():
         if isinstance(value, list | tuple):
-            parts.append(f"{len(value)} {key}")
+            names = [one.get("name") if isinstance(one, dict) else one for one in value]
+            few = len(names) <= 3 and all(isinstance(name, str) for name in names)
+            parts.append(f"{key} {' '.join(names)}" if few else f"{len(value)} {key}")
         elif isinstance(value, float):
             parts.append(f"{key} {value:.4g}")
         elif not isinstance(value, dict):

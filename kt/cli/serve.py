@@ -11,6 +11,7 @@ import typer
 
 from kt.cli import output
 from kt.cli.options import Json
+from kt.errors import Invalid
 
 # What a worker's memory and a fourth of its processor time depend on. glibc's malloc: one heap, since
 # one thread answers, which keeps what a batch needs rather than give it back and take it again. And
@@ -44,7 +45,7 @@ def serve(
 ) -> None:
     """Answer requests by HTTP, following what is deployed.
 
-    Example:  kt serve --port 8600 --workers 2
+    Example: kt serve --port 8600 --workers 2
     """
     from kt import process
 
@@ -60,19 +61,27 @@ def serve(
 
 def predict(
     model: Annotated[
-        str, typer.Argument(help="The model, if there are several.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="[MODEL]", help="The model, if there are several.", show_default=False
+        ),
     ] = "",
     data: Annotated[str, typer.Option("--data", "-d", metavar="JSON", help="The request.")] = "",
     file: Annotated[
         Path | None,
-        typer.Option("--file", "-f", help="A file with the request; - or none is standard input."),
+        typer.Option(
+            "--file",
+            "-f",
+            metavar="FILE",
+            help="A file with the request; - or none is standard input.",
+        ),
     ] = None,
     url: Annotated[str, typer.Option(metavar="URL", help="A predictor elsewhere.")] = "",
     _json: Json = False,
 ) -> None:
     """Send one request: to the predictor that runs on this workspace, else in this process.
 
-    Example:  kt predict sakt --data '{"answers": [{"item": "19", "response": 1}], "items": ["20"]}'
+    Example: kt predict sakt --data '{"answers": [{"item": "19", "response": 1}], "items": ["20"]}'
     """
     from kt import workspace
     from kt.predictor import client
@@ -93,9 +102,16 @@ def read(file: Path | None) -> bytes:
     from kt import files
 
     if file is None or str(file) == "-":
-        return sys.stdin.buffer.read()
-    with files.named("read", file):
-        return file.read_bytes()
+        body = sys.stdin.buffer.read()
+    else:
+        with files.named("read", file):
+            body = file.read_bytes()
+    if not body.strip():
+        raise Invalid(
+            "there is no request",
+            do="give one: --data JSON, --file FILE, or on standard input; kt predict --help shows one",
+        )
+    return body
 
 
 def lines(answer: dict[str, Any]) -> list[str]:

@@ -26,15 +26,26 @@ def simulate(
             help="gpcm: the set synthetic_500_200_4 that deep-gpcm reports on, exactly.",
         ),
     ] = False,
-    students: Annotated[int, typer.Option("--students", help="How many.")] = 1000,
-    items: Annotated[int, typer.Option("--items", help="How many.")] = 100,
+    students: Annotated[
+        int, typer.Option("--students", metavar="N", help="gpcm, irt, events: how many.")
+    ] = 1000,
+    items: Annotated[int, typer.Option("--items", metavar="N", help="Likewise.")] = 100,
     categories: Annotated[
-        int, typer.Option("--categories", help="gpcm: responses from 0 on; tokens: labels.")
+        int,
+        typer.Option(
+            "--categories", metavar="N", help="gpcm: responses from 0 on; tokens: labels."
+        ),
     ] = 4,
-    units: Annotated[int, typer.Option("--units", help="tokens: how many.")] = 15_000,
-    documents: Annotated[int, typer.Option("--documents", help="chains: how many.")] = 1000,
-    dimension: Annotated[int, typer.Option("--dimension", help="chains: of a vector.")] = 64,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of all chance in it.")] = 0,
+    units: Annotated[int, typer.Option("--units", metavar="N", help="tokens: how many.")] = 15_000,
+    documents: Annotated[
+        int, typer.Option("--documents", metavar="N", help="chains: how many.")
+    ] = 1000,
+    dimension: Annotated[
+        int, typer.Option("--dimension", metavar="N", help="chains: of a vector.")
+    ] = 64,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", min=0, help="Of all chance in it.")
+    ] = 0,
     json: Json = False,
 ) -> None:
     """Draw students' answers, labelled units or documents of vectors from a known truth, and truth.json beside them.

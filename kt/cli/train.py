@@ -41,7 +41,7 @@ def train(
         str,
         typer.Argument(
             metavar="FAMILY",
-            help="gpcm, gpcm_transformer, gpcm_bayes, sakt, bet, bet_classifier, wide_deep_irt, memory_gru, naive_bayes, marginal, irt, pfa, best_lr, or the dotted path of a family of your own.",
+            help="gpcm, gpcm_transformer, gpcm_bayes, sakt, bet, bet_classifier, wide_deep_irt, memory_gru; fitted at once: marginal, irt, pfa, best_lr, naive_bayes, copy_last, mean_of_context; or the dotted path of a family of your own.",
         ),
     ],
     data: Files,
@@ -76,34 +76,48 @@ def train(
     ] = "",
     window: Annotated[
         int | None,
-        typer.Option("--window", min=1, help="The most past answers (vectors) that are used."),
+        typer.Option(
+            "--window", metavar="N", min=1, help="The most past answers (vectors) that are used."
+        ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, help="At most so many; 100 without.")
+        int | None,
+        typer.Option("--epochs", metavar="N", min=1, help="At most so many; 100 without."),
     ] = None,
     patience: Annotated[
         int | None,
         typer.Option(
-            "--patience", min=1, help="Epochs without improvement before it stops; 8 without."
+            "--patience",
+            metavar="N",
+            min=1,
+            help="Epochs without improvement before it stops; 8 without.",
         ),
     ] = None,
     batch: Annotated[
-        int | None, typer.Option("--batch", min=1, help="Histories in one; 64 without.")
+        int | None,
+        typer.Option("--batch", metavar="N", min=1, help="Histories in one; 64 without."),
     ] = None,
     margin: Annotated[
         float | None,
         typer.Option(
-            "--margin", min=0, help="Standard errors that an improvement must exceed; 0 without."
+            "--margin",
+            metavar="X",
+            min=0,
+            help="Standard errors that an improvement must exceed; 0 without.",
         ),
     ] = None,
     accumulate: Annotated[
         int | None,
-        typer.Option("--accumulate", min=1, help="Batches that make one step; 1 without."),
+        typer.Option(
+            "--accumulate", metavar="N", min=1, help="Batches that make one step; 1 without."
+        ),
     ] = None,
     lr: Annotated[
-        float | None, typer.Option("--lr", help="Adam's step size; 0.001 without.")
+        float | None, typer.Option("--lr", metavar="X", help="Adam's step size; 0.001 without.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of all chance in it.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", min=0, help="Of all chance in it.")
+    ] = 0,
     sweep: Annotated[
         list[str] | None,
         typer.Option(
@@ -123,7 +137,8 @@ def train(
         ),
     ] = None,
     tries: Annotated[
-        int | None, typer.Option("--tries", min=1, help="So many of a sweep, drawn at random.")
+        int | None,
+        typer.Option("--tries", metavar="N", min=1, help="So many of a sweep, drawn at random."),
     ] = None,
     device: Annotated[
         str, typer.Option("--device", metavar="NAME", help="cpu, cuda or cuda:N.")
@@ -134,7 +149,12 @@ def train(
     ] = Precision.float32,
     threads: Annotated[
         int,
-        typer.Option("--threads", min=1, help="Of torch; one is as fast and repeats bit for bit."),
+        typer.Option(
+            "--threads",
+            metavar="N",
+            min=1,
+            help="Of torch; one is as fast and repeats bit for bit.",
+        ),
     ] = 1,
     resume: Annotated[
         bool,
@@ -150,6 +170,9 @@ def train(
     counted from 0. Also read: pyKT's CSV, the three-line files of DKVMN, the four-line files of AKT,
     and a table with a student a line and an item a column. Students in files called test* or of
     pyKT's fold -1 are kept for testing, the others are split by a hash of their id.
+
+    bet_classifier and naive_bayes learn labels, from a CSV with the columns unit,label,tokens, the tokens
+    apart by spaces.
 
     memory_gru learns which vector follows in a document, from .npz files with the arrays vectors (E, D),
     document (names) and offsets (where each begins, and the end), and bank (10,000 vectors that the next

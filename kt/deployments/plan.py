@@ -376,7 +376,8 @@ def refuse_experiment(model: str, serving: Serving) -> None:
 def check_traffic(traffic: float) -> None:
     if not 0 <= traffic <= 100:
         raise Invalid(
-            f"traffic is {traffic:g}, it must lie between 0 and 100 percent", where="--traffic"
+            f"traffic is {traffic:g}, it must lie between 0 and 100 percent",
+            do="give a percentage: 10",
         )
 
 

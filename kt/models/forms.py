@@ -84,7 +84,11 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
         elif path.exists():
             yield path
         else:
-            raise Invalid("there is no such file or folder", where=str(path))
+            raise Invalid(
+                "there is no such file or folder",
+                where=str(path),
+                do="name one with answers, or draw some: kt simulate gpcm --out learners",
+            )
 
 
 def _content(path: Path) -> bytes:
@@ -98,8 +102,17 @@ def _text(path: Path, content: bytes) -> str:
     try:
         plain = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
         return plain.decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise Invalid(f"neither text nor gzipped text: {error}", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        line = plain.count(b"\n", 0, error.start) + 1
+        raise Invalid(
+            f"is not UTF-8: byte 0x{plain[error.start]:02x}",
+            where=f"{path}:{line}",
+            do=f"save it as UTF-8: iconv -f LATIN1 -t UTF-8 {path.name} > utf8.csv",
+        ) from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise Invalid(
+            f"is no whole gzip file: {error}", where=str(path), do="copy it again, whole"
+        ) from error
 
 
 def reader_of(path: Path, lines: list[str]) -> Reader:
@@ -142,7 +155,11 @@ def _long(path: Path, lines: list[str]) -> Iterator[Row]:
             continue
         where = f"{path}:{rows.line_num}"
         if len(row) != len(header):
-            raise Invalid(f"{len(row)} columns, the header has {len(header)}", where=where)
+            raise Invalid(
+                f"{len(row)} columns, the header has {len(header)}",
+                where=where,
+                do='mend that line; a field with a comma in it stands in quotes, "a, b"',
+            )
         at = 0.0 if time is None else _time(row[time], where)
         if not row[student].strip() or not row[item].strip():
             raise Invalid("a student and an item need a name", where=where)
@@ -233,7 +250,11 @@ def _wide(path: Path, lines: list[str]) -> Iterator[Row]:
             continue
         where = f"{path}:{rows.line_num}"
         if len(row) != len(header):
-            raise Invalid(f"{len(row)} columns, the header has {len(header)}", where=where)
+            raise Invalid(
+                f"{len(row)} columns, the header has {len(header)}",
+                where=where,
+                do='mend that line; a field with a comma in it stands in quotes, "a, b"',
+            )
         given = [
             (header[i], _response(row[i], where)) for i in items if row[i].strip() not in MISSING
         ]

@@ -343,7 +343,11 @@ def _examples(path: Path, lines: list[str]) -> Iterator[tuple[str, str, list[str
             continue
         where = f"{path}:{rows.line_num}"
         if len(row) != len(header):
-            raise Invalid(f"{len(row)} columns, the header has {len(header)}", where=where)
+            raise Invalid(
+                f"{len(row)} columns, the header has {len(header)}",
+                where=where,
+                do='mend that line; a field with a comma in it stands in quotes, "a, b"',
+            )
         if not row[unit].strip() or not row[label].strip():
             raise Invalid("a unit and a label need a name", where=where)
         yield row[unit].strip(), row[label].strip(), row[tokens].split()

@@ -80,9 +80,10 @@ def new(
     keys: Keys, roles: Sequence[str], note: str, at: str, expires_at: str | None
 ) -> tuple[Keys, str, Key]:
     """The keys with one more, and its text, which is shown once. Raises Invalid."""
-    if not roles or any(role not in ROLES for role in roles):
+    unknown = [role for role in roles if role not in ROLES]
+    if unknown or not roles:
         raise Invalid(
-            f"{', '.join(roles)[:60] or 'none'} are no roles",
+            f"{unknown[0][:60]} is no role" if unknown else "no role is named",
             where="--role",
             do=f"choose from: {', '.join(ROLES)}",
         )

@@ -114,7 +114,8 @@ class Writer:
             self._thread.join(ENOUGH)
             self._thread = None
             if left := sum(one.answers for one in self._waiting):
-                log.error("kt: %d answers are not recorded: %s", left, self.recording.reason)
+                why = self.recording.reason or f"the tables did not take them within {ENOUGH:g} s"
+                log.error("kt: %d answers are not recorded: %s", left, why)
 
     def _run(self) -> None:
         if sys.platform == "linux":  # where that is this thread's alone

@@ -56,7 +56,10 @@ CODE = {
 INSTEAD = (
     "kt opens weights: torch.save(model.state_dict(), FILE), safetensors, or what kt train wrote"
 )
-VOUCH = "save its weights, torch.save(model.state_dict(), FILE), or vouch for the file: kt register FILE --trust-code REASON"
+VOUCH = (
+    "save its weights, torch.save(model.state_dict(), FILE), or export it, torch.export.save (.pt2); "
+    "or vouch for the file: --trust-code REASON, and --example FILE of a module"
+)
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,11 @@ def descriptor_of(path: Path) -> Iterator[int]:
     try:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
-            raise Invalid("is not a regular file", where=str(path))
+            raise Invalid(
+                "is not a regular file",
+                where=str(path),
+                do="name a model file, or a version as MODEL@VERSION",
+            )
         if about.st_size > MAX_SIZE:
             raise Invalid(
                 f"has {about.st_size >> 30} GiB, more than {MAX_SIZE >> 30}", where=str(path)
@@ -385,7 +392,9 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
 def refuse_unknown_family(path: Path) -> Refused:
     from kt import plugins
 
+    families = [name for name in plugins.names("models") if name != "exported"]
     return Refused(
         f"{path} does not say which family its weights belong to",
-        do=f"name it: --family {' | '.join(plugins.names('models'))} (or a dotted path of your own) and --config FILE",
+        do=f"name it: --family {' | '.join(families)} (or a dotted path of your own) and --config FILE; "
+        "or deploy the model as a program: torch.export.save(torch.export.export(model, args), FILE)",
     )

@@ -83,7 +83,7 @@ def refuse_full(folder: Path, held: int, request: Request) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise Unavailable(
-            f"{folder} has {free / 1e6:.1f} MB free, {request.path.name} needs {needed / 1e6:.1f}",
+            f"{folder} has {free / 1e6:.2f} MB free, {request.path.name} needs {needed / 1e6:.2f}",
             do="make room: kt gc",
         )
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LARGEST = 50_000_000  # bytes of a graph
 AGAIN = (
     "export it again with torch 2.9 or later, torch.export.save(torch.export.export(model, args), FILE), "
-    "or vouch for the file: kt register FILE --trust-code REASON"
+    "or vouch for the file: --trust-code REASON"
 )
 
 

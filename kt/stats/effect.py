@@ -53,7 +53,7 @@ def _missing(found: Difference | None, a: Moments, b: Moments, binary: bool) -> 
     for name, arm in (("control", a), ("treatment", b)):
         ones = round(arm.mean * arm.n)
         if arm.n < LEAST:
-            lacks.append(f"{name}: {arm.n} of {LEAST}")
+            lacks.append(f"{name}: {arm.n} of {LEAST} outcomes")
         elif binary and min(ones, arm.n - ones) < EVENTS:
             kind = "right" if ones < arm.n - ones else "wrong"
             lacks.append(f"{name}: {min(ones, arm.n - ones)} of {EVENTS} {kind}")

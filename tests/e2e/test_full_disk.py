@@ -68,7 +68,7 @@ def test_a_new_version_is_refused_and_the_reserve_stays_for_a_rollback(
 ) -> None:
     done = kt("register", str(checkpoints / "1.pt"), "--model", "n", at=place)
     assert done.code == 5
-    assert "has 0.0 MB free, 1.pt needs" in done.err
+    assert "has 0.00 MB free, 1.pt needs" in done.err
     assert kt("rollback", at=place).code == 0
 
 

@@ -27,8 +27,9 @@ def test_a_path_is_no_name(name: str, tmp_path: Path) -> None:
 
 
 def test_a_module_that_lacks_something_is_named_with_it(tmp_path: Path) -> None:
-    with pytest.raises(Invalid, match="it lacks Settings, SAFETY, judge"):
+    with pytest.raises(Invalid, match="it lacks Settings, SAFETY, judge") as error:
         plugins.load(gate.FOLDER, "os.path", tmp_path, gate.HOLDS)
+    assert error.value.do.startswith("kt/registry/gates/")
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,20 @@ def test_every_verb_that_finds_no_workspace_says_so_in_one_document(
     assert "kt init" in ran.error["hint"]
 
 
+def test_the_list_of_verbs_is_not_cut_at_the_name_of_a_file() -> None:
+    from kt.cli.app import in_short
+    from kt.cli.jobs import jobs
+
+    assert in_short(jobs) == "The jobs of kt.toml"
+
+
+def test_an_empty_request_is_told_how_to_give_one(place: Workspace, kt: Kt) -> None:
+    (place.root / "empty.json").write_text("\n")
+    error = kt("predict", "m", "--file", "empty.json", "--json", at=place).error
+    assert (error["code"], error["message"]) == (2, "there is no request")
+    assert "--data" in error["hint"]
+
+
 @pytest.mark.parametrize("name", ["../x", "a/b", "V1", "a b", "\x1b[2J", "ä", "x" * 65, "m@v1@v2"])
 def test_a_hostile_name_is_refused_wherever_it_is_typed(
     name: str, place: Workspace, kt: Kt

@@ -127,7 +127,8 @@ def test_a_fault_is_named_with_its_line(tmp_path, text, line, says):
     ("name", "content", "says"),
     [
         ("a.csv.gz", b"\x1f\x8b\x08\x00damaged", "gzip"),
-        ("a.csv", b"\xff\xfe\x00", "text"),
+        ("a.csv", b"\xff\xfe\x00", "a.csv:1: is not UTF-8: byte 0xff"),
+        ("a.csv", b"student_id,item,response\ns1,caf\xe9,1\n", "a.csv:2: is not UTF-8"),
         ("a.csv", b"", "no answers"),
         ("a.csv", b"student_id,item,response\n", "no answers"),
     ],

@@ -171,7 +171,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path):
 
 
 def test_unknown_roles_and_ids_are_named():
-    with pytest.raises(Invalid, match="admin are no roles"):
+    with pytest.raises(Invalid, match="admin is no role"):
         keys.new(Keys(), ["admin"], "", AT, None)
     with pytest.raises(Invalid, match="no key 12345678"):
         keys.revoke(Keys(), "12345678", AT)

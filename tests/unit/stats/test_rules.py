@@ -108,7 +108,7 @@ def test_without_variance_nothing_is_decided() -> None:
 def test_what_is_missing_is_said_in_numbers() -> None:
     a, b = Moments(4_000, 0.8, 640.0), Moments(60, 0.5, 15.0)
     found = effect.judge(stratified.independent([(a, b)]), a, b, True, 0.05, 5_000)
-    assert found.missing == ("treatment: 60 of 100",)
+    assert found.missing == ("treatment: 60 of 100 outcomes",)
     assert found.higher is None
     b = Moments(200, 0.99, 1.98)
     found = effect.judge(stratified.independent([(a, b)]), a, b, True, 0.05, 5_000)
