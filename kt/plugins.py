@@ -40,7 +40,7 @@ def load(folder: str, name: str, root: Path, holds: tuple[str, ...]) -> ModuleTy
     if missing:
         raise Invalid(
             f"{name} is no plugin of kt/{folder.replace('.', '/')}: it lacks {', '.join(missing)}",
-            do=f"kt/{folder.replace('.', '/')}/{known[0]}.py shows what one holds",
+            do=f"kt/{folder.replace('.', '/')}/{names(folder)[0]}.py shows what one holds",
         )
     return module
 

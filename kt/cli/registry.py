@@ -399,8 +399,9 @@ def brief(values: dict[str, Any]) -> str:
     parts = []
     for key, value in values.items():
         if isinstance(value, list | tuple):
-            names = [one.get("name") if isinstance(one, dict) else one for one in value]
-            few = len(names) <= 3 and all(isinstance(name, str) for name in names)
+            named = [one.get("name") if isinstance(one, dict) else one for one in value]
+            names = [name for name in named if isinstance(name, str)]
+            few = len(names) == len(value) <= 3
             parts.append(f"{key} {' '.join(names)}" if few else f"{len(value)} {key}")
         elif isinstance(value, float):
             parts.append(f"{key} {value:.4g}")
