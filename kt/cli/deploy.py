@@ -82,7 +82,10 @@ def deploy(
         ),
     ] = False,
     timeout: Annotated[
-        float, typer.Option("--timeout", metavar="S", min=1, help="With --wait: seconds at most.")
+        float,
+        typer.Option(
+            "--timeout", metavar="S", min=1, max=86_400, help="With --wait: seconds at most."
+        ),
     ] = 60.0,
     force: Force = False,
     reason: Reason = "",

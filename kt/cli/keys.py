@@ -30,7 +30,11 @@ def key(
     days: Annotated[
         int | None,
         typer.Option(
-            "--days", metavar="N", min=1, help="How long it holds; without, until revoked."
+            "--days",
+            metavar="N",
+            min=1,
+            max=36_500,
+            help="How long it holds; without, until revoked.",
         ),
     ] = None,
     quiet: Quiet = False,

@@ -27,7 +27,8 @@ def requests(
         str, typer.Option("--unit", metavar="UNIT", help="Those of one unit, as requests name it.")
     ] = "",
     last: Annotated[
-        int, typer.Option("--last", "-n", metavar="N", min=1, help="The last N of them.")
+        int,
+        typer.Option("--last", "-n", metavar="N", min=1, max=1_000_000, help="The last N of them."),
     ] = 20,
     jsonl: Annotated[
         bool, typer.Option("--jsonl", help="One request a line, whole, oldest first.")

@@ -99,7 +99,9 @@ def status(
     ] = False,
     every: Annotated[
         float,
-        typer.Option("--every", metavar="S", min=0.2, help="With --watch: seconds between looks."),
+        typer.Option(
+            "--every", metavar="S", min=0.2, max=86_400, help="With --watch: seconds between looks."
+        ),
     ] = 2.0,
     exit_code: Annotated[
         bool,

@@ -162,7 +162,9 @@ def pull(
     ] = False,
     every: Annotated[
         float,
-        typer.Option("--every", metavar="S", min=0.2, help="With --follow: seconds in between."),
+        typer.Option(
+            "--every", metavar="S", min=0.2, max=86_400, help="With --follow: seconds in between."
+        ),
     ] = 10.0,
     keep: Annotated[
         int,

@@ -203,3 +203,19 @@ def test_a_reader_that_has_read_enough_is_no_error(place: Workspace, kt: Kt) -> 
     )
     os.close(writing)
     assert done.stderr == b""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "key new --days 3000000",
+        "pull --follow --every inf",
+        "status --watch --every 1e300",
+        "deploy m@v1 --wait --timeout inf",
+        "requests --last 99999999999999999999",
+    ],
+)
+def test_what_no_clock_and_no_table_can_hold_is_refused(workspace: Workspace, kt: Kt, words: str):
+    done = kt(*words.split(), at=workspace)
+    assert done.code == 2
+    assert "less than or equal to" in done.err
