@@ -41,11 +41,12 @@ def backtest(
     """Replay a job's past: when it would have trained anew, and what that would have gained.
 
     At each look the triggers are asked with what was so then: the samples that had come, the alerts that
-    were open, the items that had drifted for the version active then. Each retraining learns from what was known, is compared with the version active before it
-    as the job does, and then both are scored on what came next, until the retraining after it. The
-    version active at --from is where it begins, and what it is held against in the end. The trainings
-    run side by side, where compute in kt.toml says; one after another where item_drift is a trigger, which
-    hangs on what came of the one before. Nothing is registered or deployed.
+    were open, the items that had drifted for the version active then. Each retraining learns from what was
+    known, is compared with the version active before it as the job does, and then both are scored on what
+    came next, until the retraining after it. The version active at --from is where it begins, and what it
+    is held against in the end. The trainings run side by side, where compute in kt.toml says; one after
+    another where item_drift is a trigger: it hangs on what came of the one before. Nothing is registered
+    or deployed.
 
     The data must say when each sample came: by a column came or time (ISO 8601, or seconds since 1970), or by
     a date in the names of files (answers-2026-01-14.csv), which had all come when that day was over.

@@ -22,9 +22,8 @@ def main() -> None:
     """The console script."""
     signal.signal(signal.SIGINT, at_once)
     sys.unraisablehook = unraisable
-    atexit.register(
-        signal.signal, signal.SIGINT, signal.SIG_IGN
-    )  # the first to come is the last to go
+    # what is registered first is called last
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     from kt.cli import app
 
     try:
@@ -37,9 +36,8 @@ def main() -> None:
         # Python remembers a KeyboardInterrupt that went through the exec of a text, as where a dataclass is made, until
         # the next one, and would end by the signal in place of the exit code.
         exec("")  # noqa: S102  # nothing
-        with suppress(
-            AttributeError, OSError
-        ):  # nobody reads any more: Python tells of it when it ends
+        # where nobody reads any more, Python tells of it when it ends
+        with suppress(AttributeError, OSError):
             sys.stdout.flush()
 
 
