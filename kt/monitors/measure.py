@@ -33,7 +33,8 @@ from kt.workspace import Workspace
 FAST = ("error_rate", "latency")
 SELF = "kt"  # what is watched where it is the watching
 DAY = thresholds.DAY
-ASKED = SCORES, NUMBERS, FEATURE  # what drifts
+COUNTED = SCORES, NUMBERS  # what tells how many predictions
+ASKED = *COUNTED, FEATURE  # what drifts
 SCORED = "probability", "category"  # kinds of predictions that are a probability
 
 
@@ -199,7 +200,7 @@ class Gauge:
         # predictions are kept by the hour
         start, end = start - start % HOUR, -(-end // HOUR) * HOUR
         known = labels.total(self.store, ids, start, end, ("counts",))[self.stream.id].n
-        seen = traffic.total(self.store, ids, start, end)[self.stream.id]
+        seen = traffic.total(self.store, ids, start, end, ("counts", *COUNTED))[self.stream.id]
         n = predictions(seen)
         sample = thresholds.share(min(known, n), n)
         return Measured(self.who, levels, sample, levels.window)
@@ -239,7 +240,7 @@ class Gauge:
         seen = self.traffic(start, *ASKED)
         if predictions(seen) < levels.min_n:
             longest = self.end - round(self.settings.monitor.longest * DAY)
-            rows = traffic.series(self.store, [self.stream.id], longest, self.end, ASKED)
+            rows = traffic.series(self.store, [self.stream.id], longest, self.end, COUNTED)
             counts = [(minute, predictions(row)) for _, minute, _, row in rows if minute >= until]
             start = min(start, back_to(levels.min_n, counts, max(longest, until)))
             seen = self.traffic(start, *ASKED)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from conftest import Kt, spawn
 
 from kt.cli import options, output
-from kt.cli.app import main
+from kt.cli.app import BRIEF, VERBS, main
 from kt.errors import Corrupt, Invalid, KtError, Refused, Unavailable, Unconfirmed, Undecided
 from kt.workspace import Workspace
 
@@ -40,6 +41,24 @@ def test_an_error_is_two_lines_and_its_code(kind: type[KtError], failing: Any, k
         "message": "a.json:3: what is wrong",
         "hint": "mend it",
     }
+
+
+def test_a_brief_command_collects_no_garbage_in_a_process_of_its_own_alone(tmp_path: Path) -> None:
+    code = """
+import gc
+from kt.cli.app import main
+before = gc.get_threshold()
+try: main({})
+except SystemExit: print(gc.get_threshold() != before, gc.get_freeze_count() > 0)
+"""
+    for given, said in (("", "True True"), ("['models']", "False False")):
+        command = [sys.executable, "-c", code.format(given), "models"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == said
+
+
+def test_a_brief_verb_is_a_verb() -> None:
+    assert set(VERBS) >= BRIEF
 
 
 def test_a_disk_that_fails_where_nobody_thought_of_it_is_unavailable(failing: Any, kt: Kt) -> None:
