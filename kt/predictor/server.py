@@ -58,6 +58,7 @@ def serve(workspace: Workspace, settings: Predictor, said: Callable[[str, int], 
     for name in ("_granian", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     multiprocessing.set_start_method("fork", force=True)
+    let_workers_end()
     allow_connections()
     port = claim(settings.host, settings.port)
     address = f"http://{bracketed(settings.host)}:{port}"
@@ -94,6 +95,23 @@ def serve(workspace: Workspace, settings: Predictor, said: Callable[[str, int], 
         return Front(workspace.root, settings, address, calls, brake, keyed)
 
     server.serve(target_loader=front, wrap_loader=False)
+
+
+def let_workers_end() -> None:
+    """Have a fork of this process end at once where it is told to before it listens for that: by what it inherits it
+    would take the signal for ours, and lose it, and be waited for until GRACE is over."""
+    ends = signal.SIGTERM, signal.SIGINT
+
+    def in_child() -> None:
+        for number in ends:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ends)
+
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ends),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, ends),
+        after_in_child=in_child,
+    )
 
 
 def allow_connections() -> None:
@@ -188,6 +206,8 @@ class Group(Listening):
         self.main_loop_interrupt.wait(self._wait)  # a signal to stop ends it
         super()._respawn_workers(workers, *args, **options)
         self.respawned_wrks.clear()
+        if self.interrupt_signal:  # it may have come as Granian cleared what it waits for
+            self.main_loop_interrupt.set()
 
     def _bury(self, index: int, code: int) -> None:
         starved = quarantine.out_of_memory()
