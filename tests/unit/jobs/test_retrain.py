@@ -286,6 +286,17 @@ def test_a_hold_keeps_triggers_away_and_a_person_does_not_need_to_wait_for_it(kt
     assert kt("retrain", "--check", at=place).code == 10
 
 
+def test_a_person_who_looks_is_no_sign_that_somebody_sees_to_it(kt, place, program):
+    write(place, program)
+    path = place.root / "jobs" / "last_check.json"
+    assert "400 new labelled samples" in kt("jobs", at=place).out
+    assert not path.exists()
+    assert kt("retrain", "--check", at=place).code == 10
+    assert path.exists()
+    both = kt("retrain", "--hold", "--release", at=place)
+    assert (both.code, both.err) == (2, "kt: --hold, --release: say one of the two\n")
+
+
 def test_a_job_that_fails_more_often_than_it_may_be_tried_again_is_put_on_hold(kt, place):
     """However its last run failed: also where that was cut, and the next command writes it down."""
     write(place, "import sys; sys.exit('no such table')", more="retries = 0")
