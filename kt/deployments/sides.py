@@ -88,7 +88,7 @@ def parted(workspace: Workspace, source: Upstream, there: str, book: Journal) ->
     ours, other = told(book, common), told(theirs, common)
     if not ours or not other:
         return Refused(
-            f"the branch here and {source} have parted, by commits that are not kt's",
+            f"the branch here and {source} have parted, by commits that deploy nothing",
             do="bring them together first: git pull --rebase, then run this again",
         )
     return Refused(
