@@ -112,6 +112,6 @@ def epochs(
 
         def ended(epoch: "Epoch") -> None:
             told(epoch)
-            bar.reset(task, description=f"epoch {epoch.number + 1}", values="")
+            bar.reset(task, description=f"after epoch {epoch.number}", values="")
 
         yield ended, moved
