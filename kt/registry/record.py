@@ -235,16 +235,13 @@ RESTORE = "take the committed file back: git checkout -- registry, then kt verif
 
 def unknown(workspace: Workspace, model: str, version: str) -> Invalid:
     known = models(workspace)
+    register = "register one: kt deploy FILE --model NAME"
     if model not in known:
-        return Invalid(
-            f"there is no model {model}",
-            do=f"there are: {', '.join(known)}"
-            if known
-            else "register one: kt deploy FILE --model NAME",
-        )
-    return Invalid(
-        f"{model} has no version {version}", do=f"it has: {listing(versions(workspace, model))}"
-    )
+        do = f"there are: {', '.join(known)}" if known else register
+        return Invalid(f"there is no model {model}", do=do)
+    there = versions(workspace, model)
+    do = f"it has: {listing(there)}" if there else register
+    return Invalid(f"{model} has no version {version}", do=do)
 
 
 def listing(names: list[str], most: int = 10) -> str:

@@ -105,7 +105,7 @@ def answered(tmp_path):
     """A version that is active, the answers that it has learnt from, and as many since, in which an item drifts."""
     made = forge.workspace(tmp_path / "w")
     (made.root / "kt.toml").write_text(
-        'git = "off"\n[jobs.nightly]\nmodel = "tutor"\n'
+        'git = "off"\n[jobs.nightly]\nmodel = "tutor"\nfamily = "irt"\n'
         'data = [{name = "files", paths = ["answers.csv"]}]\n'
         'trigger = [{name = "item_drift", items = 1, share = 0.0}]\n'
     )
