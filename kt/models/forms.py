@@ -131,17 +131,41 @@ def reader_of(path: Path, lines: list[str]) -> Reader:
             return _long
         if len(header) > 2:
             return _wide
+    raise unknown(path, header, FORMS)
+
+
+def unknown(path: Path, header: Sequence[str], forms: str) -> Invalid:
+    """What is told of a file whose columns are those of none of these forms."""
     shown = ",".join(header)
-    raise Invalid(
+    return Invalid(
         f"unknown form: the columns are {shown[:120]}{'…' if len(shown) > 120 else ''}",
         where=f"{path}:1",
-        do=f"give {FORMS}",
+        do=f"give {forms}",
     )
 
 
-def _long(path: Path, lines: list[str]) -> Iterator[Row]:
+def table(path: Path, lines: list[str]) -> tuple[list[str], Iterator[tuple[str, list[str]]]]:
+    """The names of a file's columns, and each row with its place. Raises Invalid at a row of another length."""
+    csv.field_size_limit(1 << 30)
     rows = csv.reader(lines)
-    header = [name.strip() for name in next(rows)]
+    header = [name.strip() for name in next(rows, [])]
+
+    def whole() -> Iterator[tuple[str, list[str]]]:
+        for row in filter(None, rows):
+            where = f"{path}:{rows.line_num}"
+            if len(row) != len(header):
+                raise Invalid(
+                    f"{len(row)} columns, the header has {len(header)}",
+                    where=where,
+                    do='mend that line; a field with a comma in it stands in quotes, "a, b"',
+                )
+            yield where, row
+
+    return header, whole()
+
+
+def _long(path: Path, lines: list[str]) -> Iterator[Row]:
+    header, rows = table(path, lines)
     student, item, response = (_column(header, names) for names in (STUDENT, ITEM, RESPONSE))
     time, skill, seconds, help_ = (
         _column(header, names) for names in (("time",), SKILL, SECONDS, HELP)
@@ -150,16 +174,7 @@ def _long(path: Path, lines: list[str]) -> Iterator[Row]:
     assert item is not None
     assert response is not None
     answers: dict[str, list[tuple[float, list[str], str]]] = {}
-    for row in rows:
-        if not row:
-            continue
-        where = f"{path}:{rows.line_num}"
-        if len(row) != len(header):
-            raise Invalid(
-                f"{len(row)} columns, the header has {len(header)}",
-                where=where,
-                do='mend that line; a field with a comma in it stands in quotes, "a, b"',
-            )
+    for where, row in rows:
         at = 0.0 if time is None else _time(row[time], where)
         if not row[student].strip() or not row[item].strip():
             raise Invalid("a student and an item need a name", where=where)
@@ -240,21 +255,11 @@ def _record(path: Path, name: str, line: int, count: int | None, items: str, res
 
 
 def _wide(path: Path, lines: list[str]) -> Iterator[Row]:
-    rows = csv.reader(lines)
-    header = [name.strip() for name in next(rows)]
+    header, rows = table(path, lines)
     student = _column(header, STUDENT)
     assert student is not None
     items = _alike([place for place in range(len(header)) if place != student], header)
-    for row in rows:
-        if not row:
-            continue
-        where = f"{path}:{rows.line_num}"
-        if len(row) != len(header):
-            raise Invalid(
-                f"{len(row)} columns, the header has {len(header)}",
-                where=where,
-                do='mend that line; a field with a comma in it stands in quotes, "a, b"',
-            )
+    for where, row in rows:
         given = [
             (header[i], _response(row[i], where)) for i in items if row[i].strip() not in MISSING
         ]

@@ -9,7 +9,6 @@ A unit may have several examples; a split keeps it on one side. Those in a file 
 "test" are kept for testing, one in ten of the others is for validation, by a hash of its name.
 """
 
-import csv
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from kt.errors import Invalid
 from kt.models import metrics
 from kt.models.calibrate import calibrated
 from kt.models.data import natural
-from kt.models.forms import opened
+from kt.models.forms import opened, table, unknown
 from kt.models.leaks import LONG, Twin, shared, twins
 from kt.models.metrics import Weighted
 from kt.models.split import TEST, UNASSIGNED, only_test, split, without_test
@@ -327,27 +326,11 @@ def _contents(data: Data) -> list[Twin]:
 
 def _examples(path: Path, lines: list[str]) -> Iterator[tuple[str, str, list[str]]]:
     """Unit, label and tokens of each line."""
-    csv.field_size_limit(1 << 30)
-    rows = csv.reader(lines)
-    header = [name.strip() for name in next(rows, [])]
+    header, rows = table(path, lines)
     if not set(COLUMNS) <= set(header):
-        shown = ",".join(header)
-        raise Invalid(
-            f"unknown form: the columns are {shown[:120]}{'…' if len(shown) > 120 else ''}",
-            where=f"{path}:1",
-            do=f"give {FORM}",
-        )
+        raise unknown(path, header, FORM)
     unit, label, tokens = map(header.index, COLUMNS)
-    for row in rows:
-        if not row:
-            continue
-        where = f"{path}:{rows.line_num}"
-        if len(row) != len(header):
-            raise Invalid(
-                f"{len(row)} columns, the header has {len(header)}",
-                where=where,
-                do='mend that line; a field with a comma in it stands in quotes, "a, b"',
-            )
+    for where, row in rows:
         if not row[unit].strip() or not row[label].strip():
             raise Invalid("a unit and a label need a name", where=where)
         yield row[unit].strip(), row[label].strip(), row[tokens].split()

@@ -1,5 +1,6 @@
 """Every file format by its content, and what is wrong with a file by its line."""
 
+import csv
 import gzip
 from pathlib import Path
 
@@ -71,6 +72,15 @@ def test_three_lines(tmp_path):
 def test_four_lines_take_the_problem_for_the_item(tmp_path):
     data = room.read(write(tmp_path, "a.csv", "1,s9\n11,12\n3,3\n0,1\n"))
     assert told(data) == {"s9": [("11", 0), ("12", 1)]}
+
+
+def test_a_field_may_be_longer_than_python_takes_by_itself(tmp_path):
+    text = f"student_id,item,response,note\ns1,a,1,{'x' * 2_000}\n"
+    usual = csv.field_size_limit(1_000)
+    try:
+        assert room.read(write(tmp_path, "a.csv", text)).names == ("a",)
+    finally:
+        csv.field_size_limit(usual)
 
 
 def test_wide_takes_the_columns_that_are_named_alike(tmp_path):
