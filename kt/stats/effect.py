@@ -12,8 +12,8 @@ from kt.stats.moments import Moments
 from kt.stats.sequential import Evidence
 from kt.stats.stratified import Difference
 
-LEAST = 100  # observations in an arm
-EVENTS = 5  # of either kind in an arm, where they are of two kinds
+LEAST = 100  # observations in a variant
+EVENTS = 5  # of either kind in a variant, where they are of two kinds
 BUCKETS = 20  # in use, where units come back
 
 
@@ -50,13 +50,13 @@ def judge(
 
 def _missing(found: Difference | None, a: Moments, b: Moments, binary: bool) -> list[str]:
     lacks = []
-    for name, arm in (("control", a), ("treatment", b)):
-        ones = round(arm.mean * arm.n)
-        if arm.n < LEAST:
-            lacks.append(f"{name}: {arm.n} of {LEAST} outcomes")
-        elif binary and min(ones, arm.n - ones) < EVENTS:
-            kind = "right" if ones < arm.n - ones else "wrong"
-            lacks.append(f"{name}: {min(ones, arm.n - ones)} of {EVENTS} {kind}")
+    for name, variant in (("control", a), ("treatment", b)):
+        ones = round(variant.mean * variant.n)
+        if variant.n < LEAST:
+            lacks.append(f"{name}: {variant.n} of {LEAST} outcomes")
+        elif binary and min(ones, variant.n - ones) < EVENTS:
+            kind = "right" if ones < variant.n - ones else "wrong"
+            lacks.append(f"{name}: {min(ones, variant.n - ones)} of {EVENTS} {kind}")
     if found is not None and 0 < found.buckets < BUCKETS:
         lacks.append(f"{found.buckets} of {BUCKETS} groups of units")
     return lacks
