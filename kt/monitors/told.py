@@ -16,13 +16,15 @@ def line(report: Report) -> str:
     return f"{about.name} on {about.model}: {state(report)}"
 
 
-def state(report: Report) -> str:
+def state(report: Report, *, ended: bool = False) -> str:
+    """How it stands, and the command that follows from it; how it stood, where it has ended."""
     name = report.subject.name
     match report.state:
         case "treatment_better" if report.verdict == "better":
-            return f"the treatment is better: {effect(report)}: kt promote {name}"
+            better = f"the treatment is better: {effect(report)}"
+            return better if ended else f"{better}: kt promote {name}"
         case "treatment_worse" | "invalid" | "treatment_better":
-            return f"{against(report)}: kt end {name}"
+            return against(report) if ended else f"{against(report)}: kt end {name}"
         case "no_difference":
             return f"no difference: {effect(report)}"
         case _:

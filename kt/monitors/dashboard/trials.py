@@ -36,9 +36,9 @@ def trial(store: Store, settings: Settings, course: Course, now: datetime) -> Tr
         since=course.begin,
         metric=settings.experiment.metric,
         verdict=report.state,
-        sentence=told.state(report),
+        sentence=told.state(report, ended=course.end is not None),
         alpha=report.alpha,
-        looks=(*earlier(kept, settings.experiment.metric), *this(report, now)),
+        looks=(*earlier(kept, settings.experiment.metric), *this(report)),
         checks=(told.ratio(report), *(told.guardrail(report, one) for one in report.guardrails)),
         ended=course.how,
     )
@@ -84,13 +84,13 @@ def earlier(kept: Sequence[looks.Look], metric: str) -> list[Look]:
     ]
 
 
-def this(report: Report, now: datetime) -> list[Look]:
-    """What the report itself sees; nothing where there is nothing to compare, or it is over."""
-    if report.effect is None or report.interval is None or report.subject.until < now:
+def this(report: Report) -> list[Look]:
+    """What the report itself sees, now or when the experiment ended; nothing where there is nothing to compare."""
+    if report.effect is None or report.interval is None:
         return []
     return [
         Look(
-            now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            report.subject.until.strftime("%Y-%m-%dT%H:%M:%SZ"),
             report.effect.difference,
             report.interval.lower,
             report.interval.upper,

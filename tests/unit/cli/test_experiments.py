@@ -10,6 +10,7 @@ from learners import World
 from kt import clock
 from kt.deployments import audit, deploy
 from kt.deployments.events import Canary
+from kt.monitors.dashboard.gather import gather
 from kt.workspace import Workspace
 
 BEGIN = datetime(2026, 1, 12, 9, tzinfo=UTC)
@@ -105,6 +106,25 @@ def test_one_that_has_ended_tells_its_numbers_and_why(running: Workspace, kt: Kt
     told = kt("experiment", "x", at=running).out
     assert "ended 2026-01-13T09:00:00Z by ana: it is worse" in told
     assert "effect       −" in told
+
+
+@pytest.mark.parametrize(
+    ("right", "words"), [((0.6, 0.75), ("promote", "x")), ((0.75, 0.6), ("end", "x"))]
+)
+def test_the_dashboard_shows_how_one_that_has_ended_stood(
+    running: Workspace, kt: Kt, right: tuple[float, float], words: tuple[str, str]
+) -> None:
+    after(running, right=right)
+    assert f": kt {words[0]} x" in kt("status", at=running).out
+    assert kt(*words, at=running).code == 0
+    report = kt("experiment", "x", "--json", at=running).result["report"]
+    (model,) = gather(running, "7d", clock.now() + timedelta(hours=1)).models
+    assert model.trial
+    assert "kt " not in model.trial.sentence
+    shown = model.trial.looks[-1]
+    assert shown.at == "2026-01-13T09:00:00Z"
+    assert shown.estimate == pytest.approx(report["difference"])
+    assert [shown.lower, shown.upper] == pytest.approx(report["interval"])
 
 
 def test_a_canary_whose_guardrail_is_broken_ends(
