@@ -22,7 +22,8 @@ import numpy as np
 import torch
 
 from kt.models import answers, metrics, simulate
-from kt.models.train import Options, Trained, train
+from kt.models.run import Options
+from kt.models.train import Trained, train
 from kt.registry import load
 
 PARTS = ("embeddings", "sizes", "transformer", "bayes")

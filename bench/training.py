@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kt.models import answers, gpcm, recurrence
-from kt.models.train import Epoch, Options, train
+from kt.models.run import Epoch, Options
+from kt.models.train import train
 from kt.models.windows import padded, windows
 
 ROOT = Path(__file__).parents[1]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from kt.cli import output
 
 if TYPE_CHECKING:
-    from kt.models.train import Epoch, Progress
+    from kt.models.run import Epoch, Progress
 
 Moved = Callable[[int], None]  # so many bytes more
 Watch = Callable[[str, int], Moved]  # a bar's name and how many bytes there are

@@ -25,9 +25,10 @@ from kt.cli.options import Json, Quiet
 
 if TYPE_CHECKING:
     from kt.models.folds import Fold
+    from kt.models.run import Options
     from kt.models.sweep import Try
     from kt.models.task import Data, Parts
-    from kt.models.train import Options, Trained
+    from kt.models.train import Trained
     from kt.models.warm import Start
 
 
@@ -201,7 +202,7 @@ def train(
     import torch
 
     from kt.models import plots, task
-    from kt.models.train import Options
+    from kt.models.run import Options
 
     if plot:
         plots.require()

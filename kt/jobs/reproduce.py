@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from kt.models.origin import Origin
-    from kt.models.train import Epoch, Options, Progress
+    from kt.models.run import Epoch, Options, Progress
     from kt.models.warm import Start
 
 
@@ -120,7 +120,7 @@ def planned(workspace: Workspace, known: VersionRecord, data: Sequence[Path], fo
     from kt import plugins
     from kt.models import origin as room
     from kt.models import task
-    from kt.models.train import Options
+    from kt.models.run import Options
 
     training, name = known.training, f"{known.model}@{known.version}"
     if of := (training.get("calibration") or {}).get("of"):

@@ -25,8 +25,9 @@ from kt.registry import load, register
 from kt.workspace import Workspace
 
 if TYPE_CHECKING:
+    from kt.models.run import Epoch
     from kt.models.task import Parts, Task
-    from kt.models.train import Epoch, Trained
+    from kt.models.train import Trained
     from kt.registry.load import Loaded
 
 ONE_SIDED = 0.9  # the middle 90 % begin at the one-sided 95 % bound
@@ -51,7 +52,7 @@ def main() -> None:
 def train(order: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the scores."""
     from kt.models import origin, task
-    from kt.models.train import Epoch
+    from kt.models.run import Epoch
 
     family = family_of(order)
     root, out = Path(order["root"]), Path(order["out"])
@@ -99,7 +100,7 @@ def taught(
     """The family trained as the job says. about: more for the record, asked once the threads are set."""
     import torch
 
-    from kt.models.train import Options
+    from kt.models.run import Options
     from kt.models.train import train as run
 
     given = dict(order["options"])

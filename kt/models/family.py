@@ -200,7 +200,7 @@ class Trainable(Family, Protocol):
         Model.forward(items, responses, lengths) gives the logits (B, T, K) of every event of a batch,
         each from the events before it, equal to serve's at the same place.
     SIZES: named settings of Config, for `--size`; may be none.
-    RECIPE, if it has one: its own defaults of `models.train.Options`.
+    RECIPE, if it has one: its own defaults of `models.run.Options`.
     items(model), if it has it: the parameters of its items (`models/items.py`).
     versions(), if it has it: what its numbers rest on beside torch, {name: version}.
     """

@@ -20,9 +20,10 @@ from kt import compute
 from kt.config import Compute
 from kt.errors import Invalid
 from kt.models import metrics, task
+from kt.models.run import Options
 from kt.models.split import Sided
 from kt.models.sweep import family_of
-from kt.models.train import Options, learn, prepare
+from kt.models.train import learn, prepare
 
 
 @dataclass(frozen=True)

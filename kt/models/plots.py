@@ -61,7 +61,7 @@ def write(pictures: Iterator[Picture], folder: Path) -> list[Path]:
 
 
 def learnt(history: Sequence[Any], metric: str) -> Iterator[Picture]:
-    """history: models.train.Epoch, of more than one epoch."""
+    """history: models.run.Epoch, of more than one epoch."""
     if len(history) < 2:
         return
     from matplotlib.ticker import MaxNLocator

@@ -28,7 +28,7 @@ import numpy as np
 
 from kt.errors import Invalid
 from kt.files import write_whole
-from kt.models.chains import BANK
+from kt.models.documents import BANK
 
 BEST = f"test_hit@5/{BANK}_of_the_truth"
 COMMON = 0.6  # of a topic's squared length, along the direction that all have in common

@@ -24,8 +24,9 @@ from kt import compute, files, plugins
 from kt.config import Compute
 from kt.errors import Invalid
 from kt.models import metrics
+from kt.models.run import Epoch, Options, resume_file
 from kt.models.task import Data
-from kt.models.train import Epoch, Options, Trained, learn, prepare, resume_file, train
+from kt.models.train import Trained, learn, prepare, train
 
 MOST = 1_000  # tries
 

@@ -24,82 +24,25 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from pydantic import BaseModel, ValidationError
 from torch.optim.swa_utils import AveragedModel
 
 import kt
 from kt import files
-from kt.errors import Invalid, Refused
+from kt.errors import Invalid
 from kt.models import calibrate, checkpoint, fitting, metrics, reference, references, task, warm
 from kt.models.evaluate import Scores, evaluate
 from kt.models.family import Fitted, Stepwise
 from kt.models.references import References
+from kt.models.run import Epoch, Options, Progress, State, finished, freeze, restore, resume_file
 from kt.models.task import Data, Task
 from kt.models.warm import Start
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to train. What the result is made of (sizes) is the family's Config.
-
-    A family may have defaults of its own, its RECIPE.
-    """
-
-    epochs: int = 100  # at most
-    patience: int = 8  # epochs without improvement
-    margin: float = 0.0  # standard errors of the metric that an improvement must exceed
-    batch: int = 64  # windows
-    accumulate: int = 1  # batches that make one step down the gradient
-    lr: float = 1e-3  # Adam's
-    clip: float = 1.0  # norm of the gradient
-    average: float = 0.0  # share of its past that a mean of the weights keeps a step; 0: no mean
-    seed: int = 0
-    device: str = (
-        "cpu"  # or cuda, cuda:1: where the steps are taken and the validation units predicted
-    )
-    precision: Literal["float32", "bfloat16"] = (
-        "float32"  # of matrix products; weights stay float32
-    )
-
-    @classmethod
-    def of(cls, family: Any, **given: Any) -> Self:
-        """The family's own where nothing is given (None)."""
-        chosen = {name: value for name, value in given.items() if value is not None}
-        return cls(**{**getattr(family, "RECIPE", {}), **chosen})
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one pass over the data came to."""
-
-    number: int  # from 1
-    loss: float  # mean over the training events, nats for most families
-    metric: float  # on the validation units
-    best: bool  # the best so far
-    gained: bool  # better than at the last gain, by more than the margin
-    seconds: float
-    norm: float | None = None  # of the gradient before it is clipped, mean over the steps
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a pass is: told after every batch."""
-
-    epoch: int
-    epochs: int
-    done: int  # batches
-    batches: int
-    loss: float  # mean over the events so far
-    norm: float  # of the last gradient before it was clipped
-    best: float | None  # the metric's best before this epoch
 
 
 @dataclass(frozen=True)
@@ -118,21 +61,6 @@ class Trained:
     def summary(self) -> dict[str, Any]:
         """The scores as written to the checkpoint, the references' among them."""
         return self.scores.summary() | (self.references.summary() if self.references else {})
-
-
-@dataclass
-class _State:
-    """Where a run stands after an epoch: what the resume file holds."""
-
-    model: torch.nn.Module
-    adam: torch.optim.Adam
-    best: dict[str, torch.Tensor]
-    mean: AveragedModel | None = None
-    history: list[Epoch] = field(default_factory=list)
-
-    @property
-    def judged(self) -> torch.nn.Module:
-        return self.mean.module if self.mean else self.model
 
 
 def train(
@@ -195,11 +123,6 @@ def train(
     return trained
 
 
-def resume_file(out: Path) -> Path:
-    """Where a run that is to write `out` keeps what it has."""
-    return out.with_name(out.name + ".resume")
-
-
 def prepare(
     family: Stepwise | Fitted,
     data: Data,
@@ -222,14 +145,14 @@ def learn(
     resume: bool = True,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     on_batch: Callable[[Progress], None] = lambda _: None,
-) -> tuple["_State", int]:
+) -> tuple["State", int]:
     """Epoch after epoch until it is enough. Also the epoch that it went on after.
 
     beside: the file that is kept after each epoch, to go on from.
     """
     state = run.fresh()
     if beside is not None and resume and beside.exists():
-        run.restore(state, beside)
+        restore(state, beside, run.fingerprint())
     resumed = len(state.history)
     while not finished(state.history, run.options):
         epoch = run.epoch(state, on_batch)
@@ -237,7 +160,7 @@ def learn(
         if epoch.best:
             state.best = {key: value.clone() for key, value in state.judged.state_dict().items()}
         if beside is not None:
-            files.write_whole(beside, run.freeze(state))
+            files.write_whole(beside, freeze(state, run.fingerprint()))
         on_epoch(epoch)
     return state, resumed
 
@@ -271,12 +194,6 @@ def device(name: str) -> torch.device:
     return found
 
 
-def finished(history: list[Epoch], options: Options) -> bool:
-    """Whether the epochs are used up, or the last gain is `patience` behind."""
-    gain = max((epoch.number for epoch in history if epoch.gained), default=0)
-    return len(history) >= options.epochs or len(history) - gain >= options.patience
-
-
 @dataclass(frozen=True)
 class _Run:
     """What stays the same from epoch to epoch."""
@@ -290,7 +207,7 @@ class _Run:
     options: Options
     start: Start | None = None
 
-    def fresh(self) -> _State:
+    def fresh(self) -> State:
         torch.manual_seed(self.options.seed)
         try:
             model = self.family.Model(self.config)
@@ -304,9 +221,9 @@ class _Run:
         model.to(device(self.options.device))
         adam = torch.optim.Adam(model.parameters(), lr=self.options.lr, fused=True)
         average = self.options.average
-        return _State(model, adam, {}, running_mean(model, average) if average else None)
+        return State(model, adam, {}, running_mean(model, average) if average else None)
 
-    def epoch(self, state: _State, on_batch: Callable[[Progress], None]) -> Epoch:
+    def epoch(self, state: State, on_batch: Callable[[Progress], None]) -> Epoch:
         """One pass over the training windows and one look at the validation units."""
         number = len(state.history) + 1
         began = time.monotonic()
@@ -338,7 +255,7 @@ class _Run:
             norm=norm,
         )
 
-    def fit(self, family: Fitted, state: _State) -> float:
+    def fit(self, family: Fitted, state: State) -> float:
         """The whole fit; the mean loss over the training events, or the metric where it has no loss."""
         state.model = fitting.fit(family, self.config, self.signature, self.data)
         name = "nll" if "nll" in self.task.names(self.signature) else family.METRIC
@@ -347,7 +264,7 @@ class _Run:
     def descend(
         self,
         family: Stepwise,
-        state: _State,
+        state: State,
         number: int,
         best: float | None,
         on_batch: Callable[[Progress], None],
@@ -451,57 +368,6 @@ class _Run:
             self.start and self.start.sha256,
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-    def freeze(self, state: _State) -> bytes:
-        """The state as one safetensors file, so that it is whole or not there."""
-        tensors = {f"model.{key}": value for key, value in state.model.state_dict().items()}
-        tensors |= {f"best.{key}": value for key, value in state.best.items()}
-        if state.mean:
-            tensors |= {f"mean.{key}": value for key, value in state.mean.state_dict().items()}
-        for place, moments in state.adam.state_dict()["state"].items():
-            tensors |= {f"adam.{place}.{key}": value for key, value in moments.items()}
-        about = {
-            "run": self.fingerprint(),
-            "history": json.dumps([asdict(epoch) for epoch in state.history]),
-        }
-        return safetensors.torch.save(
-            {key: value.cpu().contiguous() for key, value in tensors.items()}, about
-        )
-
-    def restore(self, state: _State, path: Path) -> None:
-        """Go on from a frozen state. Raises Refused where it is another run's, or damaged."""
-        try:
-            with safetensors.safe_open(path, "pt") as file:
-                about = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
-        except (OSError, safetensors.SafetensorError) as error:
-            raise Refused(
-                f"{path} cannot be read: {error}", do="start anew with --no-resume"
-            ) from error
-        if about.get("run") != self.fingerprint():
-            raise Refused(
-                f"{path} belongs to a run with other data or settings",
-                do="repeat that command to finish it, or start anew with --no-resume",
-            )
-        parts: dict[str, dict[str, torch.Tensor]] = {
-            "model": {},
-            "mean": {},
-            "best": {},
-            "adam": {},
-        }
-        for key, value in tensors.items():
-            part, _, rest = key.partition(".")
-            parts[part][rest] = value
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        for key, value in parts["adam"].items():
-            place, _, kind = key.partition(".")
-            moments.setdefault(int(place), {})[kind] = value
-        state.model.load_state_dict(parts["model"])
-        if state.mean:
-            state.mean.load_state_dict(parts["mean"])
-        state.adam.load_state_dict(state.adam.state_dict() | {"state": moments})
-        state.best = parts["best"]
-        state.history = [Epoch(**epoch) for epoch in json.loads(about["history"])]
 
 
 def running_mean(model: torch.nn.Module, average: float) -> AveragedModel:

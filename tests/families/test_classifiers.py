@@ -9,7 +9,8 @@ import torch
 from kt import plugins
 from kt.models import bet_classifier, labelled, tokens
 from kt.models.evaluate import evaluate
-from kt.models.train import Options, train
+from kt.models.run import Options
+from kt.models.train import train
 from kt.registry import checkpoint, load
 from kt.registry.gate import Subject
 from kt.registry.gates import health

@@ -12,7 +12,8 @@ from kt.models import tracing
 from kt.models.answers import predict_all
 from kt.models.data import Data
 from kt.models.family import is_trainable
-from kt.models.train import Options, train
+from kt.models.run import Options
+from kt.models.train import train
 from kt.registry import checkpoint, load
 
 SEQUENCES = [

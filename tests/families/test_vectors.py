@@ -9,8 +9,9 @@ import torch
 from kt import plugins
 from kt.models import chains, vectors
 from kt.models.family import is_incremental, is_trainable
+from kt.models.run import Options
 from kt.models.simulate_chains import simulate
-from kt.models.train import Options, train
+from kt.models.train import train
 from kt.models.warm import Start
 from kt.registry import checkpoint, load
 

@@ -52,7 +52,8 @@ from kt.config import Compute
 from kt.errors import KtError
 from kt.models import sakt
 from kt.models.data import Data
-from kt.models.train import Options, learn, prepare
+from kt.models.run import Options
+from kt.models.train import learn, prepare
 
 
 def learners(count, seed):

@@ -8,7 +8,7 @@ import torch
 
 from kt.errors import Invalid
 from kt.models import chains, copy_last, mean_of_context, metrics
-from kt.models.chains import BANK
+from kt.models.documents import BANK
 from kt.models.vectors import Signature
 
 D = 3

@@ -8,7 +8,7 @@ from kt.config import Compute
 from kt.errors import Invalid
 from kt.models import folds
 from kt.models.data import Data
-from kt.models.train import Options
+from kt.models.run import Options
 
 
 def learners(count):

@@ -8,8 +8,9 @@ from torch.distributions import Normal, kl_divergence
 from kt.models import answers, fitting, gpcm, gpcm_bayes, gpcm_transformer, irt, simulate
 from kt.models.data import Data
 from kt.models.partial_credit import strategy
+from kt.models.run import Options
 from kt.models.tables import tabled
-from kt.models.train import Options, configure, train
+from kt.models.train import configure, train
 
 SMALL = {"d_key": 8, "d_value": 8, "hidden": 8, "slots": 4}
 FAMILIES = [(gpcm, SMALL), (gpcm_transformer, {"d_model": 16}), (gpcm_bayes, SMALL)]

@@ -10,8 +10,9 @@ from kt.errors import Invalid
 from kt.models import fitting, irt, plots, sakt, simulate
 from kt.models.answers import predict
 from kt.models.data import read
+from kt.models.run import Epoch, Options
 from kt.models.split import split
-from kt.models.train import Epoch, Options, configure, train
+from kt.models.train import configure, train
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from kt.models import answers, marginal, reference, tracing
 from kt.models.calibrate import Outcomes
 from kt.models.data import Data
 from kt.models.evaluate import evaluate
-from kt.models.train import Options, train
+from kt.models.run import Options
+from kt.models.train import train
 from kt.registry import checkpoint
 from kt.registry.record import Reference
 from kt.stats.scores import Histogram

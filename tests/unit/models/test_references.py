@@ -9,7 +9,8 @@ from kt.models import best_lr, fitting, gain, gpcm, references, simulate
 from kt.models.data import Data
 from kt.models.evaluate import evaluate
 from kt.models.gain import Gain
-from kt.models.train import Options, configure, train
+from kt.models.run import Options
+from kt.models.train import configure, train
 
 
 def learners(count, seed):

@@ -7,7 +7,7 @@ from kt.config import Compute
 from kt.errors import Invalid
 from kt.models import sweep, train
 from kt.models.data import Data
-from kt.models.train import Options
+from kt.models.run import Options
 
 HERE = Compute(n_jobs=2)
 SMALL = {"d_model": 4, "heads": 1, "window": 8}

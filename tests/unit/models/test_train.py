@@ -10,7 +10,8 @@ import torch
 from kt.errors import Invalid, Refused
 from kt.models import answers, gpcm, marginal, sakt
 from kt.models.data import Data
-from kt.models.train import Epoch, Options, configure, finished, running_mean, train
+from kt.models.run import Epoch, Options, finished
+from kt.models.train import configure, running_mean, train
 
 TINY = gpcm.SIZES["small"] | {"window": 8}
 

@@ -8,7 +8,8 @@ import pytest
 from kt.models import gpcm, marginal, references
 from kt.models.data import Data
 from kt.models.evaluate import evaluate
-from kt.models.train import Options, train
+from kt.models.run import Options
+from kt.models.train import train
 from kt.registry import checkpoint
 
 

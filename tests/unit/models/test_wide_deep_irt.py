@@ -7,6 +7,7 @@ import torch
 from kt.models import data as room
 from kt.models import simulate_irt, train, wide_deep_irt
 from kt.models.answers import configure, skills
+from kt.models.run import Options
 from kt.models.simulate import write_tables
 from kt.models.split import split
 from kt.models.tracing import RESERVED
@@ -43,7 +44,7 @@ def test_difficulties_are_recovered(tmp_path):
         parts.train,
         parts.valid,
         settings=wide_deep_irt.SIZES["small"],
-        options=train.Options(epochs=4, lr=5e-3),
+        options=Options(epochs=4, lr=5e-3),
     )
     found = wide_deep_irt.items(trained.model)
     truth = [drawn.truth["items"][name] for name in trained.signature.items]
