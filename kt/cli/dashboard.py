@@ -79,7 +79,7 @@ def dashboard(
 def look(workspace: "Workspace", last: str) -> "Dashboard":
     """The facts now, with the predictors that run on this machine."""
     from kt import clock
-    from kt.cli.status import found_of_shadows, tables_of
+    from kt.cli.standing import found_of_shadows, tables_of
     from kt.monitors.dashboard import gather
     from kt.monitors.dashboard.facts import Predictor
     from kt.predictor import presence

@@ -147,7 +147,7 @@ def shown(name: str) -> None:
 
 def beside(workspace: "Workspace", course: "Course") -> dict[str, Any]:
     """What a shadow was found to say."""
-    from kt.cli.status import found_of_shadows, tables_of
+    from kt.cli.standing import found_of_shadows, tables_of
     from kt.store.tally import Report, Tally
 
     nothing = Report(course.model, course.name, course.treatment, course.now.seq, Tally())

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kt.cli.monitors import recordings
-from kt.cli.status import beside, unrecorded
+from kt.cli.standing import unrecorded
+from kt.cli.status import beside
 from kt.predictor.presence import Place, Presence
 from kt.predictor.writer import Recording
 from kt.store.tally import Report, Tally, bucket
