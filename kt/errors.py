@@ -73,7 +73,7 @@ EXIT_CODES = (
     (4, "corrupt: a file is not what kt wrote, or a digest does not match"),
     (5, "unavailable: git, the network, the disk, or the lock (it says who holds it)"),
     (7, "undecided: not enough evidence"),
-    (10, "action needed: a dry run would change something"),
+    (10, "action needed: a retraining is due, a dry run would change something"),
     (11, "warning"),
     (12, "critical"),
     (75, "visible, but a sync failed: not confirmed on disk; run kt status"),

@@ -57,7 +57,7 @@ VERBS = {
     "privacy": "privacy.privacy",
     "retrain": "jobs.retrain",
     "jobs": "jobs.jobs",
-    "runs": "jobs.runs",
+    "runs": "runs.runs",
     "backtest": "backtest.backtest",
     "daemon": "jobs.daemon",
     "verify": "workspace.verify",
@@ -82,11 +82,12 @@ OBJECTS = 50_000
 CRON = """\
 Two lines do what kt daemon does; both at once do nothing twice.
 
-  * * * * *     cd WORKSPACE && kt monitor --once --quiet && kt canary step --quiet
+  * * * * *     cd WORKSPACE && { kt monitor --once --quiet; kt canary step --quiet; }
   */30 * * * *  cd WORKSPACE && kt retrain --deploy --quiet
 
-Each prints nothing where there is nothing to tell, so that cron mails nothing. kt retrain asks the
-triggers itself; to act otherwise where it is due, exit code 10 says so:
+kt export cron writes them with the paths that cron needs. Each prints nothing where there is
+nothing to tell, so that cron mails nothing. kt retrain asks the triggers itself; to act otherwise
+where it is due, exit code 10 says so:
 
   kt retrain --check --quiet; [ $? -eq 10 ] && ./ask-for-a-machine
 """

@@ -1,27 +1,30 @@
-"""retrain, jobs, runs, daemon: what is trained anew, when it was, what came of it, and who sees to it."""
+"""retrain, jobs, daemon: what is trained anew, when it is due, and who sees to it."""
 
 import signal
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from kt.cli import complete, options, output
 from kt.cli.options import Json, Quiet, Reason
+from kt.errors import ACTION_NEEDED, Invalid, KtError, Unavailable
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from kt.jobs.asked import Asked
     from kt.jobs.decide import Due
     from kt.jobs.retrain import Done
     from kt.jobs.runs import Run
-    from kt.workspace import Workspace
 
-DUE = 10
+T = TypeVar("T")
 JobName = Annotated[
     str,
     typer.Argument(
         metavar="[JOB]",
-        help="A job of kt.toml; the only one without.",
+        help="A job of kt.toml; all of them without.",
         autocompletion=complete.jobs,
     ),
 ]
@@ -67,12 +70,13 @@ def retrain(
     Example: kt retrain nightly --check
     """
     from kt import clock
-    from kt.errors import Invalid, Unavailable
     from kt.jobs import retrain as room
     from kt.jobs.asked import Asked
 
-    if hold and release:
-        raise Invalid("say one of the two", where="--hold, --release")
+    if (hold or release) and sum((hold, release, check, force, deploy)) > 1:
+        raise Invalid(
+            "it goes with --dry-run and --reason alone", where="--hold" if hold else "--release"
+        )
     workspace = options.workspace()
     stamp = options.stamp(reason)
     chosen = [
@@ -81,39 +85,68 @@ def retrain(
     ]
     if hold or release:
         (asked,) = chosen
-        room.hold(asked, on=hold)
+        room.hold(asked, on=hold, dry_run=dry_run)
         said = "on hold" if hold else "released"
-        output.emit({"job": asked.name, "held": hold}, f"{asked.name} is {said}")
+        would = "would be" if dry_run else "is"
+        result = {"job": asked.name, "held": hold, "dry_run": dry_run}
+        output.emit(result, f"{asked.name} {would} {said}")
         return
     if check or dry_run:
-        found = [(asked, room.check(asked)) for asked in chosen]
-        due = [one for one in found if one[1].yes]
-        lines = [line for one in (due if quiet else found) for line in lines_of(*one)]
-        output.emit({"jobs": [said_of(asked.name, one) for asked, one in found]}, lines)
-        if due and check:
-            raise typer.Exit(DUE)
+        found, errors = each(chosen, room.glance if dry_run else room.check)
+        told = [said_of(asked, one) for asked, one in found]
+        tell(told, [line for one in found for line in lines_of(*one)], errors)
+        if check and any(due.yes for _, due in found):
+            raise typer.Exit(ACTION_NEEDED)
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is told to end says so
-    done = [(asked, room.retrain(asked, output.step)) for asked in chosen]
-    for asked, one in done:
-        if one.held:
-            what = f"{asked.name} is on hold: {one.held}"
-            output.warn(f"{what}; let it go on: kt retrain {asked.name} --release")
-    for asked, one in done:
-        if one.ended and one.ended.kind == "failed":
-            raise Unavailable(
-                f"run {one.run} of {asked.name} {one.ended.how}: {one.ended.reason}",
-                do=f"see: kt runs show {one.run}",
-            )
-    output.emit(
-        {"jobs": [said_of(asked.name, one.due) | came_of(one) for asked, one in done]},
-        [line for one in done for line in lines_after(*one)],
-    )
+    done, errors = each(chosen, trained)
+    told = [said_of(asked, one.due) | came_of(one) for asked, one in done]
+    tell(told, [line for one in done for line in lines_after(*one)], errors)
 
 
-def said_of(name: str, due: "Due") -> dict[str, Any]:
+def each(
+    chosen: "Sequence[Asked]", ask: "Callable[[Asked], T]"
+) -> "tuple[list[tuple[Asked, T]], list[KtError]]":
+    """What every job answers, and the errors of those that cannot: one that is wrong holds up no other."""
+    found, errors = [], []
+    for asked in chosen:
+        try:
+            found.append((asked, ask(asked)))
+        except KtError as error:
+            errors.append(error)
+    return found, errors
+
+
+def tell(told: list[dict[str, Any]], lines: list[str], errors: list[KtError]) -> None:
+    """The answers; where there are errors the first one ends the command, after all else is said."""
+    if not errors or not output.run.json:
+        output.emit({"jobs": told}, lines)
+    for error in errors[1:]:
+        output.warn(str(error))
+    if errors:
+        raise errors[0]
+
+
+def trained(asked: "Asked") -> "Done":
+    """What came of a job. Raises Unavailable where it was trained and that failed."""
+    from kt.jobs import retrain as room
+
+    done = room.retrain(asked, output.step)
+    if done.held:
+        what = f"{asked.name} is on hold: {done.held}"
+        output.warn(f"{what}; let it go on: kt retrain {asked.name} --release")
+    if done.ended and done.ended.kind == "failed":
+        raise Unavailable(
+            f"run {done.run} of {asked.name} {done.ended.how}: {done.ended.reason}",
+            do=f"see: kt runs show {done.run}",
+        )
+    return done
+
+
+def said_of(asked: "Asked", due: "Due") -> dict[str, Any]:
     return {
-        "job": name,
+        "job": asked.name,
+        "model": asked.model,
         "due": due.yes,
         "reasons": due.reasons,
         "blocked": due.blocked,
@@ -132,11 +165,18 @@ def lines_of(asked: "Asked", due: "Due") -> list[str]:
             f"{name}due: {'; '.join(due.reasons.values())}",
             f"would run: {what}   (kt retrain {asked.name})",
         ]
-    waits = f", not before {output.iso(due.at)}" if due.at else ""
-    held = "; ".join(f"{name}: {why}" for name, why in due.blocked.items())
+    stands = in_the_way(due)
+    go_on = f"; let it go on: kt retrain {asked.name} --release" if "held" in due.blocked else ""
     if due.reasons:
-        return [f"{name}due, but {held}{waits}"]
-    return [f"{name}not due{f' ({held}{waits})' if held else ''}"]
+        return [f"{name}due, but {stands}{go_on}"]
+    return [f"{name}not due{f' ({stands}{go_on})' if stands else ''}"]
+
+
+def in_the_way(due: "Due") -> str:
+    """What blocks a job, and until when, where that can be told."""
+    names = {"held": "on hold"}
+    said = "; ".join(f"{names.get(block, block)}: {why}" for block, why in due.blocked.items())
+    return f"{said}, not before {output.iso(due.at)}" if due.at else said
 
 
 def came_of(done: "Done") -> dict[str, Any]:
@@ -167,32 +207,50 @@ def jobs(json: Json = False) -> None:
     """
     from kt import clock
     from kt.jobs import book
-    from kt.jobs import retrain as room
     from kt.jobs.asked import Asked
 
     workspace = options.workspace()
     _, state = book.read(workspace)
     rows, found = [], []
     for name, job in workspace.settings.jobs.items():
-        due = room.glance(Asked(workspace, name, job, "", clock.now))
-        last = state.job(name).runs[-1:] or (None,)
-        found.append(said_of(name, due) | {"last_run": last[0].number if last[0] else None})
-        rows.append(
-            (
-                name,
-                job.model or name,
-                now_of(due),
-                "; ".join((due.blocked or due.reasons).values()),
-                f"{last[0].number}: {last[0].outcome}" if last[0] else "",
-                last[0].started.at if last[0] else "",
-            )
-        )
+        asked = Asked(workspace, name, job, "", clock.now)
+        told, now, why = standing(asked)
+        last = next(reversed(state.job(name).runs), None)
+        found.append(told | {"last_run": last.number if last else None})
+        ended = f"{last.number}: {last.outcome}, {ago(last, clock.now())}" if last else ""
+        rows.append((name, asked.model, now, ended, why))
     text = (
-        output.table(("JOB", "MODEL", "NOW", "BECAUSE", "LAST RUN", "AT"), rows)
+        output.table(("JOB", "MODEL", "NOW", "LAST RUN", "BECAUSE"), rows, one_line=True)
         if rows
         else "there are no jobs; write one into kt.toml: [jobs.NAME], see kt config"
     )
     output.emit({"jobs": found}, text)
+
+
+def ago(run: "Run", now: "datetime") -> str:
+    """How long a run's last event is past."""
+    from kt.jobs import runs
+
+    since = runs.time((run.ended or run.started).at)
+    return f"{output.ago((now - since).total_seconds())} ago"
+
+
+def standing(asked: "Asked") -> tuple[dict[str, Any], str, str]:
+    """How a job stands: for JSON; in a word or two; and why. One that is wrong hides none of the others."""
+    from kt.jobs import retrain as room
+
+    try:
+        due = room.glance(asked)
+    except KtError as error:
+        return {"job": asked.name, "model": asked.model, "error": str(error)}, "wrong", str(error)
+    return said_of(asked, due), now_of(due), why_now(due)
+
+
+def why_now(due: "Due") -> str:
+    """Why a job stands as it does, in a table's cell."""
+    if due.at and due.blocked.keys().isdisjoint(("running", "held")):
+        return f"{', '.join(due.blocked)} until {output.iso(due.at)}"
+    return "; ".join((due.blocked or due.reasons).values())
 
 
 def now_of(due: "Due") -> str:
@@ -205,112 +263,12 @@ def now_of(due: "Due") -> str:
     return "waiting" if due.blocked else "due"
 
 
-def runs(
-    what: Annotated[str, typer.Argument(metavar="[show]", help="show, for one of them.")] = "",
-    number: Annotated[int, typer.Argument(metavar="[N]", help="Its number.")] = 0,
-    last: Annotated[
-        int, typer.Option("--last", "-n", metavar="N", min=0, help="Only the last N; 0 for all.")
-    ] = 20,
-    json: Json = False,
-) -> None:
-    """The runs of jobs, newest first; or all that is known of one: its data, its log, why it ended as it did.
-
-    Example: kt runs show 12
-    """
-    from kt.errors import Invalid
-    from kt.jobs import book
-
-    workspace = options.workspace()
-    _, state = book.read(workspace)
-    everything = sorted(
-        ((name, run) for name, job in state.jobs.items() for run in job.runs),
-        key=lambda one: -one[1].number,
-    )
-    if what == "show":
-        one = next((run for run in everything if run[1].number == number), None)
-        if one is None:
-            raise Invalid(f"there is no run {number}", do="see them: kt runs")
-        output.emit(*shown(workspace, *one))
-        return
-    if what:
-        raise Invalid(f"there is no {what[:64]!r} of runs", do="write: kt runs, or kt runs show N")
-    some = everything[:last] if last else everything
-    rows = [
-        (
-            run.number,
-            name,
-            run.started.at,
-            "; ".join(run.started.reasons.values()),
-            run.outcome,
-            getattr(run.ended, "version", ""),
-            end.reason if (end := run.settled or run.ended) else "",
-        )
-        for name, run in some
-    ]
-    text = (
-        output.table(("RUN", "JOB", "STARTED", "BECAUSE", "OUTCOME", "VERSION", "WHY"), rows)
-        if rows
-        else "no job has run yet"
-    )
-    output.emit({"runs": [facts(name, run) for name, run in some]}, text)
-
-
-def facts(name: str, run: "Run") -> dict[str, Any]:
-    return {
-        "run": run.number,
-        "job": name,
-        "outcome": run.outcome,
-        "started": run.started.model_dump(mode="json"),
-        "ended": run.ended.model_dump(mode="json") if run.ended else None,
-        "settled": run.settled.model_dump(mode="json") if run.settled else None,
-    }
-
-
-def shown(workspace: "Workspace", name: str, run: "Run") -> tuple[dict[str, Any], list[str]]:
-    """A run, all of it; for people with the end of its log."""
-    from kt.jobs import logs
-
-    path = logs.path(workspace, run.number)
-    log = path.read_text(errors="replace").splitlines() if path.is_file() else []
-    began, ended = run.started, run.ended
-    out = [
-        f"run {run.number} of {name}: {run.outcome}",
-        f"  started     {began.at} by {began.by}",
-        *(f"  {trigger:<11} {why}" for trigger, why in began.reasons.items()),
-        f"  data        {began.data.source}, {began.data.samples:,} samples, sha256 {began.data.sha256[:12]}…",
-        f"  seed        {began.seed}",
-        f"  active      {began.model}@{began.parent}" if began.parent else "  active      nothing",
-    ]
-    if ended:
-        out.append(f"  ended       {ended.at}{f': {ended.reason}' if ended.reason else ''}")
-    if ended and ended.kind == "finished":
-        scores = [f"{name} {value:.4f}" for name, value in ended.scores.items() if is_number(value)]
-        out += [f"  scores      {', '.join(scores)}"] if scores else []
-        if ended.comparison:
-            from kt.jobs.candidate import sentence
-
-            out.append(f"  compared    {sentence(ended.comparison)}")
-        if ended.version:
-            out.append(f"  version     {began.model}@{ended.version}")
-        if run.settled:
-            why = f": {run.settled.reason}" if run.settled.reason else ""
-            out.append(f"  settled     {run.settled.at}: {run.settled.how}{why}")
-        made = ", ".join(f"{key} {value}" for key, value in ended.made_with.items())
-        out.append(f"  made with   {made}, {ended.seconds:g} s")
-    out += ["", *log[-20:]] if log else []
-    return facts(name, run) | {"log": str(path) if log else None}, out
-
-
-def is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def daemon(quiet: Quiet = False, json: Json = False) -> None:
     """Start kt commands when it is time, until it is told to end: monitors, jobs that are due, canaries.
 
     It does what these lines of cron do, and may run in their place; both at once do nothing twice:
 
-        * * * * *     kt monitor --once --quiet && kt canary step --quiet
+        * * * * *     kt monitor --once --quiet; kt canary step --quiet
         */30 * * * *  kt retrain --deploy --quiet
 
     SIGTERM ends it, with what it runs; SIGHUP has it read kt.toml again. `kt status` says how it stands.

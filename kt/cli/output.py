@@ -7,6 +7,7 @@ characters are shown as escapes, so that nobody's text moves the cursor.
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -140,21 +141,26 @@ def short(text: str, width: int = 60) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], *, one_line: bool = False) -> str:
     """Columns under their names, two spaces apart; of columns that are empty in every row nothing.
 
-    80 characters hold what is looked at most: the states of models, their versions, the history.
+    80 characters hold what is looked at most: the states of models, their versions, the history. one_line: on
+    a terminal a row ends at its edge, where the last column is free text that can be read in full elsewhere.
     """
     from tabulate import tabulate
 
     lines = [list(headers), *([safe(short(str(cell))) for cell in row] for row in rows)]
     filled = [any(column) for column in zip(*lines[1:], strict=True)] or [True] * len(headers)
     # The names as a first row: tabulate would widen every column by two for names of its own.
-    return tabulate(
+    text = tabulate(
         [[cell for cell, there in zip(line, filled, strict=True) if there] for line in lines],
         tablefmt="plain",
         disable_numparse=True,
     )
+    if not one_line or not sys.stdout.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    return "\n".join(short(line, width) for line in text.splitlines())
 
 
 def interactive() -> bool:

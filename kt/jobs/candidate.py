@@ -29,7 +29,10 @@ def outcome(asked: Asked, training: Trainer, number: int, tell: Tell) -> Finishe
     if comparison:
         tell("compared", sentence(comparison))
         if not better(comparison, asked.job.margin):
-            why = f"the candidate is not better by {asked.job.margin:g} beyond chance: {sentence(comparison)}"
+            why = (
+                f"not better by {asked.job.margin:g} beyond chance:"
+                f" {comparison.metric} {comparison.gain:+.4f}"
+            )
             return Finished(
                 **{**common_fields, "reason": why}, outcome="kept", comparison=comparison
             )

@@ -209,7 +209,7 @@ def reread(workspace: Workspace, scheduler: Any, runner: Runner) -> None:
         log.warning("kt: kt.toml is not read again: %s", error)
         return
     plan(scheduler, runner, tasks(settings))
-    log.info("kt: kt.toml is read again")
+    log.info("kt: kt.toml is read again: %s", ", ".join(runner.wanted))
 
 
 @contextlib.contextmanager

@@ -75,7 +75,7 @@ def blocks(facts: Facts, pace: Pace) -> tuple[dict[str, str], datetime | None]:
 def pause(facts: Facts, pace: Pace) -> tuple[timedelta, str, str]:
     """How long after the last attempt the next may begin, and what that is called."""
     if not facts.failures:
-        return timedelta(hours=pace.cooldown), "cooldown", "the last run has just ended"
+        return timedelta(hours=pace.cooldown), "cooldown", f"{pace.cooldown:g} h after the last run"
     longest = timedelta(hours=pace.backoff)
     wait = min(FIRST * 2 ** min(facts.failures - 1, 20), longest)
     return wait, "backoff", f"it has failed {times(facts.failures)}"

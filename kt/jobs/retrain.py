@@ -63,8 +63,11 @@ def glance(asked: Asked) -> Due:
 
 
 def retrain(asked: Asked, tell: Tell) -> Done:
-    """Run the job if it is due. Raises Invalid for a job that cannot run; a training that fails is an answer."""
+    """Run the job if it is due. Raises Invalid for a job that cannot run, Refused where it is forced and runs
+    already; a training that fails is an answer."""
     with alone(asked) as holder:
+        if holder and asked.force:
+            raise Refused(f"{asked.name} is in training already: {holder}", do="see it: kt runs")
         if not holder:
             tidy.sweep(asked)
             tidy.settled(asked, tell)
@@ -220,7 +223,7 @@ def named(workspace: Workspace, name: str, *, several: bool) -> list[tuple[str, 
     return [(name, jobs[name])]
 
 
-def hold(asked: Asked, *, on: bool) -> None:
+def hold(asked: Asked, *, on: bool, dry_run: bool) -> None:
     """Stop triggers from starting a job, or let them again. Raises Refused where it is so already."""
     kind = Held if on else runs.Released
 
@@ -230,5 +233,8 @@ def hold(asked: Asked, *, on: bool) -> None:
             raise Refused(f"{asked.name} {said}", do="see: kt jobs")
         return [kind(**common(asked, journal, asked.reason))]
 
+    if dry_run:
+        planned(*book.read(asked.workspace))
+        return
     book.write(asked.workspace, planned)
     tidy.alarmed(asked, lambda *_: None)

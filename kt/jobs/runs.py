@@ -203,7 +203,7 @@ def apply(job: Job, event: AnyEvent) -> Job:
         case Settled():
             return settled(job, event)
         case Held():
-            return replace(job, held=event.reason or "held")
+            return replace(job, held=event.reason or "nobody said why")
         case Released():
             return replace(job, held="", kept=0, failures=0)
         case Finished() | Failed():

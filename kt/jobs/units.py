@@ -60,11 +60,11 @@ def quoted(word: str) -> str:
 
 
 def cron(root: str, kt: Sequence[str]) -> str:
-    """Two lines of a crontab, in place of the daemon."""
+    """Two lines of a crontab, in place of the daemon. Canaries are stepped also where monitors fail."""
 
     def line(when: str, *verbs: str) -> str:
         kt_here = shlex.join([*kt, "-C", root])
-        commands = " && ".join(f"{kt_here} {verb}" for verb in verbs)
+        commands = "; ".join(f"{kt_here} {verb}" for verb in verbs)
         return f"{when}  {commands}".replace("%", "\\%")
 
     often = line("* * * * *", "monitor --once --quiet", "canary step --quiet")

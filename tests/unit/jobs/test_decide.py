@@ -54,7 +54,7 @@ def test_all_reasons_are_named():
 def test_after_a_run_comes_a_pause():
     found = due(samples=500, last_attempt=NOW - HOUR)
     assert not found.yes
-    assert found.blocked == {"cooldown": "the last run has just ended"}
+    assert found.blocked == {"cooldown": "24 h after the last run"}
     assert found.at == NOW + 23 * HOUR
 
 

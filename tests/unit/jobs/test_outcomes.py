@@ -216,7 +216,7 @@ def test_a_job_that_learns_from_outcomes_is_reproduced_and_replayed(
     assert again.code == 0, again.err
     assert again.out == "m@v4: the same weights, bit for bit\n"
     checked = kt("retrain", "--check", "--json", at=place).result["jobs"][0]
-    assert checked["blocked"] == {"cooldown": "the last run has just ended"}
+    assert checked["blocked"] == {"cooldown": "24 h after the last run"}
     begin, end = (
         datetime.fromtimestamp(log.now - 86_400 * days, UTC).isoformat() for days in (9, 1)
     )

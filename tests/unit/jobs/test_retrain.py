@@ -208,7 +208,9 @@ def test_two_at_once_are_one_run(kt, place):
         second = kt("retrain", "--json", at=place)
         assert second.code == 0
         assert f"process {first.pid}" in second.result["jobs"][0]["blocked"]["running"]
-        assert kt("retrain", "--force", "--json", at=place).result["jobs"][0]["run"] is None
+        forced = kt("retrain", "--force", "--json", at=place)
+        assert forced.code == 3, "a person who is not obeyed sees it"
+        assert f"in training already: process {first.pid}" in forced.error["message"]
     finally:
         first.send_signal(signal.SIGINT)
         first.wait(30)
@@ -293,8 +295,6 @@ def test_a_person_who_looks_is_no_sign_that_somebody_sees_to_it(kt, place, progr
     assert not path.exists()
     assert kt("retrain", "--check", at=place).code == 10
     assert path.exists()
-    both = kt("retrain", "--hold", "--release", at=place)
-    assert (both.code, both.err) == (2, "kt: --hold, --release: say one of the two\n")
 
 
 def test_a_job_that_fails_more_often_than_it_may_be_tried_again_is_put_on_hold(kt, place):
@@ -376,7 +376,7 @@ def test_in_sh_under_cron(place, program):
     check = sh(f"{kt} retrain --check")
     assert (check.returncode, check.stderr) == (0, "")
     assert re.fullmatch(
-        r"not due \(cooldown: the last run has just ended, not before 20[-\d]+T[:\d]+Z\)\n",
+        r"not due \(cooldown: 24 h after the last run, not before 20[-\d]+T[:\d]+Z\)\n",
         check.stdout,
     )
     check = sh(f"{kt} retrain --check weekly")
@@ -446,3 +446,42 @@ def test_without_a_name_every_job_is_looked_at(kt, place, program):
     ]
     assert "weekly is not due" in kt("retrain", "--check", at=place).out
     assert "there are several jobs" in kt("retrain", "--force", at=place).err
+
+
+def test_a_job_that_is_wrong_holds_up_no_other(kt, place, program):
+    write(place, program)
+    with (place.root / "kt.toml").open("a") as file:
+        file.write('[jobs.early]\n[[jobs.early.data]]\nname = "files"\npaths = ["none"]\n')
+    place.root.joinpath("kt.toml").write_text(early_first(place))
+    listed = kt("jobs", "--json", at=place).result["jobs"]
+    assert "there are no data here" in listed[0]["error"]
+    assert listed[1]["due"]
+    assert "early    early  wrong" in kt("jobs", at=place).out
+    done = kt("retrain", "--deploy", at=place)
+    assert (done.code, "there are no data here" in done.err) == (2, True)
+    assert "registered m@v1" in done.out
+    assert len(runs_of(place)) == 1
+
+
+def early_first(place):
+    """kt.toml with its second job before its first."""
+    head, first, second = re.split(r"(?m)^(?=\[jobs\.)", (place.root / "kt.toml").read_text())
+    return head + second + first
+
+
+def test_a_hold_goes_alone_and_a_dry_run_of_it_holds_nothing(kt, place, program):
+    write(place, program)
+    for words in (["--hold", "--release"], ["--hold", "--check"], ["--release", "--force"]):
+        assert kt("retrain", *words, at=place).code == 2
+    done = kt("retrain", "--hold", "--dry-run", at=place)
+    assert done.out == "nightly would be on hold\n"
+    assert kt("retrain", "--check", at=place).code == 10
+    kt("retrain", "--hold", at=place)
+    said = "due, but on hold: nobody said why; let it go on: kt retrain nightly --release\n"
+    assert kt("retrain", "--check", at=place).out == said
+
+
+def test_a_dry_run_is_no_sign_that_somebody_looks(kt, place, program):
+    write(place, program)
+    assert kt("retrain", "--dry-run", at=place).out.startswith("due: ")
+    assert not (place.root / "jobs" / "last_check.json").exists()
