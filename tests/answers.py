@@ -395,8 +395,11 @@ def platt(given: Case) -> Case:
 
 
 def isotonic(given: Case) -> Case:
-    found = calibrate.isotonic(np.array(given["scores"]), np.array(given["labels"]))
-    return {"outputs": found.of(np.array(given["query"])).tolist()}
+    """The blocks as levels with lines between them, which scikit-learn draws; kt draws one line."""
+    blocks = calibrate.pooled(np.array(given["scores"]), np.array(given["labels"]))
+    ends = [end for block in blocks for end in (block.lowest, block.highest)]
+    values = np.repeat([block.value for block in blocks], 2)
+    return {"outputs": np.interp(given["query"], ends, values).tolist()}
 
 
 def temperature(given: Case) -> Case:

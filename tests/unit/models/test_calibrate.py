@@ -16,10 +16,20 @@ def test_platt_of_four_points_by_its_formula():
     assert calibrate.platt(np.array([0.1, 0.2]), np.array([1, 1])) is None
 
 
-def test_isotonic_pools_what_violates():
+def test_isotonic_pools_what_violates_to_one_knot():
     found = calibrate.isotonic(np.array([1.0, 2, 3, 4]), np.array([0, 1, 0, 1]))
-    assert found == Isotonic(scores=(1, 2, 3, 4), values=(0, 0.5, 0.5, 1))
-    assert calibrate.isotonic(np.array([1.0, 1, 2]), np.array([0, 1, 0])).values == (1 / 3, 1 / 3)
+    assert found == Isotonic(scores=(1, 2.5, 4), values=(0, 0.5, 1))
+    assert calibrate.isotonic(np.array([1.0, 1, 2]), np.array([0, 1, 0])).values == (1 / 3,)
+    weighted = calibrate.isotonic(np.array([1.0, 2]), np.array([1, 0]), np.array([1.0, 3]))
+    assert weighted == Isotonic(scores=(1.75,), values=(0.25,))
+
+
+def test_two_alike_scores_make_no_step():
+    """Half of the rise, either side of the middle, is what such a line can do at most."""
+    found = calibrate.isotonic(np.array([0.5, 0.501]), np.array([0, 1]))
+    assert found.values == pytest.approx((0.475, 0.525))
+    once_more = composed(found, Isotonic(scores=(0.475, 0.525), values=(0.1, 0.9)))
+    assert np.diff(once_more.values) <= calibrate.STEEPEST * 0.001 + 1e-12
 
 
 def test_isotonic_of_many_answers_is_quick():
@@ -128,10 +138,10 @@ def test_what_does_not_help_on_other_answers_is_not_kept():
 
 
 def test_isotonic_is_never_quite_sure():
-    p, labels, *who = overconfident(6_000)
-    values = attempt(p, labels, *who).calibrator.values
-    assert 0 < min(values) < max(values) < 1
-    assert min(values) == pytest.approx(1 / (4_200 + 2), rel=0.5)
+    p, _, *_ = overconfident(6_000)
+    always = (p[:, 1] > 0.5).astype(int)
+    values = calibrate.fit(Outcomes(p, always), "isotonic", many=True).values
+    assert values == pytest.approx((1 / 6_002, 6_001 / 6_002))
 
 
 def binned(p, labels):
