@@ -205,24 +205,24 @@ def pooled(
 
 
 class Block(NamedTuple):
-    """Answers that are given one value. right, count: their labels' sum, and how many. Scores: of theirs."""
+    """Answers that are given one value. right, answers: their labels' sum, and how many. Scores: of theirs."""
 
     right: float
-    count: float
+    answers: float
     lowest: float
     highest: float
     mean: float
 
     @property
     def value(self) -> float:
-        return self.right / self.count
+        return self.right / self.answers
 
     def with_next(self, other: "Block") -> "Block":
-        count = self.count + other.count
-        mean = self.mean + (other.mean - self.mean) * other.count / count
+        answers = self.answers + other.answers
+        mean = self.mean + (other.mean - self.mean) * other.answers / answers
         # so that rounding never takes it into a neighbour
         mean = min(max(mean, self.lowest), other.highest)
-        return Block(self.right + other.right, count, self.lowest, other.highest, mean)
+        return Block(self.right + other.right, answers, self.lowest, other.highest, mean)
 
 
 def gentle(scores: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -237,7 +237,7 @@ def gentle(scores: np.ndarray, values: np.ndarray) -> np.ndarray:
         low[k + 1] = min(low[k + 1], low[k] + rise)
     for k, rise in reversed(list(enumerate(rises))):
         high[k] = max(high[k], high[k + 1] - rise)
-    return (np.array(low) + np.array(high)) / 2
+    return np.asarray((np.array(low) + np.array(high)) / 2)
 
 
 # Choosing.
