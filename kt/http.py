@@ -230,10 +230,30 @@ def application(app: "Service") -> "Service":
     """`app`, answering every error as a problem document."""
     import falcon
 
+    app.add_middleware(NoEmptyPart())
     app.add_error_handler(Exception, known)
     app.add_error_handler(falcon.HTTPError, refused)
     app.req_options.strip_url_path_trailing_slash = True
     return app
+
+
+class NoEmptyPart:
+    """Falcon would take the empty part of a path for a name: /v2/models/m/versions//infer names no version."""
+
+    def process_request(self, request: "falcon.Request", response: "falcon.Response") -> None:
+        if "//" in request.env["PATH_INFO"]:
+            raise Unknown(
+                f"there is nothing at {request.path}", do="no part of a path may be empty"
+            )
+
+
+class Readable:
+    """A resource that is read: HEAD is answered as GET is, and Falcon leaves out the body."""
+
+    on_get: Callable[..., None]
+
+    def on_head(self, request: "falcon.Request", response: "falcon.Response", **named: str) -> None:
+        self.on_get(request, response, **named)
 
 
 def known(

@@ -186,26 +186,33 @@ def pull(workspace: "Workspace", path: str) -> None:
 
 
 def table(rows: "Sequence[Row]") -> list[str]:
-    """The metrics, each in a line; of the watching itself those alone that are not well."""
+    """The metrics, each in a line; of the watching itself those alone that are not well.
+
+    The variant is named where one is not the active version. What must fit 80 characters leaves out what
+    is counted and how severe an alert would be: --json and kt.toml have both.
+    """
     shown = [row for row in rows if row.measured.who or row.phase != "inactive" or row.alert]
     if not shown:
         return ["nothing is deployed yet.  Next: kt deploy FILE"]
-    cells = [
-        (
-            row.measured.key[0] or "kt",
-            row.measured.who.variant if row.measured.who else "",
-            row.measured.levels.metric,
-            words.value(row.measured.levels.metric, row.measured.sample.value)
-            if row.measured.status != "no_data"
-            else "-",
-            word(row),
-            words.levels(row.measured.levels),
-            seen(row),
-        )
-        for row in shown
-    ]
-    headers = ("MODEL", "VARIANT", "METRIC", "VALUE", "STATE", "LEVELS", "SEEN")
-    return [output.table(headers, cells), ""]
+    several = {row.measured.who.variant for row in shown if row.measured.who} != {"active"}
+    cells = [cell(row, several) for row in shown]
+    headers = ("MODEL", "VARIANT", "METRIC", "VALUE", "STATE", "DEGRADED", "ALERT", "SEEN")
+    return [output.table(headers, cells, one_line=True), ""]
+
+
+def cell(row: "Row", several: bool) -> tuple[str, ...]:
+    """A row of the table. several: whether its variant is named."""
+    one, levels = row.measured, row.measured.levels
+    return (
+        one.key[0] or "kt",
+        one.who.variant if one.who and several else "",
+        levels.metric,
+        words.value(levels.metric, one.sample.value) if one.status != "no_data" else "-",
+        word(row),
+        words.level(levels, levels.limit),
+        words.level(levels, levels.alert),
+        seen(row),
+    )
 
 
 def word(row: "Row") -> str:
@@ -227,7 +234,7 @@ def seen(row: "Row") -> str:
         return (
             one.note or f"{one.sample.n:,} of {one.levels.min_n:,} {words.unit(one.levels.metric)}"
         )
-    said = f"{one.sample.n:,} {words.unit(one.levels.metric)} in {words.span(one.window)}"
+    said = f"{one.sample.n:,} in {words.span(one.window)}"
     return f"{said}, {one.note}" if one.note else said
 
 

@@ -21,15 +21,9 @@ def value(metric: str, found: float | None) -> str:
     return f"{found:.3g}" if metric in COUNTS else f"{found:.3f}"
 
 
-def levels(held: Levels) -> str:
-    """What a metric is held to."""
-    sign = "<" if held.higher else ">"
-    said = [
-        f"{word} {sign} {value(held.metric, level)}"
-        for word, level in (("degraded", held.limit), (held.severity, held.alert))
-        if level is not None
-    ]
-    return ", ".join(said)
+def level(held: Levels, found: float | None) -> str:
+    """A level that a metric is held to, with the side on which it is crossed; nothing for none."""
+    return f"{'<' if held.higher else '>'} {value(held.metric, found)}" if found is not None else ""
 
 
 def unit(metric: str) -> str:

@@ -62,7 +62,7 @@ class Predict:
         respond(self.host, request, response, one(predict.ask(self.host, fields, name)))
 
 
-class Health:
+class Health(http.Readable):
     def __init__(self, host: Host) -> None:
         self.host = host
 
@@ -70,7 +70,7 @@ class Health:
         http.answer(response, health(self.host))
 
 
-class Ready:
+class Ready(http.Readable):
     def __init__(self, host: Host) -> None:
         self.host = host
 

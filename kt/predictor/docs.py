@@ -43,12 +43,12 @@ def add_routes(app: "http.Service", openapi: OpenApi) -> None:
     app.add_route(STYLE, Style())
 
 
-class Index:
+class Index(http.Readable):
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         http.answer(response, INDEX)
 
 
-class Docs:
+class Docs(http.Readable):
     def __init__(self, openapi: OpenApi) -> None:
         self.openapi = openapi
 
@@ -58,7 +58,7 @@ class Docs:
         response.text = page(self.openapi.document())
 
 
-class Style:
+class Style(http.Readable):
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         response.set_headers(POLICY)
         response.content_type = "text/css; charset=utf-8"

@@ -99,17 +99,17 @@ def add_routes(app: "http.Service", host: Host) -> None:
         app.add_route(f"{path}/infer", Infer(host))
 
 
-class Server:
+class Server(http.Readable):
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         http.answer(response, {"name": "kt", "version": __version__, "extensions": []})
 
 
-class Live:
+class Live(http.Readable):
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         http.answer(response, {"live": True})
 
 
-class Ready:
+class Ready(http.Readable):
     def __init__(self, host: Host) -> None:
         self.host = host
 
@@ -119,7 +119,7 @@ class Ready:
         http.answer(response, {"ready": True})
 
 
-class Model:
+class Model(http.Readable):
     def __init__(self, host: Host) -> None:
         self.host = host
 
@@ -129,7 +129,7 @@ class Model:
         http.answer(response, metadata(serving(self.host, name, version)))
 
 
-class ModelReady:
+class ModelReady(http.Readable):
     def __init__(self, host: Host) -> None:
         self.host = host
 

@@ -75,7 +75,7 @@ class Invocations:
         respond(self.host, request, response, ask(self.host, body))
 
 
-class Ping:
+class Ping(http.Readable):
     def __init__(self, host: Host) -> None:
         self.host = host
 
@@ -85,7 +85,7 @@ class Ping:
         plain(response, "\n")
 
 
-class Version:
+class Version(http.Readable):
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         plain(response, __version__)
 

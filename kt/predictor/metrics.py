@@ -40,7 +40,7 @@ def add_routes(app: "http.Service", host: Host, tables: Tables) -> None:
     app.add_route("/metrics", Metrics(host, tables))
 
 
-class Metrics:
+class Metrics(http.Readable):
     """A collector, as prometheus_client calls it, and the page that is made of it."""
 
     def __init__(self, host: Host, tables: Tables) -> None:

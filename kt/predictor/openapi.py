@@ -127,7 +127,7 @@ SCORED = ("application/json", "InvocationError")
 KEYED: list[Schema] = [{}, {"key": []}]  # a key where keys are asked for
 
 
-class OpenApi:
+class OpenApi(http.Readable):
     """The document of a host."""
 
     def __init__(self, host: Host) -> None:

@@ -88,7 +88,7 @@ class Seen:
         return facts
 
 
-class Page:
+class Page(http.Readable):
     def __init__(self, seen: Seen) -> None:
         self.seen = seen
 
@@ -97,7 +97,7 @@ class Page:
         response.text = self.seen.page(window(request))
 
 
-class Numbers:
+class Numbers(http.Readable):
     def __init__(self, seen: Seen) -> None:
         self.seen = seen
 
@@ -105,7 +105,7 @@ class Numbers:
         http.answer(response, asdict(self.seen.facts(window(request))))
 
 
-class Asset:
+class Asset(http.Readable):
     def __init__(self, name: str, kind: str) -> None:
         self.name, self.kind = name, kind
 

@@ -167,6 +167,32 @@ def test_an_unknown_path_or_method_is_a_problem_document(face: Face) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["//predict", "/predict//", "//", "/models//predict", "/models/%2F/predict", "/models/./predict", "/models/../predict", "/models/toy%00/predict", f"/models/{'m' * 9_000}/predict", "/v2/models//infer", "/v2/models/toy/versions//infer", "/v2/models/toy/versions//", "/v2//health/ready", "/invocations//", "/feedback/x"],
+    ids=lambda path: path[:32],
+)  # fmt: skip
+def test_an_odd_path_names_nothing(face: Face, path: str) -> None:
+    answer = face.predict(path)
+    assert answer.status_code == 404
+    assert len(answer.content) < 2_000
+    answer = face.simulate_get(path)
+    assert answer.status_code in (404, 405)
+
+
+def test_one_slash_at_the_end_changes_nothing(face: Face) -> None:
+    assert face.predict("/predict/").json["version"] == "v1"
+
+
+def test_what_can_be_read_answers_head_as_get_and_says_so(face: Face) -> None:
+    for path in ("/", "/health", "/ready", "/docs", "/openapi.json", "/ping", "/v2/health/ready"):
+        said, read = face.simulate_head(path), face.simulate_get(path)
+        assert (said.status_code, said.content, said.headers) == (200, b"", read.headers)
+        assert face.simulate_options(path).headers["allow"] == "GET, HEAD"
+    refused = face.simulate_head("/predict")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST, OPTIONS")
+
+
 def test_it_keeps_to_wsgi(face: Face) -> None:
     application = validator(face.app)
     for method, path, body in (

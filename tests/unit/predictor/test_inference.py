@@ -159,7 +159,12 @@ def test_what_is_wrong_is_told_in_the_words_of_the_protocol(
 
 
 def test_so_is_what_is_not_there(face: Face) -> None:
-    for path in ("/v2/models/x", "/v2/models/mlp/versions/v9", "/v2/nothing"):
+    for path in (
+        "/v2/models/x",
+        "/v2/models/mlp/versions/v9",
+        "/v2/nothing",
+        "/v2/models/mlp/versions//",
+    ):
         found = face.simulate_get(path)
         assert (found.status_code, list(found.json)) == (404, ["error"])
     found = face.simulate_delete("/v2/models/mlp")
