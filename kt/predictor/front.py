@@ -53,6 +53,8 @@ TOGETHER = 2.0  # seconds after which those of a batch are asked again, each alo
 HUNG = 30.0  # seconds after which a call is hopeless, and its worker replaced once nobody waits
 WATCH = 0.1  # seconds between looks at the lanes
 QUICK = 0.01  # seconds of a core that a batch in the loop may take
+AIM = 0.005  # seconds of a core that it is planned to take at most
+MANY = 4 * BATCH  # requests that it may be of
 LATE = 0.0  # stands for the time since when one waits that has been given up
 CAREFUL = 10.0  # seconds after one that took longer in which none is answered there
 GC = (50_000, 20, 100)  # a request makes hundreds of objects and no cycles
@@ -92,7 +94,9 @@ class Front:
         self.host.calls, self.host.brake = calls, brake
         # what the command line chose stands over kt.toml
         self.host.settings = self.host.settings.model_copy(update={"predictor": settings})
-        self.lanes: Lanes[Waiting] = Lanes(self.answer_all, give_up, self.soon, pause_of)
+        self.lanes: Lanes[Waiting] = Lanes(
+            self.answer_all, give_up, self.soon, pause_of, lambda: bool(self.reading)
+        )
         self.answered = Answered()
         self.host.answering.crowded = lambda: self.lanes.waiting > BATCH
         self.host.start()
@@ -270,10 +274,12 @@ class Front:
         found = self.answers(waiting)
         with suppress(ValueError):  # parted meanwhile, or alone
             self.together.remove(batch)
-        if time.thread_time() - began > QUICK:
+        spent = time.thread_time() - began
+        if spent > QUICK:
             self.slow = time.monotonic()
         else:
             self.known = loaded
+        self.lanes.most = fitting(self.lanes.most, len(waiting), spent)
         done = [each.done for each in waiting]
         if threading.get_ident() == self.home:
             settle(done, found)
@@ -331,6 +337,12 @@ class Front:
             return http.call(self.app, given)
         except Exception as error:  # noqa: BLE001  # the callable answers its own; nothing may pass here
             return failed(error, given["PATH_INFO"])
+
+
+def fitting(most: int, done: int, spent: float) -> int:
+    """How many to answer in the loop at once after so many took so many seconds: as many as lanes do at least, and
+    else no more than AIM allows, nor much more than before, since others may be asked for what costs more."""
+    return max(BATCH, min(most + 1, MANY, int(done * AIM / max(spent, 1e-6))))
 
 
 def settle(waiting: list[Done], found: list[http.Answer]) -> None:

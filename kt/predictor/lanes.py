@@ -8,6 +8,7 @@ holds it up may wait among them, and must not hold up those that it would be ans
 
 What takes no time to speak of needs no thread of its own: it is done `here`, in the thread that puts it, at
 that thread's next turn and together with what came until then. Handing it over would cost as much as doing it.
+Where more is coming it waits a few turns for that: what a small model costs is its calls, however many they answer.
 
 A queue that has been FULL is more than a burst: all but the newest are given up, and it is kept SHORT
 until nobody had to be turned away for a while. Whoever is still taken is then answered about as soon
@@ -29,6 +30,7 @@ T = TypeVar("T")
 HELD_UP = 0.25  # seconds
 MOST = 8  # lanes
 BATCH = 8  # requests: more cost a transformer what they spare a loop
+TURNS = 3  # that what is here waits for what is coming
 FULL = 128  # requests that wait
 SHORT = {False: BATCH, True: 2 * BATCH}  # enough for the next call; with those of the patient
 CALM = 1.0  # seconds without a refusal
@@ -37,7 +39,8 @@ CALM = 1.0  # seconds without a refusal
 class Lanes(Generic[T]):
     """work: called in a lane with what waited. give_up: called with what is not done after all. Both
     must raise nothing. soon: has the thread that puts call a function at its next turn. pause: that of
-    who asks for something (crowd.py). watch() must be called a few times a second."""
+    who asks for something (crowd.py). coming: whether more is about to be put. most: how many are done here at
+    once, which is for whoever knows their cost to set. watch() must be called a few times a second."""
 
     def __init__(
         self,
@@ -45,8 +48,10 @@ class Lanes(Generic[T]):
         give_up: Callable[[T], None] = lambda _: None,
         soon: Callable[[Callable[[], None]], object] = lambda turn: turn(),
         pause: Callable[[T], int] = lambda _: 0,
+        coming: Callable[[], bool] = lambda: False,
     ) -> None:
         self._do, self._give_up, self._soon, self._pause = work, give_up, soon, pause
+        self._coming, self._turns, self.most = coming, TURNS, BATCH
         self._shed = 0.0  # until when the queue is kept short, on the monotonic clock
         self._work: deque[T] = deque()
         self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each of these
@@ -100,7 +105,12 @@ class Lanes(Generic[T]):
                 self._give_up(work)
 
     def _turn(self) -> None:
-        work = [self._here.popleft() for _ in range(min(BATCH, len(self._here)))]
+        if self._turns and len(self._here) < self.most and self._coming():
+            self._turns -= 1
+            self._soon(self._turn)
+            return
+        self._turns = TURNS
+        work = [self._here.popleft() for _ in range(min(self.most, len(self._here)))]
         if self._here:
             self._soon(self._turn)
         if work:  # it may all have been given up

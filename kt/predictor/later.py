@@ -41,10 +41,12 @@ def respond(
 def bodies(host: Host, deferred: Sequence[Deferred]) -> list[Any]:
     """The body of each response, or an exception.
 
-    All that is asked runs together, BATCH at once: a treatment has its time for each such batch.
+    All that is asked runs together, as many at once as have waited together, and BATCH at least: a treatment has
+    its time for each such batch.
     """
     asked = [one for each in deferred for one in each.asked]
-    batches = [asked[at : at + BATCH] for at in range(0, len(asked), BATCH)]
+    size = max(BATCH, len(deferred))
+    batches = [asked[at : at + size] for at in range(0, len(asked), size)]
     found = iter([answer for batch in batches for answer in predict.answers(host, batch)])
     return [told(each, list(islice(found, len(each.asked)))) for each in deferred]
 

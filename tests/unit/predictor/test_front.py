@@ -247,3 +247,19 @@ def test_what_is_quick_is_answered_in_the_loop_once_that_is_known(
     assert threads_of(worker, monkeypatch, 3) == [False, True, True]
     monkeypatch.setattr(front, "QUICK", -1.0)
     assert threads_of(worker, monkeypatch, 3) == [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("most", "done", "spent", "found"),
+    [
+        (8, 4, 0.0004, 9),  # 50 would fit: a step at a time
+        (32, 8, 0.0008, 32),
+        (32, 8, 0.004, 10),
+        (32, 8, 0.01, 8),
+        (8, 0, 0.0, 8),
+    ],
+)
+def test_as_many_are_answered_in_the_loop_at_once_as_are_quick_together(
+    most: int, done: int, spent: float, found: int
+) -> None:
+    assert front.fitting(most, done, spent) == found

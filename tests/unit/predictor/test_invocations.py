@@ -114,8 +114,11 @@ def test_rows_are_answered_together_with_what_other_clients_ask(
     assert isinstance(wrong, Invalid)
     assert tensors["outputs"][1]["data"] == pytest.approx(inputs["predictions"]["probabilities"][0])
     sizes.clear()
-    bodies(tutor.host, later[1:2] * 9)
+    bodies(tutor.host, later[1:2] * 4 + [Deferred(later[1].asked * 5, len)])
     assert sizes == [8, 8, 2]
+    sizes.clear()
+    bodies(tutor.host, later[:1] * 20)
+    assert sizes == [20]
 
 
 def test_who_answered_stands_beside_the_predictions(tutor: Face) -> None:

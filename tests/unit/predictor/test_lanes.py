@@ -107,6 +107,34 @@ def test_what_needs_no_thread_is_done_by_who_puts_it_together_with_what_came_unt
     assert not work.waiting
 
 
+def test_what_needs_no_thread_waits_some_turns_for_what_is_coming_and_none_where_nothing_is() -> (
+    None
+):
+    turns, taken, coming = list[Callable[[], None]](), list[list[int]](), [True]
+    work: Lanes[int] = Lanes(taken.append, soon=turns.append, coming=lambda: coming[0])
+
+    def turn() -> None:
+        turns.pop(0)()
+
+    for n in range(lanes.TURNS):
+        work.put(n, here=True)
+        turn()
+    assert not taken
+    turn()
+    assert taken == [[*range(lanes.TURNS)]]
+    work.put(7, here=True)
+    coming[0] = False
+    turn()
+    assert taken[1:] == [[7]]
+    coming[0] = True
+    work.most = 9
+    for n in range(9):
+        work.put(n, here=True)
+    turn()
+    assert taken[2:] == [[*range(9)]]
+    assert not turns
+
+
 def test_what_waits_for_a_turn_fills_the_queue_too() -> None:
     turns, given_up, done = list[Callable[[], None]](), list[int](), list[int]()
     work: Lanes[int] = Lanes(done.extend, given_up.append, turns.append)
