@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from kt import __version__
-from kt.cli import output
+from kt.cli import early, output
 from kt.cli.options import Json
 from kt.errors import EXIT_CODES, INTERRUPTED, Invalid, KtError, Unavailable
 
@@ -69,7 +69,7 @@ VERBS = {
     "help": "app.help_on",
 }
 
-# Verbs that answer and end, and serve, which turns into another process. In them Python collects no garbage before
+# Verbs that answer and end, and serve, which only tells its server what was asked for. In them Python collects no garbage before
 # they have made this many objects, and none at the end: it would go over whatever SQLAlchemy and pydantic define,
 # again and again.
 BRIEF = {
@@ -151,9 +151,8 @@ def command_line(verbs: Iterable[str] = VERBS) -> typer.Typer:
 
 def wanted(given: Sequence[str]) -> Iterable[str]:
     """The verbs that this command line may run or tell of: the one that it plainly begins with, else all."""
-    rest = given[2:] if given[:1] in (["-C"], ["--workspace"]) else given
-    alone = rest and rest[0] in VERBS and rest[0] != "help"
-    return rest[:1] if alone else VERBS
+    verb = early.verb(given)
+    return [verb] if verb in VERBS and verb != "help" else VERBS
 
 
 def version(asked: bool) -> None:

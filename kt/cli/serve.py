@@ -9,20 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from kt.cli import output
+from kt.cli import early, output
 from kt.cli.options import Json
 from kt.errors import Invalid
 
-# What a worker's memory and a fourth of its processor time depend on. glibc's malloc: one heap, since
-# one thread answers, which keeps what a batch needs rather than give it back and take it again. And
-# tracebacks without carets: they are as large as the code.
-LEAN = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_TOP_PAD_": "0",
-    "MALLOC_MMAP_THRESHOLD_": "33554432",
-    "MALLOC_TRIM_THRESHOLD_": "16777216",
-    "PYTHONNODEBUGRANGES": "1",
-}
+pipe: int | None = None  # in a child of the server: where it waits to be told what was asked for
 
 
 def serve(
@@ -47,16 +38,14 @@ def serve(
 
     Example: kt serve --port 8600 --workers 2
     """
-    from kt import process
-
+    if pipe is None:
+        early.serve(sys.argv[1:])
     order = {
         "run": asdict(output.run),
         "settings": {"host": host, "port": port, "workers": workers},
         "insecure": insecure,
     }
-    command = [*process.command("kt.cli.serving"), json.dumps(order)]
-    sys.stdout.flush()
-    os.execve(command[0], command, process.environment(**{**LEAN, **os.environ}))  # noqa: S606  # no shell
+    os.write(pipe, json.dumps(order).encode())
 
 
 def predict(

@@ -14,6 +14,8 @@ import signal
 import sys
 from contextlib import suppress
 
+from kt.cli import early
+
 INTERRUPTED = 130  # as in kt.errors
 ONCE_MORE = 0.01  # seconds, by when the __del__ is over
 
@@ -24,6 +26,8 @@ def main() -> None:
     sys.unraisablehook = unraisable
     # what is registered first is called last
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    if early.verb(sys.argv[1:]) == "serve":
+        early.serve(sys.argv[1:])
     from kt.cli import app
 
     try:

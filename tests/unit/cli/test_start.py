@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kt.cli import start
+from kt.cli import early, start
 from kt.errors import INTERRUPTED
 
 WHEN = {
@@ -102,3 +102,49 @@ def test_what_else_goes_wrong_in_a_del_is_told_as_python_tells_it(tmp_path: Path
     ran = run(tmp_path, program)
     assert ran.returncode == 0
     assert "ValueError: oh" in ran.stderr
+
+
+def test_ctrl_c_while_a_child_of_the_server_reads_the_command_line(tmp_path: Path) -> None:
+    """A terminal sends it to both."""
+    program = (
+        "import os, signal\nfrom kt.cli import app, serving\n"
+        "def verb():\n    os.kill(os.getppid(), 2)\n    signal.raise_signal(2)\n"
+        "app.main = verb\nserving.main()"
+    )
+    ran = run(tmp_path, program)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "kt: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "verb"),
+    [
+        (["serve", "--port", "0"], "serve"),
+        (["-C", "serve", "status"], "status"),
+        (["--workspace", "w"], ""),
+        (["--workspace=w", "serve"], ""),
+        (["--help"], ""),
+        ([], ""),
+    ],
+)
+def test_the_verb_of_a_command_line_before_anything_is_imported(
+    given: list[str], verb: str
+) -> None:
+    assert early.verb(given) == verb
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        (["serve", "--help"], 0, "Usage: kt serve"),
+        (["--workspace=.", "serve", "--port", "much"], 2, "'--port'"),
+        (["serve"], 2, "kt init"),
+    ],
+)
+def test_serve_reads_its_command_line_in_a_child(
+    given: list[str], code: int, said: str, tmp_path: Path
+) -> None:
+    typed = f"import sys\nfrom kt.cli import start\nsys.argv[1:] = {given}\nstart.main()"
+    ran = run(tmp_path, typed)
+    assert ran.returncode == code
+    assert said in ran.stdout + ran.stderr
+    assert "Traceback" not in ran.stderr
