@@ -84,7 +84,7 @@ def backtest(
 
     done = room.backtest(asked, on_looks=told_looks, on_retraining=told, on_unknown=told_unknown)
     if plot:
-        picture.write(name, done.retrainings, plot)
+        picture.write(name, done.began, done.retrainings, plot)
     output.emit(said(name, done, plot), lines(done, plot))
 
 
@@ -128,8 +128,8 @@ def lines(done: "Backtest", plot: Path | None) -> Iterator[str]:
         return
     rows = [
         (
-            output.iso(one.at),
-            "; ".join(one.reasons.values()),
+            short(one.at),
+            ", ".join(one.reasons),
             one.outcome,
             f"{one.comparison.candidate:.4f}" if one.comparison else "",
             f"{one.comparison.active:.4f}" if one.comparison else "",
@@ -156,4 +156,9 @@ def lines(done: "Backtest", plot: Path | None) -> Iterator[str]:
 def gained(gain: "Gain | None") -> str:
     if gain is None:
         return "nothing came"
-    return f"{gain.difference:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] {gain.metric}, n {gain.n:,}"
+    return f"{gain.difference:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
+
+
+def short(at: datetime) -> str:
+    """A time of look, in UTC: the day where it is the day's beginning."""
+    return output.iso(at).removesuffix("T00:00:00Z")

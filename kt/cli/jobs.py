@@ -113,6 +113,8 @@ def each(
         try:
             found.append((asked, ask(asked)))
         except KtError as error:
+            if len(chosen) > 1:
+                error.where = ": ".join(filter(None, (f"job {asked.name}", error.where)))
             errors.append(error)
     return found, errors
 
@@ -194,10 +196,18 @@ def lines_after(asked: "Asked", done: "Done") -> list[str]:
             return [f"run {done.run}: the active version stays: {ended.reason}"]
         case "registered":
             why = f" ({ended.reason})" if ended.reason else ""
-            return [f"run {done.run}: registered {what}{why}.  Next: kt deploy {what} --traffic 10"]
+            share = " --traffic 10" if is_deployed(asked) else ""
+            return [f"run {done.run}: registered {what}{why}.  Next: kt deploy {what}{share}"]
         case _:
             share = f" as experiment {ended.experiment}" if ended.experiment else ""
             return [f"run {done.run}: deployed {what}{share}.  Watch: kt status"]
+
+
+def is_deployed(asked: "Asked") -> bool:
+    """Whether a version of the model is active already: the first one takes all traffic."""
+    from kt.deployments import audit
+
+    return audit.read(asked.workspace)[1].serving(asked.model).active is not None
 
 
 def jobs(json: Json = False) -> None:

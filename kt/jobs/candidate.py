@@ -91,7 +91,7 @@ def refused(asked: Asked, state: State) -> str:
     """Why a candidate that is better gets no traffic, or nothing."""
     running = state.serving(asked.model).experiment
     if not asked.deploy or asked.job.then == "register":
-        return "registered only, as the job says" if asked.deploy else ""
+        return "the job registers only" if asked.deploy else ""
     return f"experiment {running.name} is running" if running else ""
 
 

@@ -209,9 +209,9 @@ def drifted(active: "Loaded", before: Sequence[Path], after: Sequence[Path]) -> 
     from kt.models import items, task
 
     periods = [task.of(active.family).read(paths) for paths in (before, after)]
-    rows = items.drift(active.family, active.module, active.signature, *periods)
-    judged = {str(row["item"]): row["q"] for row in rows if row["q"] is not None}
-    return {"judged": len(judged), "q": {k: q for k, q in judged.items() if q <= Drifted.LEAST}}
+    judged = items.drift_of_looks(active.family, active.module, active.signature, *periods)
+    found = {item: q for item, q in judged.items() if q <= Drifted.LEAST}
+    return {"judged": len(judged), "q": found}
 
 
 def in_two(path: Path, count: int, before: Path, after: Path) -> int:

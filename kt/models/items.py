@@ -4,7 +4,7 @@ A family that has parameters of items offers `items(model)`: arrays by name, an 
 vocabulary's order, among them `difficulty` and, where it has one, `discrimination`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,7 +17,7 @@ from kt.models.family import is_trainable
 from kt.models.metrics import Events
 from kt.models.tracing import RESERVED
 from kt.stats import item_drift
-from kt.stats.item_drift import Shifts
+from kt.stats.item_drift import Drift, Shifts
 
 Rows = list[dict[str, Any]]
 
@@ -74,6 +74,25 @@ def shifts(family: Any, model: torch.nn.Module, signature: Any, data: Any) -> Sh
         known.student,
         len(signature.items),
     )
+
+
+def drift_of_looks(
+    family: Any, model: torch.nn.Module, signature: Any, before: Any, after: Any
+) -> dict[str, float]:
+    """Of each item that can be judged, the most likely to have drifted first, the false discovery rate that
+    holds for all looks together, as `after` grows. Raises Invalid as `shifts`."""
+    found = item_drift.drifts(
+        shifts(family, model, signature, before), shifts(family, model, signature, after)
+    )
+    return looked_at(signature.items, found)
+
+
+def looked_at(names: Sequence[str], found: Sequence[Drift]) -> dict[str, float]:
+    """The same of what was found of items of these names."""
+    judged = [(name, one) for name, one in zip(names, found, strict=True) if one.q is not None]
+    q = item_drift.false_discovery_of_looks([one for _, one in judged])
+    rates = zip((name for name, _ in judged), q, strict=True)
+    return dict(sorted(rates, key=lambda one: one[1]))
 
 
 def drift(

@@ -13,18 +13,27 @@ the population's or the model's and no item's:
 
 Flags are those of Benjamini and Hochberg (1995), so that of what is flagged one in twenty is false at most. Few
 answers flag nothing, whatever an item does: each comes with the smallest drift that would be found.
+
+Who looks again and again while answers come in finds a drift by chance sooner or later. For them p is the inverse
+of the e-value of a normal mixture (`sequential.py`), which holds however often one looks: what is known after n
+answers differs from what will be known by as much as an average of them does, with the information 1 / error².
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
 
+from kt.stats import sequential
+
 FALSE_DISCOVERIES = 0.05  # of those flagged, at most
 POWER = 0.8  # with which the smallest detectable drift is found
 FEWEST = 30  # answers in each period, for an item to be judged at all
+FEWEST_STUDENTS = 10  # who gave them: of fewer nobody knows how they differ
 WORTH_FINDING = 0.6  # logits: an item that could hide so much is not called stable
+USUAL = 0.5  # logits: the drift that a look among many is sharpest for
 PRIOR = 3.0  # standard deviation of δ: keeps an item finite that all answered alike
 ITERATIONS = 25  # of Newton's method, at most
 
@@ -33,11 +42,13 @@ Verdict = Literal["drifted", "stable", "unknown"]
 
 @dataclass(frozen=True)
 class Shifts:
-    """Of I items in one period: δ and its standard error in logits, and how many answers told. (I,) each."""
+    """Of I items in one period: δ and its standard error in logits; how many answers told, of how many students.
+    (I,) each."""
 
     shift: np.ndarray
     error: np.ndarray
     answers: np.ndarray
+    students: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -83,15 +94,17 @@ def shifts(
             break
     mean, variance = moments()
     information = np.bincount(items, variance, count) + PRIOR**-2
-    between = _between(mean - responses, items, students, count)
+    between, who = _between(mean - responses, items, students, count)
+    between *= who / np.maximum(who - 1, 1)  # as every variance about a mean of its own
     error = np.sqrt(np.maximum(1 / information, between / information**2))
-    return Shifts(delta, error, np.bincount(items, minlength=count))
+    return Shifts(delta, error, np.bincount(items, minlength=count), who)
 
 
 def drifts(before: Shifts, after: Shifts, worth_finding: float = WORTH_FINDING) -> list[Drift]:
     """Of each item. worth_finding: the drift that an item must be able to show to be called stable, logits."""
     counts = [(int(a), int(b)) for a, b in zip(before.answers, after.answers, strict=True)]
     enough = np.minimum(before.answers, after.answers) >= FEWEST
+    enough &= np.minimum(before.students, after.students) >= FEWEST_STUDENTS
     places = np.flatnonzero(enough)
     found = [Drift(answers) for answers in counts]
     if not len(places):
@@ -129,11 +142,23 @@ def false_discovery(p: np.ndarray) -> np.ndarray:
     return out
 
 
+def false_discovery_of_looks(found: Sequence[Drift]) -> list[float]:
+    """Of items that could be judged, as `q`; but it holds for all looks together, as answers come in."""
+    log_e = [
+        sequential.log_mixture(one.shift / one.error**2, one.error**-2, USUAL**-2)
+        for one in found
+        if one.shift is not None and one.error is not None
+    ]
+    rates: list[float] = false_discovery(np.exp(-np.maximum(log_e, 0.0))).tolist()
+    return rates
+
+
 def _between(
     surprise: np.ndarray, items: np.ndarray, students: np.ndarray, count: int
-) -> np.ndarray:
-    """(count,) the sum over students of their squared sums of surprise, for each item."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """(count,) the sum over students of their squared sums of surprise, for each item; and how many students."""
     _, student = np.unique(students, return_inverse=True)
     pairs, place = np.unique(items * (student.max(initial=0) + 1) + student, return_inverse=True)
     sums = np.bincount(place, surprise, len(pairs))
-    return np.bincount(pairs // (student.max(initial=0) + 1), sums**2, count)
+    item = pairs // (student.max(initial=0) + 1)
+    return np.bincount(item, sums**2, count), np.bincount(item, minlength=count)

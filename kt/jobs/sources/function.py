@@ -8,12 +8,13 @@
     name = "function"
     call = "answers.nightly"
 
-It is called whenever somebody looks whether the job is due, and then again to train: rows in time order, the
-same ones first. A source that can count for less is a module of its own, with the names that this one has.
+It is called in the workspace's folder, whenever somebody looks whether the job is due, and then again to train:
+rows in time order, the same ones first. A source that can count for less is a module of its own, with the names that this one has.
 """
 
+import contextlib
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,9 @@ def collect(workspace: Workspace, settings: Settings, folder: Path) -> list[Path
     """Its rows, as a file in `folder`. Raises Invalid or Unavailable."""
     path = folder / "function.csv"
     columns: list[str] = []
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="") as file, contextlib.closing(rows(workspace, settings)) as given:
         out = csv.writer(file)
-        for row in rows(workspace, settings):
+        for row in given:
             if not columns:
                 columns = list(row)
                 out.writerow(columns)
@@ -57,17 +58,18 @@ def new(workspace: Workspace, settings: Settings, before: int, since: datetime |
     return max(0, count(workspace, settings) - before)
 
 
-def rows(workspace: Workspace, settings: Settings) -> Iterator[Mapping[str, Any]]:
+def rows(workspace: Workspace, settings: Settings) -> Generator[Mapping[str, Any], None, None]:
     """What the function gives. Raises Invalid where it is none, or gives no mappings; Unavailable where it fails."""
     module, _, name = settings.call.rpartition(".")
     function = getattr(plugins.load_own(module, workspace.root), name, None)
     if not callable(function):
         raise Invalid(f"{module} has no function {name}", where="kt.toml, call of a function")
     try:
-        for row in function():
-            if not isinstance(row, Mapping):
-                raise Invalid(f"{settings.call} gives {type(row).__name__}, no mapping")
-            yield row
+        with contextlib.chdir(workspace.root):
+            for row in function():
+                if not isinstance(row, Mapping):
+                    raise Invalid(f"{settings.call} gives {type(row).__name__}, no mapping")
+                yield row
     except Invalid:
         raise
     except Exception as error:

@@ -3,8 +3,9 @@
     [[jobs.nightly.trigger]]
     name = "item_drift"
 
-It counts items of which surely enough was answered before and after; of those that it calls drifted one in
-twenty is false at most (`level`). `kt drift` tells which and by how much.
+It counts items of which surely enough was answered before and after, by ten students and more; of those that
+it calls drifted one in twenty is false at most (`level`), though it looks every day. `kt drift`, which looks once,
+finds smaller ones, and tells by how much.
 """
 
 from pydantic import BaseModel, Field
@@ -13,7 +14,7 @@ from kt.jobs.facts import Drifted, Facts
 
 
 class Settings(BaseModel, extra="forbid"):
-    # that have drifted, at least: few are found by chance in looking day by day
+    # that have drifted, at least: one or two are no reason to train anew
     items: int = Field(3, ge=1)
     share: float = Field(0.05, ge=0, le=1)  # of the items that can be judged, at least
     level: float = Field(0.05, gt=0, le=Drifted.LEAST)  # of those called drifted, so many are false

@@ -2,6 +2,7 @@ import gzip
 import sqlite3
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,6 +91,8 @@ def test_a_query_that_cannot_be_asked_says_why(answered, url, sql, kind, said):
 
 
 OWN = """
+import csv, pathlib
+
 def fetched():
     yield {"student_id": "ana", "item": "7", "response": 1}
     yield {"item": "8", "response": 0, "student_id": "bo, jr"}
@@ -102,6 +105,9 @@ def lists():
 
 def uneven():
     return [{"item": 1}, {"response": 0}]
+
+def beside():
+    yield from csv.DictReader(pathlib.Path("answers.csv").read_text().splitlines())
 
 def broken():
     yield {"item": 1}
@@ -123,6 +129,13 @@ def test_a_sample_is_what_a_function_gives(own, tmp_path):
     assert function.new(own, asked, 1, None) == 1
     (path,) = function.collect(own, asked, tmp_path)
     assert path.read_text().splitlines() == ["student_id,item,response", "ana,7,1", '"bo, jr",8,0']
+
+
+def test_a_function_is_called_in_the_workspace_wherever_kt_was(own, tmp_path, monkeypatch):
+    (own.root / "answers.csv").write_text("item,response\n7,1\n")
+    monkeypatch.chdir(tmp_path)
+    assert function.count(own, function.Settings(call="own_answers.beside")) == 1
+    assert Path.cwd() == tmp_path
 
 
 @pytest.mark.parametrize(

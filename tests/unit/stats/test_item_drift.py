@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kt.stats import item_drift
-from kt.stats.item_drift import drifts, false_discovery, shifts
+from kt.stats.item_drift import drifts, false_discovery, false_discovery_of_looks, shifts
 
 
 def drawn(rng, each, items, difficulty, mean):
@@ -58,6 +58,45 @@ def test_under_thirty_nothing_is_said():
     found = periods(29)
     assert all(drift.verdict == "unknown" and drift.shift is None for drift in found)
     assert found[0].answers == (29, 29)
+
+
+def test_of_fewer_than_ten_students_nothing_is_said_however_much_they_answer():
+    rng = np.random.default_rng(3)
+    expected, right, item = np.full((2000, 2), 0.5), rng.integers(2, size=2000), np.arange(2000) % 5
+    few, many = (shifts(expected, right, item, np.arange(2000) % who, 5) for who in (9, 11))
+    assert few.students.tolist() == [9] * 5
+    assert not [one for one in drifts(few, many) if one.q is not None]
+    assert len([one for one in drifts(many, many) if one.q is not None]) == 5
+
+
+def test_looks_at_answers_as_they_come_in_find_nothing_by_chance():
+    """A month of daily looks at eight items that stay as they are. The ordinary rate of one of them is below 5 %
+    on some day in more than one month of twenty."""
+    months, days, n, error = 150, 30, 8, 0.1
+    rng = np.random.default_rng(0)
+    enough = np.full(n, 500)
+    once = again = 0
+    for _ in range(months):
+        before = item_drift.Shifts(rng.normal(0, error, n), np.full(n, error), enough, enough)
+        came = rng.normal(0, 5 * error, (days, n)).cumsum(0)
+        looks = [
+            drifts(
+                before, item_drift.Shifts(sums / t, np.full(n, 5 * error / t**0.5), enough, enough)
+            )
+            for t, sums in enumerate(came, 1)
+        ]
+        once += any(one.q <= 0.05 for found in looks for one in found)
+        again += any(min(false_discovery_of_looks(found)) <= 0.05 for found in looks)
+    assert once > 0.1 * months
+    assert again <= 0.05 * months
+
+
+def test_a_drift_is_found_by_looks_too():
+    found = periods(800)
+    rates = false_discovery_of_looks(found)
+    assert sum(rate <= 0.05 for rate in rates[:25]) >= 20
+    assert sum(rate <= 0.05 for rate in rates[25:]) <= 1
+    assert all(many >= one.q for many, one in zip(rates, found, strict=True))
 
 
 def test_a_population_that_moves_is_no_drift_though_the_model_does_not_know_it():
@@ -139,8 +178,8 @@ def test_the_smallest_drift_is_found_four_times_in_five():
     for _ in range(200):
         shift = rng.normal(0, error, 200)
         shift[0] += needed * error
-        still = item_drift.Shifts(np.zeros(200), np.zeros(200), np.full(200, 500))
-        moved = item_drift.Shifts(shift, np.full(200, error), np.full(200, 500))
+        still = item_drift.Shifts(np.zeros(200), np.zeros(200), *[np.full(200, 500)] * 2)
+        moved = item_drift.Shifts(shift, np.full(200, error), *[np.full(200, 500)] * 2)
         first = drifts(still, moved)[0]
         hits += first.verdict == "drifted"
         assert first.smallest == pytest.approx(needed * error)
