@@ -293,7 +293,13 @@ class Tables(Table):
         'what is kept of such a request: its fields by name, and "predictions" for the whole answer;'
         " never the unit, which is kept as a pseudonym",
     )
-    log_days: float = setting(30.0, "for how long they are kept", "days", gt=0, le=3_650)
+    log_days: float = setting(
+        30.0,
+        "for how long they are kept, and what is known of students' mastery once it is measured no more",
+        "days",
+        gt=0,
+        le=3_650,
+    )
 
     @property
     def kept(self) -> tuple[timedelta, timedelta]:
@@ -405,6 +411,25 @@ class Job(Table):
     )
 
 
+class Mastery(Table):
+    model: str = setting("", "whose active version tells; the mastery's own name without")
+    data: list[Plugin] = setting(
+        [], "where the answers of students come from: a file in kt/jobs/sources with its settings"
+    )
+    skills: str = setting(
+        "",
+        "a file with the columns item,skill: the items of a skill stand for it, of everybody the same;"
+        " without, the column skill of the data",
+    )
+    every: float = setting(
+        24.0,
+        "how old it may become; it is measured anew for another version or other skills, too",
+        "hours",
+        gt=0,
+        le=8_760,
+    )
+
+
 class Daemon(Table):
     check: float = setting(30.0, "how often jobs are looked at", "minutes", ge=0.05, le=10_080)
     gc: bool = setting(False, "whether it frees, once a day, the weights that nothing needs: kt gc")
@@ -437,6 +462,9 @@ class Settings(Table):
     models: dict[str, Model] = setting({}, "settings of one model each")
     daemon: Daemon = table("what starts commands when it is time: kt daemon")
     jobs: dict[str, Job] = setting({}, "what is trained anew, and when: kt retrain")
+    mastery: dict[str, Mastery] = setting(
+        {}, "how well students master skills, measured again and again: kt mastery"
+    )
 
     def of(self, model: str) -> Model:
         return self.models.get(model, UNSET)
@@ -480,8 +508,9 @@ def parse(data: bytes, path: Path) -> Settings:
         settings = Settings.model_validate(raw)
     except ValidationError as error:
         raise explain(error, path, text) from error
-    for model in settings.models:
-        check_name(model, f"a model ({path}, line {line_of(text, [model])})")
+    for names, what in ((settings.models, "a model"), (settings.mastery, "a mastery")):
+        for name in names:
+            check_name(name, f"{what} ({path}, line {line_of(text, [name])})")
     return settings
 
 
@@ -554,6 +583,7 @@ def known_settings(table: type[BaseModel] = Settings, prefix: str = "") -> Itera
         "experiment": (Experiment, "experiment."),
         "daemon": (Daemon, "daemon."),
         "jobs": (Job, "jobs.NAME."),
+        "mastery": (Mastery, "mastery.NAME."),
         "models": (Model, "models.NAME."),
     }
     for name, field in table.model_fields.items():

@@ -59,6 +59,7 @@ VERBS = {
     "jobs": "jobs.jobs",
     "runs": "runs.runs",
     "backtest": "backtest.backtest",
+    "mastery": "mastery.mastery",
     "daemon": "jobs.daemon",
     "verify": "workspace.verify",
     "doctor": "doctor.doctor",
@@ -90,6 +91,10 @@ nothing to tell, so that cron mails nothing. kt retrain asks the triggers itself
 where it is due, exit code 10 says so:
 
   kt retrain --check --quiet; [ $? -eq 10 ] && ./ask-for-a-machine
+
+Where kt.toml has mastery measured, a third: kt export cron writes all of them.
+
+  */30 * * * *  cd WORKSPACE && nice kt mastery update --quiet
 """
 
 

@@ -91,3 +91,7 @@ def courses(context: typer.Context, incomplete: str) -> list[str]:
 
 def jobs(context: typer.Context, incomplete: str) -> list[str]:
     return names(context, incomplete, lambda workspace: list(workspace.settings.jobs))
+
+
+def mastery(context: typer.Context, incomplete: str) -> list[str]:
+    return names(context, incomplete, lambda workspace: list(workspace.settings.mastery))

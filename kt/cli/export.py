@@ -58,7 +58,7 @@ def export(
             found = units.systemd(root, kt, "" if user else owner_of(workspace.root))
             output.emit({"units": found, "out": out}, placed(found, out, user=user))
         case "cron":
-            lines = units.cron(root, kt)
+            lines = units.cron(root, kt, mastery=bool(workspace.settings.mastery))
             output.emit({"crontab": lines}, lines.rstrip())
         case _:
             raise Invalid(

@@ -274,12 +274,13 @@ def now_of(due: "Due") -> str:
 
 
 def daemon(quiet: Quiet = False, json: Json = False) -> None:
-    """Start kt commands when it is time, until it is told to end: monitors, jobs that are due, canaries.
+    """Start kt commands when it is time, until it is told to end: monitors, jobs that are due, canaries, mastery.
 
     It does what these lines of cron do, and may run in their place; both at once do nothing twice:
 
         * * * * *     kt monitor --once --quiet; kt canary step --quiet
         */30 * * * *  kt retrain --deploy --quiet
+        */30 * * * *  nice kt mastery update --quiet      where kt.toml has a [mastery.NAME]
 
     SIGTERM ends it, with what it runs; SIGHUP has it read kt.toml again. `kt status` says how it stands.
 

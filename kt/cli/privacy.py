@@ -26,7 +26,8 @@ def privacy(
     No table holds a unit's name: it is looked for by the pseudonyms that the keys in secret.json make of
     it, those before the last kt key rotate too. Counts and sums stay, they are of nobody; so do outcomes, by the
     id of their answer alone. What a predictor has answered in the last seconds ([predictor] flush) is
-    written after: ask again then. Machines whose tables were merged into these have their own. Files are not
+    written after: ask again then. Machines whose tables were merged into these have their own; whose
+    answers stay in the data of a [mastery.NAME] is measured there again. Files are not
     searched, neither those that versions were trained on nor what git keeps: git log --all -S UNIT does.
 
     Example: kt privacy erase s-17 --yes

@@ -70,6 +70,7 @@ def standing(workspace: "Workspace", model: str, at: str) -> dict[str, Any]:
             ),
             *(text for predictor in predictors for text in troubled(predictor, state.seq)),
             *held(workspace, model),
+            *unmeasured(workspace, tables, model, now),
             *unusual(rows),
             *unread,
         ],
@@ -221,6 +222,31 @@ def held(workspace: "Workspace", model: str) -> list[str]:
         for name, job in state.jobs.items()
         if job.held and name in ours
     ]
+
+
+def unmeasured(workspace: "Workspace", tables: "Tables", model: str, now: "datetime") -> list[str]:
+    """Whose mastery nobody has measured for twice as long as kt.toml asks: of a model, or of all without one."""
+    from contextlib import suppress
+
+    from kt.errors import KtError
+
+    found = []
+    for name, how in workspace.settings.mastery.items():
+        if model and (how.model or name) != model:
+            continue
+        from kt.store import students
+
+        with suppress(KtError):  # who serves tells what is wrong with the tables
+            store = tables()
+            last = students.last(store, name) if store else None
+            age = now.timestamp() - last.ended if last and last.ended else None
+            if age is None or age > 2 * 3_600 * how.every:
+                asked = f"every {how.every:g} h is asked"
+                when = (
+                    "never measured" if age is None else f"measured {output.ago(age)} ago, {asked}"
+                )
+                found.append(f"mastery {name} was {when}: kt mastery update {name}")
+    return found
 
 
 def experiments(

@@ -26,6 +26,7 @@ from typing import Any
 from kt import config, files, locks, process
 from kt.config import Settings
 from kt.errors import KtError, Refused
+from kt.jobs.units import GENTLY
 from kt.workspace import Workspace
 
 log = logging.getLogger("kt")
@@ -40,11 +41,12 @@ WELL = (0, 7, 10, 11, 12)  # exit codes that are answers
 
 @dataclass(frozen=True)
 class Task:
-    """A kt command and how often it is run, in seconds."""
+    """A kt command and how often it is run, in seconds. gentle: whether it gives way to all others."""
 
     name: str
     arguments: tuple[str, ...]
     every: float
+    gentle: bool = False
 
 
 def tasks(settings: Settings) -> list[Task]:
@@ -61,6 +63,9 @@ def tasks(settings: Settings) -> list[Task]:
                 settings.daemon.check * MINUTE,
             )
         )
+    for name in settings.mastery:
+        update = ("mastery", "update", name, "--quiet")
+        found.append(Task(f"mastery {name}", update, settings.daemon.check * MINUTE, gentle=True))
     if settings.daemon.gc:
         found.append(Task("gc", ("gc", "--yes", "--quiet"), DAY))
     return found
@@ -84,7 +89,12 @@ class Runner:
             if self._stopping:
                 return
             started = subprocess.Popen(
-                [*process.command("kt"), "-C", str(self.workspace.root), *task.arguments],
+                [
+                    *(GENTLY if task.gentle else ()),
+                    *process.command("kt"),
+                    *("-C", str(self.workspace.root)),
+                    *task.arguments,
+                ],
                 stdin=subprocess.DEVNULL,
                 env=process.environment(),
             )

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
+GENTLY = ("nice", "-n", "10")  # in front of a command that gives way to all others
 PREDICTOR, DAEMON = "kt-predictor.service", "kt-daemon.service"
 
 UNIT = """\
@@ -59,14 +60,18 @@ def quoted(word: str) -> str:
     return f'"{word}"' if not word or set(word) & set(" \t'\";") else word
 
 
-def cron(root: str, kt: Sequence[str]) -> str:
-    """Two lines of a crontab, in place of the daemon. Canaries are stepped also where monitors fail."""
+def cron(root: str, kt: Sequence[str], *, mastery: bool = False) -> str:
+    """Two lines of a crontab, in place of the daemon, and one that measures mastery. Canaries are stepped also
+    where monitors fail."""
 
-    def line(when: str, *verbs: str) -> str:
-        kt_here = shlex.join([*kt, "-C", root])
+    def line(when: str, *verbs: str, before: Sequence[str] = ()) -> str:
+        kt_here = shlex.join([*before, *kt, "-C", root])
         commands = "; ".join(f"{kt_here} {verb}" for verb in verbs)
         return f"{when}  {commands}".replace("%", "\\%")
 
     often = line("* * * * *", "monitor --once --quiet", "canary step --quiet")
     seldom = line("*/30 * * * *", "retrain --deploy --quiet")
-    return f"{often}\n{seldom}\n"
+    lines = [often, seldom]
+    if mastery:
+        lines.append(line("*/30 * * * *", "mastery update --quiet", before=GENTLY))
+    return "\n".join(lines) + "\n"

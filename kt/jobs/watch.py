@@ -47,6 +47,11 @@ class Source:
         return int(self.module.count(self.workspace, self.settings))
 
     @property
+    def hides_units(self) -> bool:
+        """Whether it names units by their labelled pseudonyms, in hexadecimal."""
+        return bool(getattr(self.module, "PSEUDONYMS", False))
+
+    @property
     def tells_time(self) -> bool:
         """Whether it knows when each of its samples came, and writes it down with them."""
         return UNTIL in type(self.settings).model_fields
@@ -64,21 +69,27 @@ class Source:
 def sources(
     workspace: Workspace, name: str, job: Job, until: str | None = None
 ) -> Sequence[Source]:
-    """Those of kt.toml. Raises Invalid where there are none, or with settings that they have not.
+    """Those of a job. Raises Invalid where there are none, or with settings that they have not.
 
     until: the last moment that is counted, for those that know when their samples came.
     """
-    if not job.data:
+    return named(workspace, f"jobs.{name}", job.data, job.model or name, until)
+
+
+def named(
+    workspace: Workspace, table: str, data: Sequence[Plugin], model: str, until: str | None = None
+) -> Sequence[Source]:
+    """Those that a table of kt.toml names, of a model's data. Raises as `sources`."""
+    if not data:
         raise Invalid(
-            "it has no data to learn from",
-            where=f"jobs.{name}",
-            do=f'say where they are: [[jobs.{name}.data]], name = "files", paths = ["answers"]',
+            "it has no data",
+            where=table,
+            do=f'say where they are: [[{table}.data]], name = "files", paths = ["answers"]',
         )
     found = []
-    for plugin in job.data:
+    for plugin in data:
         module = plugins.load(SOURCES, plugin.name, workspace.root, HOLDS)
-        where = f"jobs.{name}.data {plugin.name}"
-        known = settings(module, plugin, where, model=job.model or name, until=until)
+        known = settings(module, plugin, f"{table}.data {plugin.name}", model=model, until=until)
         found.append(Source(workspace, module, known))
     return found
 

@@ -5,7 +5,7 @@ says more about who comes than about the model. Of a history longer than the win
 predicted from the last window / 2 to window answers.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,12 +17,13 @@ from kt.errors import Invalid
 from kt.models import metrics
 from kt.models.calibrate import calibrated
 from kt.models.data import Data, natural, read, vocabulary
+from kt.models.family import Arrays, problem
 from kt.models.leaks import find as leaks
 from kt.models.metrics import Events
 from kt.models.soundness import learns_otherwise, sees_ahead
 from kt.models.split import only_test, split, without_test
 from kt.models.task import Step, on
-from kt.models.tracing import UNKNOWN, Answer, Request, Signature
+from kt.models.tracing import MAX_ITEMS, PROBABILITIES, UNKNOWN, Answer, Request, Signature
 from kt.models.windows import Windows, batches, padded, windows
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "sees_ahead",
     "since",
     "split",
+    "standing",
     "steps",
     "without_test",
 ]
@@ -49,6 +51,8 @@ CLIENTS = frozenset({"asked"})  # how many items at once is the client's affair
 SHORTEST = 3  # events of a window worth training on
 FORGET = 0.01  # share of items shown as unknown, so that its row learns what is typical
 PREDICTED_AT_ONCE = 64  # windows
+STANDING_AT_ONCE = 16  # students; of gpcm more take twice as long, since they leave the cache
+ASKED_AT_ONCE = 1_024  # items in one call of a model, of all students together
 REFERENCE_WINDOW = 200  # the most answers that a reference looks at: memory grows with its square
 FLOOR_SMOOTHING = 5.0  # answers of the usual kind that are added to each item's own
 REFERENCE_CATEGORIES = 20  # at most; memory grows with its square
@@ -162,6 +166,37 @@ def since(predicted: Events, before: Data) -> Events:
     given = dict(zip(before.students, np.diff(before.offsets), strict=True))
     known = np.array([given.get(name, 0) for name in predicted.students])
     return predicted.take(predicted.place >= known[predicted.student])
+
+
+def standing(
+    run: Callable[[Arrays], Arrays], signature: Signature, data: Data, items: Sequence[str]
+) -> np.ndarray:
+    """(L, M) the share of the highest response that each student is expected to earn of each item now.
+
+    As the predictor answers who sends all their answers and asks for these items, at most MAX_ITEMS at once.
+    Raises Invalid where the data has a response that the signature lacks, or where an answer is no probability.
+    """
+    rows = data.rows(signature)
+    asked = np.array([signature.rows.get(item, UNKNOWN) for item in items], np.int64)
+    stop = data.offsets[1:]
+    pieces = Windows(np.maximum(data.offsets[:-1], stop - signature.window), stop, stop)
+    width = min(len(asked), MAX_ITEMS)
+    share = np.linspace(0.0, 1.0, signature.categories)
+    earned = np.empty((len(pieces), len(asked)))
+    for places in batches(pieces, max(1, min(STANDING_AT_ONCE, ASKED_AT_ONCE // width)), None):
+        history = {
+            "items": padded(rows, pieces, places),
+            "responses": padded(data.responses, pieces, places),
+            "lengths": pieces.lengths[places],
+        }
+        for first in range(0, len(asked), width):
+            these = slice(first, first + width)
+            now = np.tile(asked[these], (len(places), 1))
+            p = calibrated(run({**history, "asked": now})["probabilities"], signature.calibration)
+            if why := problem({"probabilities": p}, PROBABILITIES):
+                raise Invalid(f"of what it answers, {why}", do="go back a version: kt rollback")
+            earned[places, these] = p @ share
+    return earned
 
 
 def requests(data: Data, signature: Signature, most: int) -> list[Request]:

@@ -33,6 +33,9 @@ class Data:
     folds: np.ndarray  # (L,) int64: TEST, UNASSIGNED, or the file's
     names: tuple[str, ...]  # of the items
     skills: tuple[str, ...] = ()  # of each of `names`, empty where unknown; () where none is known
+    times: np.ndarray | None = (
+        None  # (E,) float64 when each came, as its `time` says, NaN where unknown
+    )
     seconds: np.ndarray | None = None  # (E,) float64 that each answer took, NaN where unknown
     help: np.ndarray | None = None  # (E,) float64, how often it was asked for, NaN where unknown
     source: str = ""  # the files' names
@@ -68,6 +71,7 @@ class Data:
             items=self.items[events],
             responses=self.responses[events],
             folds=self.folds[places],
+            times=None if self.times is None else self.times[events],
             seconds=None if self.seconds is None else self.seconds[events],
             help=None if self.help is None else self.help[events],
         )
@@ -123,6 +127,7 @@ def assembled(rows: Sequence[Row], skills: Mapping[str, Counter[str]]) -> Data:
         folds=np.array([row.fold for row in rows], np.int64),
         names=tuple(names),
         skills=tuple(_most(skills.get(name)) for name in names) if skills else (),
+        times=_measured([row.times for row in rows], lengths),
         seconds=_measured([row.seconds for row in rows], lengths),
         help=_measured([row.help for row in rows], lengths),
     )

@@ -26,7 +26,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from kt.errors import Invalid
@@ -44,19 +44,27 @@ FORMS = "a CSV with the columns student_id,item,response; see kt train --help fo
 
 @dataclass
 class Row:
-    """A student's answers, or some of them. skills, seconds, help: as many as items, or none at all."""
+    """A student's answers, or some of them. skills, times, seconds, help: as many as items, or none at all.
+
+    times: when each was given, in seconds since 1970 where it is the hour that is told.
+    """
 
     student: str
     fold: int = UNASSIGNED
     items: list[str] = field(default_factory=list)
     responses: list[int] = field(default_factory=list)
     skills: list[str] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     help: list[float] = field(default_factory=list)
 
     def extend(self, other: "Row") -> None:
         """What `other` has, after what is here; unknown where only one of them knows."""
-        for mine, theirs in ((self.seconds, other.seconds), (self.help, other.help)):
+        for mine, theirs in (
+            (self.times, other.times),
+            (self.seconds, other.seconds),
+            (self.help, other.help),
+        ):
             if mine or theirs:
                 mine += [math.nan] * (len(self.items) - len(mine))
                 mine += theirs or [math.nan] * len(other.items)
@@ -182,11 +190,13 @@ def _long(path: Path, lines: list[str]) -> Iterator[Row]:
     for name, given in answers.items():
         given.sort(key=lambda answer: answer[0])
         found = Row(name)
-        for _, row, where in given:
+        for at, row, where in given:
             found.items.append(row[item].strip())
             found.responses.append(_response(row[response], where))
             if skill is not None:
                 found.skills.append(row[skill].strip())
+            if time is not None:
+                found.times.append(at)
             if seconds is not None:
                 found.seconds.append(_amount(row[seconds], "seconds", where))
             if help_ is not None:
@@ -314,13 +324,16 @@ def _amount(text: str, what: str, where: str) -> float:
 
 
 def _time(text: str, where: str) -> float:
+    """A finite number; of ISO 8601 seconds since 1970, in UTC where it names no zone."""
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
-        pass
-    try:
-        return datetime.fromisoformat(text.strip()).timestamp()
-    except ValueError:
-        raise Invalid(
-            f"time is {text[:40]!r}, neither a number nor ISO 8601", where=where
-        ) from None
+        try:
+            at = datetime.fromisoformat(text.strip())
+        except ValueError:
+            value = math.nan
+        else:
+            value = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    if not math.isfinite(value):
+        raise Invalid(f"time is {text[:40]!r}, neither a number nor ISO 8601", where=where)
+    return value

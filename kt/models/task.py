@@ -84,6 +84,9 @@ class Task(Protocol):
                                                          how loss or forward differ from what is served
         requests(data, signature, most) -> list          what a client would ask to be told the same, some of them;
                                                          with CLIENTS, the features of these that no data decide
+        standing(run, signature, data, items) -> np.ndarray
+                                                         (L, M) what each unit is expected to earn of each item now, in [0, 1];
+                                                         run: a version's, from the form's arrays to the model's outputs
         since(predicted, before) -> Predicted            those of what earlier data do not hold, told from whole histories
     """
 

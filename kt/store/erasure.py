@@ -1,6 +1,6 @@
 """What the tables hold of one unit: found by the pseudonyms that it has had, and erased.
 
-Two tables have rows of units: `requests`, and `units`, which only says that one was in an experiment.
+Three tables have rows of units: `requests`, `student_mastery`, and `units`, which only says that one was in an experiment.
 Everything else is sums. Outcomes stay, by the id of their answer: whose they were only `requests` told.
 """
 
@@ -8,13 +8,14 @@ from collections.abc import Mapping
 
 from sqlalchemy import ColumnElement, Table, delete, func, select
 
-from kt.store import pseudonym, schema
+from kt.store import pseudonym, schema, students
 from kt.store.database import Store
 from kt.store.secret import Secret
 from kt.store.units import number_of
 
 TABLES = {
     schema.requests: "what was asked and answered",
+    schema.student_mastery: "how well it masters a skill",
     schema.units: "that it was in an experiment",
 }
 
@@ -43,8 +44,9 @@ def erase(store: Store, secret: Secret, unit: str) -> dict[str, int]:
 
 def rows(secret: Secret, unit: str) -> Mapping[Table, ColumnElement[bool]]:
     """Which rows of each table are of a unit."""
-    names = pseudonym.every(secret, unit)
+    names, labelled = pseudonym.every(secret, unit), pseudonym.labelled(secret, unit)
     return {
-        schema.requests: schema.requests.c.unit.in_(pseudonym.labelled(secret, unit)),
+        schema.requests: schema.requests.c.unit.in_(labelled),
+        schema.student_mastery: students.of(labelled),
         schema.units: schema.units.c.hash.in_([number_of(name) for name in names.values()]),
     }

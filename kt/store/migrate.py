@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-HEAD = "0003"  # the newest step
+HEAD = "0004"  # the newest step
 STEPS = Path(__file__).parent / "migrations"
 LOCK = 0x6B74  # a number for PostgreSQL's advisory lock
 STANDS = Table(  # as Alembic makes it

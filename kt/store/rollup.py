@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 from kt.stats.moments import Moments
-from kt.store import schema, sketches
+from kt.store import schema, sketches, students
 from kt.store.batch import COUNTS, LATENCY
 from kt.store.database import Store
 from kt.store.rows import DAY, FINE, HOUR
@@ -68,7 +68,8 @@ def roll_up(
     store: Store, now: datetime, horizon: timedelta = HORIZON, log: timedelta = LOG
 ) -> None:
     """Put old rows together, and forget what nobody asks for any more. horizon: how late outcomes may come.
-    log: how long requests are kept, and their outcomes with them.
+    log: how long requests are kept, and their outcomes with them; and what is known of students, once nobody
+    measures it any more.
 
     Raises Unavailable or Corrupt: what was done by then is done, and the rest will be the next time.
     """
@@ -194,9 +195,9 @@ def forget(store: Store, minute: int, horizon: timedelta, log: timedelta) -> Non
     )
     with store.write() as connection:
         requests, answered = schema.requests, schema.answered.c
-        connection.execute(
-            delete(requests).where(requests.c.at < 60 * minute - log.total_seconds())
-        )
+        gone = 60 * minute - log.total_seconds()
+        connection.execute(delete(requests).where(requests.c.at < gone))
+        students.forget(connection, gone)
         logged = exists().where(requests.c.id == answered.id)
         connection.execute(delete(schema.answered).where(answered.minute < late, ~logged))
         for table in (schema.units, schema.buckets, schema.loads):

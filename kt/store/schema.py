@@ -249,3 +249,28 @@ requests = Table(  # a sample of what was asked and answered, where kt.toml asks
     Index("requests_by_at", "at"),
     Index("requests_by_unit", "unit"),
 )
+
+mastery = Table(  # the last run of each [mastery.NAME], whole where it ended after `at`
+    "mastery",
+    metadata,
+    Column("name", Text, primary_key=True),
+    *map(
+        text, ("model", "version", "skills")
+    ),  # skills: a digest of the file, empty where the data say
+    *map(whole, ("at", "ended", "students")),
+)
+
+student_mastery = Table(  # how well each student masters each skill: students.py
+    "student_mastery",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("unit", LargeBinary, primary_key=True),  # a labelled pseudonym
+    Column("skill", Text, primary_key=True),
+    text("version"),
+    real("mastery"),
+    *map(whole, ("items", "answers")),
+    Column("answered_at", BigInteger),  # the last of these answers
+    whole("at"),  # of the run
+    text("reference"),  # a digest of the items that were asked
+    sqlite_with_rowid=False,
+)

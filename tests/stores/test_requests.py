@@ -136,8 +136,8 @@ def test_a_unit_is_found_and_erased_whatever_key_it_was_written_under(store: Sto
             batch = Batch(streams={stream.id: stream}, logged=[logged])
             batch.units = {stream.id: {unit_hash(who.of(unit))}}
             traffic.append(store, f"{unit}{one.id}", 1, batch, START // 60)
-    assert erasure.find(store, both, "ana") == {"requests": 2, "units": 2}
-    assert erasure.find(store, both, "cy") == {"requests": 0, "units": 0}
-    assert erasure.erase(store, both, "ana") == {"requests": 2, "units": 2}
-    assert erasure.find(store, both, "ana") == {"requests": 0, "units": 0}
-    assert erasure.find(store, both, "bo") == {"requests": 2, "units": 2}
+    assert erasure.find(store, both, "ana") == {"requests": 2, "student_mastery": 0, "units": 2}
+    assert erasure.find(store, both, "cy") == {"requests": 0, "student_mastery": 0, "units": 0}
+    assert erasure.erase(store, both, "ana") == {"requests": 2, "student_mastery": 0, "units": 2}
+    assert erasure.find(store, both, "ana") == {"requests": 0, "student_mastery": 0, "units": 0}
+    assert erasure.find(store, both, "bo") == {"requests": 2, "student_mastery": 0, "units": 2}

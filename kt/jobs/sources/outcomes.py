@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from kt.store.database import Store
     from kt.store.requests import Told
 
+PSEUDONYMS = True  # are the units
 FORM = ("Signature", "SAMPLE", "NEEDS", "sample")
 
 

@@ -120,7 +120,11 @@ def test_in_an_empty_workspace_there_is_nothing_and_nothing_is_made(kt: Kt, tmp_
     place = forge.workspace(tmp_path / "w")
     assert "no such request was kept" in kt("requests", at=place).out
     found = kt("privacy", "find", "s-1", "--json", at=place)
-    assert found.result == {"found": {"requests": 0, "units": 0}, "erased": False, "keys": []}
+    assert found.result == {
+        "found": {"requests": 0, "student_mastery": 0, "units": 0},
+        "erased": False,
+        "keys": [],
+    }
     assert not (place.root / "kt.db").exists()
     assert not (place.root / "secret.json").exists()
 
@@ -131,7 +135,7 @@ def test_a_unit_is_found_by_every_key_it_was_written_under(kt: Kt, kept: Kept) -
     kept.ask("canary", 10)
     found = kt("privacy", "find", "canary", "--json", at=kept.place)
     assert found.result == {
-        "found": {"requests": 2, "units": 2},
+        "found": {"requests": 2, "student_mastery": 0, "units": 2},
         "erased": False,
         "keys": [1, 2],
     }
@@ -155,7 +159,11 @@ def test_what_is_erased_is_gone_from_the_tables_and_the_file(
     assert "add --yes" in refused.err
     monkeypatch.setattr("sys.stdin", io.StringIO("canary\n"))
     done = kt("privacy", "erase", "-", "--yes", "--json", at=kept.place)
-    assert done.result == {"found": {"requests": 1, "units": 1}, "erased": True, "keys": [1]}
+    assert done.result == {
+        "found": {"requests": 1, "student_mastery": 0, "units": 1},
+        "erased": True,
+        "keys": [1],
+    }
     assert who not in path.read_bytes()
     for file in kept.place.root.glob("kt.db*"):
         assert who not in file.read_bytes()

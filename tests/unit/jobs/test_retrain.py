@@ -321,7 +321,7 @@ def test_a_job_that_fails_more_often_than_it_may_be_tried_again_is_put_on_hold(k
         ('data = [{name = "filez", paths = ["a"]}]', "there is no filez in kt/jobs/sources"),
         ('data = [{name = "files", path = ["a"]}]', "jobs.nightly.data"),
         ('data = [{name = "files", paths = ["nowhere"]}]', "there are no data here"),
-        ("", "it has no data to learn from"),
+        ("", "it has no data"),
         (
             'data = [{name = "files", paths = ["answers.csv"]}]\ntrigger = [{name = "age", day = 3}]',
             "trigger age",

@@ -1,0 +1,1 @@
+"""What is asked about students: how well each masters a skill."""
