@@ -142,7 +142,8 @@ class Model(nn.Module):
         """(..., D) the slots, weighted by how like they are to q (..., D) of length 1."""
         # the lengths and not the slots are divided by: a slot has D numbers
         scale = self.log_sharpness.exp() / self.memory.norm(dim=-1).clamp(min=1e-12)  # (N,)
-        return (q @ self.memory.T * scale).softmax(-1) @ self.memory
+        weights: Tensor = (q @ self.memory.T * scale).softmax(-1)  # (..., N)
+        return weights @ self.memory
 
 
 def loss(
