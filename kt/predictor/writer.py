@@ -97,6 +97,7 @@ class Writer:
         self._rolled_up: float | None = None
         self._secret: Secret | None = None
         self._complained = ""
+        self._gives_way = False
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -118,11 +119,19 @@ class Writer:
                 log.error("kt: %d answers are not recorded: %s", left, why)
 
     def _run(self) -> None:
-        if sys.platform == "linux":  # where that is this thread's alone
-            os.nice(NICE)
         while not self._stop.wait(self.settings.predictor.flush):
             self.turn(time.monotonic())
+            self._give_way()
         self.turn(time.monotonic())
+
+    def _give_way(self) -> None:
+        """To all other threads, once the tables are open: whoever gives way imports SQLAlchemy for minutes where
+        a machine is busy, and nothing is recorded meanwhile."""
+        if (
+            self._store and not self._gives_way and sys.platform == "linux"
+        ):  # there it is this thread's alone
+            os.nice(NICE)
+            self._gives_way = True
 
     def turn(self, at: float) -> None:
         """Write what waits and what is new. at: on the monotonic clock. Raises nothing."""

@@ -1,18 +1,22 @@
 """What was counted comes into the tables, whatever happens to them, and never in an answer's way."""
 
 import logging
+import os
 import sqlite3
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from predictors import within
 
 from kt import clock
 from kt.config import Settings
 from kt.errors import Unavailable
 from kt.predictor.record import Recorder, Seen
-from kt.predictor.writer import KEEP, Writer
+from kt.predictor.writer import KEEP, NICE, Writer
 from kt.stats.scored import nothing
 from kt.store import connect, database, secret, traffic
 from kt.store.batch import Stream, Traffic
@@ -63,6 +67,28 @@ def test_what_is_answered_is_in_the_tables_after_a_turn(writer: Writer) -> None:
     writer.turn(20.0)
     assert served(writer) == 5
     assert writer.recording.state == "ok"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
+def test_the_first_write_gives_way_to_nobody_all_others_do(tmp_path: Path) -> None:
+    """With SQLAlchemy to import it had taken minutes on a machine that is busy."""
+    settings = Settings.model_validate({"predictor": {"flush": 0.1}})
+    writer = Writer(tmp_path, settings, Recorder(on=True))
+    (tmp_path / "kt.toml").touch()
+    writer.start()
+    try:
+        thread = next(one for one in threading.enumerate() if one.name == "kt-record")
+        own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+        def priority() -> int:
+            return os.getpriority(os.PRIO_PROCESS, thread.native_id or 0)
+
+        assert priority() == own
+        answered(writer)
+        within(lambda: priority() == min(own + NICE, 19))
+        assert served(writer) == 1
+    finally:
+        writer.close()
 
 
 def test_what_cannot_be_written_is_kept_and_written_once(
