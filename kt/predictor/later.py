@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kt import http
@@ -66,4 +67,7 @@ def told(what: Deferred, answers: Sequence[Answer | Exception]) -> Any:
 
 def one(asked: Asked) -> Deferred:
     """A request that asks one thing, whose answer is its response."""
-    return Deferred([asked], lambda answers: answers[0])
+    return Deferred([asked], FIRST)
+
+
+FIRST = itemgetter(0)

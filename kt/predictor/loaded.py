@@ -48,13 +48,16 @@ class Loaded:
         return self.ready[Key(model, version.version, version.sha256)]
 
     @cached_property
+    def active(self) -> dict[str, Engine]:
+        """The engine of the active version of each model."""
+        routes = self.manifest.models.items()
+        return {model: self.of(model, route.active).engine for model, route in routes}
+
+    @cached_property
     def bounded(self) -> bool:
         """Whether no request can hold up whoever answers it: no treatment is tried, and no code but kt's runs."""
         routes = self.manifest.models.items()
-        return all(
-            route.split is None and self.of(model, route.active).engine.bounded
-            for model, route in routes
-        )
+        return all(route.split is None and self.active[model].bounded for model, route in routes)
 
 
 EMPTY = Manifest(kt=1, seq=0, head="", models={})

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kt import http
-from kt.config import Settings
+from kt.config import Decision, Settings
 from kt.deployments.manifest import Route, Treatment, Trial, fraction, treatment_for
 from kt.errors import Invalid, Unavailable
 from kt.predictor.aside import Overrun
@@ -76,7 +76,7 @@ def ask(host: Host, fields: Any, name: str | None = None) -> Asked:
         raise Invalid("the body must be a JSON object")
     model, fields = which(loaded, host.settings, fields, name)
     route = loaded.manifest.models[model]
-    control = loaded.of(model, route.active).engine
+    control = loaded.active[model]
     request = validated(control, fields)
     named = getattr(request, control.form.UNIT, None)
     unit = None if named is None else str(named)
@@ -123,6 +123,7 @@ def together(host: Host, batch: Sequence[Asked]) -> list[Answer | Exception]:
     them after it."""
     recorder, stream, treated = host.recorder, batch[0].stream, batch[0].treatment is not None
     entry = recorder.begin(stream, [one.unit for one in batch])
+    thresholds = host.settings.decision_of(stream.model)
     outcomes = treat(host, batch) if treated else control(batch)
     host.brake.count(stream, *harm(outcomes, treated))
     found: list[Answer | Exception] = []
@@ -133,7 +134,8 @@ def together(host: Host, batch: Sequence[Asked]) -> list[Answer | Exception]:
             found.append(outcome.said)
         else:
             scores = recorder.scores(outcome.engine, outcome.said)
-            answer = told(host, asked, outcome, recorder.identity(entry, place, scores))
+            identity = recorder.identity(entry, place, scores)
+            answer = told(asked, outcome, identity, thresholds)
             recorder.log(entry, asked.unit, asked.request, asked.control.form, answer, scores)
             found.append(answer)
         features = recorder.features(entry, asked.control, asked.request)
@@ -167,7 +169,7 @@ def grouped(asked: Sequence[Asked]) -> Iterator[list[int]]:
     return iter(groups.values())
 
 
-def told(host: Host, asked: Asked, outcome: Outcome, identity: str) -> Answer:
+def told(asked: Asked, outcome: Outcome, identity: str, thresholds: Decision) -> Answer:
     """An answer as it is sent."""
     assert not isinstance(outcome.said, Exception)
     stream = asked.stream
@@ -184,7 +186,7 @@ def told(host: Host, asked: Asked, outcome: Outcome, identity: str) -> Answer:
     said["prediction_id"] = identity
     if hasattr(asked.control.form, "HISTORY") and asked.request.state:
         said["state"] = asked.control.form.state(asked.request, longest(asked))
-    said["predictions"] = decided(outcome.said, host.settings, asked.model)
+    said["predictions"] = decided(outcome.said, thresholds)
     return said
 
 
@@ -297,11 +299,8 @@ def fallen_back(host: Host, asked: Asked, outcome: Outcome, instead: Outcome) ->
     return instead._replace(took=outcome.took, failure=kind, why=f"{outcome.version} {why}")
 
 
-def decided(
-    predictions: list[dict[str, Any]], settings: Settings, model: str
-) -> list[dict[str, Any]]:
+def decided(predictions: Predictions, thresholds: Decision) -> Predictions:
     """The predictions, each that has a confidence with what to do about it."""
-    thresholds = settings.decision_of(model)
     accept, review = thresholds.accept, thresholds.review
     for prediction in predictions:
         confidence = prediction.get("confidence")

@@ -34,6 +34,7 @@ VERSION = 1
 PURPOSE = "prediction-id"
 MOST = 64  # predictions of an answer that an id tells of
 KINDS: tuple[Kind, ...] = ("none", "probability", "category", "number")
+CODES = {kind: code for code, kind in enumerate(KINDS)}
 NONCE, TAG = 6, 10  # bytes
 
 OPEN = struct.Struct(f">BB{NONCE}s")
@@ -73,17 +74,17 @@ class Ids:
 
     def __init__(self, held: Secret, draw: Draw = os.urandom) -> None:
         self._draw = draw
-        self._newest = held.newest.id
         self._keys = {key.id: keys(key) for key in held.keys}
+        newest = held.newest.id
+        self._opening, (self._sign, self._hide) = bytes((VERSION, newest)), self._keys[newest]
 
     def make(self, stream: int, minute: int, bucket: int, scores: Scores) -> str:
         """The id of an answer. scores: of its predictions in their order. Raises ValueError where one is NaN."""
         nonce = self._draw(NONCE)
-        head = OPEN.pack(VERSION, self._newest, nonce)
-        body = ABOUT.pack(KINDS.index(scores.kind), stream, minute, bucket) + packed(scores)
-        sign, hide = self._keys[self._newest]
-        tag = sign(head + body)[:TAG]
-        whole = head + hidden(body, hide, nonce + tag) + tag
+        head = self._opening + nonce
+        body = ABOUT.pack(CODES[scores.kind], stream, minute, bucket) + packed(scores)
+        tag = self._sign(head + body)[:TAG]
+        whole = head + hidden(body, self._hide, nonce + tag) + tag
         return base64.urlsafe_b64encode(whole).rstrip(b"=").decode()
 
     def read(self, text: str) -> Ticket:
