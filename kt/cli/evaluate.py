@@ -34,7 +34,7 @@ def evaluate(
         typer.Option(
             "--train",
             metavar="PATH",
-            help="Answers to fit references on, to show the gain over them; may be given again.",
+            help="Answers to fit references on, where --data has only students kept for testing; may be given again.",
         ),
     ] = None,
     plot: Plot = None,
@@ -46,8 +46,8 @@ def evaluate(
     Students kept for testing are scored where the data has such, otherwise all are. A warning tells
     where scores are too good: copied rows, or students or whole histories that were trained on.
 
-    With --train the references (marginal, irt, pfa, best_lr) are fitted on those answers, without the
-    students kept for testing, and the gain over the best of them is shown.
+    The references (marginal, irt, pfa, best_lr) are fitted on the other students of the data, or on those
+    of --train, and the gain over the best of them is shown.
 
     Example: kt evaluate sakt@v2 --data answers/test.csv --train answers/train.csv
     """
@@ -65,12 +65,13 @@ def evaluate(
     part = "test" if len(held_out.units) < len(found.units) else "all"
     scores = score(code, module, signature, held_out, how=compute())
     summary = scores.summary()
-    others = room.without_test(room.read(train)) if train else None
+    rest = room.read(train) if train else found if part == "test" else None
+    others = room.without_test(rest) if rest is not None else None
     if others is not None:
         refuse_shared_units(others, held_out)
         if compared := beside(code, scores, signature, others, held_out):
             summary |= compared.summary()
-        else:
+        elif train:
             output.warn(
                 "no references: the model has too many categories for them, or a task without"
             )

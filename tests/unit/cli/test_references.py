@@ -58,6 +58,14 @@ def test_evaluate_fits_references_on_other_students(
     for name in ("marginal", "irt", "pfa", "best_lr"):
         assert f"  {name:<11} auc " in ran.out
     assert "  gain        auc " in ran.out
+    # those of one folder, whose file test* is kept for testing
+    (folder := tmp_path / "both").mkdir()
+    (folder / "train.csv").write_bytes(train.read_bytes())
+    (folder / "test.csv").write_bytes(held.read_bytes())
+    told = kt("evaluate", str(model), "--data", str(folder), at=tmp_path)
+    assert (
+        told.out.replace("test students", "students").splitlines()[1:] == ran.out.splitlines()[1:]
+    )
     ran = kt("evaluate", str(model), "--data", str(held), "--train", str(held), at=tmp_path)
     assert ran.code == 2
     assert "20 students are in --data too (s40, ...)" in ran.err
