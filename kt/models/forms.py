@@ -28,6 +28,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from sys import intern
+from typing import Any
 
 from kt.errors import Invalid
 from kt.models.split import UNASSIGNED
@@ -70,6 +72,15 @@ class Row:
                 mine += theirs or [math.nan] * len(other.items)
         self.items += other.items
         self.responses += other.responses
+
+    def order(self) -> None:
+        """By time, where that is known; what came at the same time stays as it stands."""
+        if self.times != sorted(self.times):
+            place = sorted(range(len(self.times)), key=self.times.__getitem__)
+            columns: list[list[Any]] = [self.items, self.responses, self.skills, self.times]
+            columns += [self.seconds, self.help]
+            for column in filter(None, columns):
+                column[:] = [column[at] for at in place]
 
 
 Reader = Callable[[Path, list[str]], Iterator[Row]]
@@ -181,27 +192,26 @@ def _long(path: Path, lines: list[str]) -> Iterator[Row]:
     assert student is not None
     assert item is not None
     assert response is not None
-    answers: dict[str, list[tuple[float, list[str], str]]] = {}
+    found: dict[str, Row] = {}
     for where, row in rows:
-        at = 0.0 if time is None else _time(row[time], where)
-        if not row[student].strip() or not row[item].strip():
+        name, answered = row[student].strip(), row[item].strip()
+        if not name or not answered:
             raise Invalid("a student and an item need a name", where=where)
-        answers.setdefault(row[student].strip(), []).append((at, row, where))
-    for name, given in answers.items():
-        given.sort(key=lambda answer: answer[0])
-        found = Row(name)
-        for at, row, where in given:
-            found.items.append(row[item].strip())
-            found.responses.append(_response(row[response], where))
-            if skill is not None:
-                found.skills.append(row[skill].strip())
-            if time is not None:
-                found.times.append(at)
-            if seconds is not None:
-                found.seconds.append(_amount(row[seconds], "seconds", where))
-            if help_ is not None:
-                found.help.append(_amount(row[help_], "help", where))
-        yield found
+        if (known := found.get(name)) is None:
+            known = found[name] = Row(name)
+        known.items.append(intern(answered))
+        known.responses.append(_response(row[response], where))
+        if time is not None:
+            known.times.append(_time(row[time], where))
+        if skill is not None:
+            known.skills.append(intern(row[skill].strip()))
+        if seconds is not None:
+            known.seconds.append(_amount(row[seconds], "seconds", where))
+        if help_ is not None:
+            known.help.append(_amount(row[help_], "help", where))
+    for known in found.values():
+        known.order()
+        yield known
 
 
 def _pykt(path: Path, lines: list[str]) -> Iterator[Row]:
