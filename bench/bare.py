@@ -77,4 +77,5 @@ def named(arguments: Sequence[str] = ()) -> Sakt | Mlp:
     """The model of a command line that ends with its name and its weights."""
     name, path = arguments or sys.argv[-2:]
     torch.set_num_threads(1)
-    return {"sakt": Sakt, "mlp": Mlp}[name](Path(path))
+    kinds: dict[str, type[Sakt] | type[Mlp]] = {"sakt": Sakt, "mlp": Mlp}
+    return kinds[name](Path(path))

@@ -181,7 +181,7 @@ def parts(root: Path, big: Path) -> Iterator[tuple[str, Seconds]]:
             timed(lambda: kept.append(checkpoint.source_of(big, big))),
         )
         yield "  of these the checksums", timed(lambda: archive.names(big))
-        tensors = checkpoint.read(big, *kept, big).tensors
+        tensors = checkpoint.read(big, kept[0], big).tensors
         spec = deployed(root)
         path = folder / "weights"
         yield (

@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -68,12 +69,12 @@ def registered(root: Path, name: str, environment: dict[str, str]) -> float:
     path = root / ("m.pt2" if name == "mlp" else "m.pt")
     checkpoint(name, path)
     kt = [sys.executable, "-m", "kt"]
-    quiet = {"cwd": root, "env": environment, "check": True, "stdout": subprocess.DEVNULL}
-    subprocess.run([*kt, "init", "."], **quiet)
-    before = os.times()
-    subprocess.run(
-        [*kt, "deploy", path.name, "--model", name, "--force", "--reason", "bench"], **quiet
+    quiet = partial(
+        subprocess.run, cwd=root, env=environment, check=True, stdout=subprocess.DEVNULL
     )
+    quiet([*kt, "init", "."])
+    before = os.times()
+    quiet([*kt, "deploy", path.name, "--model", name, "--force", "--reason", "bench"])
     after = os.times()
     return (
         after.children_user + after.children_system - before.children_user - before.children_system

@@ -262,7 +262,7 @@ def one_seed(
     now = Stamp("bench", clock.now().strftime("%Y-%m-%dT%H:%M:%SZ"))
     deploy.deploy(place, treatment, now, traffic=TRAFFIC, experiment=name, dry_run=False)
     order = np.random.default_rng(seed).permutation(len(said))
-    states = []
+    states: list[str] = []
     for look, part in enumerate(np.array_split(order, LOOKS)):
         if look == LOOKS // 2:
             deploy.ramp(place, name, 50, now)

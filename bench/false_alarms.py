@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,7 @@ DAYS = 30
 MOVED, LEARNS = 0.3, 0.01  # of the mean ability over a month, and with each answer
 DRIFTING, DRIFT = 0.1, 0.8
 FOUND = 10  # months in which items drift
+FAMILY: Any = irt
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SETTINGS = {"default": trigger.Settings(), "loosest": trigger.Settings(items=1, share=0.0)}
 
@@ -76,14 +77,14 @@ def starts(rng: np.random.Generator, size: Size, drift: float) -> dict[str, list
     """The days of a month on which the trigger calls for a retraining, by its settings."""
     slope, difficulty = rng.lognormal(0, 0.3, size.items), rng.normal(0, 1, size.items)
     learnt = answered(rng, slope, difficulty, np.zeros(size.learnt), size.answers)
-    config, signature = task.of(irt).configure(irt, learnt, {})
-    model = fitting.fit(irt, config, signature, learnt)
-    before = items.shifts(irt, model, signature, learnt)
+    config, signature = task.of(FAMILY).configure(FAMILY, learnt, {})
+    model = fitting.fit(FAMILY, config, signature, learnt)
+    before = items.shifts(FAMILY, model, signature, learnt)
 
     difficulty = difficulty + drift * (np.arange(size.items) < DRIFTING * size.items)
     means = np.repeat(np.linspace(0, MOVED, DAYS), size.per_day)
     came = answered(rng, slope, difficulty, means, size.answers)
-    told = task.of(irt).predict(model, signature, came)  # each answer from earlier ones alone
+    told = task.of(FAMILY).predict(model, signature, came)  # each answer from earlier ones alone
     assert isinstance(told, Events)
     days: dict[str, list[int]] = {name: [] for name in SETTINGS}
     for day in range(1, DAYS + 1):

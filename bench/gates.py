@@ -9,6 +9,7 @@ Bar: each gate milliseconds to seconds. The first call of each counts, as in a r
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,11 @@ def main() -> None:
     print(f"{'CPU ms':28}" + "".join(f"{name_of(gate):>12}" for gate in GATES))
     for name, (family, config) in SIZES.items():
         judged = subject(family, config)
-        costs = [
-            cost(lambda gate=gate, of=judged: gate.judge(of, None, gate.Settings()))
-            for gate in GATES
-        ]
+        costs = [cost(partial(gate.judge, judged, None, gate.Settings())) for gate in GATES]
         print(f"{name:28}" + "".join(f"{ms:12.0f}" for ms in costs))
     for name in DATA if given.data else ():
         parts = split(data.read(given.data / name))
-        ms = cost(lambda parts=parts: leaks.find(parts.train, parts.test or parts.valid))
+        ms = cost(partial(leaks.find, parts.train, parts.test or parts.valid))
         print(f"leaks in {name:20}{ms:11.0f}")
 
 

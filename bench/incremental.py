@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 import timeit
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -37,6 +37,7 @@ from torch import Tensor
 from kt import files
 from kt.deployments import manifest
 from kt.models import gpcm, irt, recurrence, sakt
+from kt.models.family import Arrays
 from kt.registry import load as load_version
 from kt.registry import onnx, onnx_steps, record, session, session_steps
 from kt.registry.record import Spec, weights
@@ -107,12 +108,17 @@ def steps(rounds: int) -> None:
             before = items[:, :-1], responses[:, :-1], torch.tensor([length])
             state, asked = plain.begin(*before), items[:, :1]
 
-            def event(by, state=state, answer=(items[:, -1], responses[:, -1]), asked=asked):
+            def event(
+                by: Any,
+                state: Any = state,
+                answer: tuple[Tensor, Tensor] = (items[:, -1], responses[:, -1]),
+                asked: Tensor = asked,
+            ) -> Any:
                 return by.ask(by.advance(state, *answer), asked)
 
             last = slice(1, None) if length == window else slice(None)
-            whole = items[:, last], responses[:, last]
-            whole = *whole, torch.tensor([whole[0].shape[1]])
+            ends = items[:, last], responses[:, last]
+            whole = *ends, torch.tensor([ends[0].shape[1]])
             gap = event(model)["probabilities"] - model.serve(*whole, asked)["probabilities"]
             calls: dict[str, Callable[[], object]] = {
                 "torch": partial(event, plain),
@@ -166,23 +172,28 @@ def graphs(rounds: int, window: int = 200) -> None:
             ]
             asked = {"asked": np.array([[3]])}
 
-            def joined(past, asked=asked):
+            def joined(past: Sequence[Arrays], asked: Arrays = asked) -> dict[str, np.ndarray]:
                 arrays = {key: np.stack([one[key] for one in past], 1) for key in past[0]}
                 return arrays | {"lengths": np.array([len(past)]), **asked}
 
             for length in (50, 150, window):
-                before, event = joined(events[:length]), events[length]
+                past, event = joined(events[:length]), events[length]
                 whole = joined(events[: length + 1][-window:])
-                state = by_steps.begin(before)
+                state = by_steps.begin(past)
 
-                def step(state=state, event=event, asked=asked, by_steps=by_steps):
+                def step(
+                    state: Arrays = state,
+                    event: Arrays = event,
+                    asked: Arrays = asked,
+                    by_steps: session_steps.Steps = by_steps,
+                ) -> dict[str, np.ndarray]:
                     return by_steps.ask(by_steps.advance(state, event), asked)
 
                 gap = step()["probabilities"] - ran.run(whole)["probabilities"]
-                calls = {
+                calls: dict[str, Callable[[], object]] = {
                     "event": step,
                     "whole": partial(ran.run, whole),
-                    "begin": partial(by_steps.begin, before),
+                    "begin": partial(by_steps.begin, past),
                 }
                 times = in_turns(calls, rounds)
                 rows.append(

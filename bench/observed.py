@@ -17,12 +17,12 @@ from kt.deployments import audit
 from kt.errors import KtError
 from kt.jobs import book
 from kt.jobs.runs import Failed
-from kt.monitors import history, memory, spool, tripped
-from kt.monitors.alerts import Watch
+from kt.monitors import history, memory, tripped
+from kt.monitors.alerts import Key, Watch
 from kt.monitors.live import Live, live
 from kt.monitors.memory import Memory
 from kt.stats.scored import Scores
-from kt.store import answered, connect, labels, secret
+from kt.store import answered, connect, labels, notices, secret
 from kt.store.batch import Batch, Traffic
 from kt.store.database import Store
 from kt.store.ids import Ids
@@ -60,7 +60,7 @@ def alert(place: Workspace, root: Path) -> None:
     assert append(store, "w", 1, Batch({who.stream.id: who.stream}, traffic), now // 60)
     last = now - 3_700
     key = who.stream.model, who.slot, "error_rate"
-    pending = {key: Watch(who.deployment, "pending", bad=2, at=last)}
+    pending: dict[Key, Watch] = {key: Watch(who.deployment, "pending", bad=2, at=last)}
     with store.write() as connection:
         made = {"fast": last, "slow": now, "roll_up": now}
         memory.save(connection, Memory(pending, {}, made), now)
@@ -150,7 +150,7 @@ def told(store: Store | None, root: Path) -> set[str]:
     taken = Counter(title(json.loads(line)) for line in lines if whole(line))
     if often := [name for name, times in taken.items() if times > 2]:
         raise KtError(f"was told more than twice: {often[0]}", where=str(path))
-    waiting = [] if store is None else spool.notices.waiting(store)
+    waiting = [] if store is None else notices.waiting(store)
     return {*taken, *(title(json.loads(one.document)["message"]) for one in waiting)}
 
 

@@ -17,14 +17,15 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import world  # noqa: E402
+from daemons import Retraining, alive, below  # noqa: E402
 from predictors import within  # noqa: E402
-from retraining import Retraining, alive, below  # noqa: E402
 
 from kt.workspace import Workspace  # noqa: E402
 
@@ -74,7 +75,7 @@ def kills(folder: Path, count: int, draw: random.Random) -> list[str]:
             daemon.wait()
             daemon = scene.daemon()
         else:
-            within(lambda left=left: not any(map(alive, left)), 60)
+            within(partial(all_gone, left), 60)
     within(lambda: scene.learnt() == scene.samples, LONG)
     within(lambda: not scene.retrains(), LONG)
     began = time.monotonic()
@@ -86,6 +87,10 @@ def kills(folder: Path, count: int, draw: random.Random) -> list[str]:
     outcomes = Counter(run.outcome for run in scene.job().runs)
     print("killed", dict(struck), "runs", dict(outcomes))
     return wrong
+
+
+def all_gone(pids: list[int]) -> bool:
+    return not any(map(alive, pids))
 
 
 NAMES = "retrain", "daemon", "kt.jobs.trainer", "kt.registry.door", "train.py", "git"

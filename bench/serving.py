@@ -14,6 +14,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -118,14 +120,14 @@ def main() -> None:
             "PYTHONDONTWRITEBYTECODE", None
         )  # whoever installs a server has it compiled
         smallest = str(HERE / "smallest.py")
-        commands = {
+        commands: dict[str, Callable[[str], list[str]]] = {
             "smallest": lambda port: [sys.executable, smallest, port, "plain", *what],
             "combining": lambda port: [sys.executable, smallest, port, "combining", *what],
             "kt": lambda port: [sys.executable, "-m", "kt", "serve", "--port", port],
         }
         for peer in PEERS if options.peers else ():
             program = str(HERE / "peers" / f"with_{peer}.py")
-            commands[peer] = lambda port, program=program: [options.peers, program, port, *what]
+            commands[peer] = partial(peer_command, options.peers, program, what)
         found: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
         for _ in range(options.turns):
             for name, turns in found.items():
@@ -154,11 +156,15 @@ def main() -> None:
     }
     kt = rows["kt"]
     bars = {"smallest": PLAIN, "combining": COMBINING[options.model]}
-    table = [{"server": name} | row for name, row in rows.items()]
+    table: list[dict[str, object]] = [{"server": name, **row} for name, row in rows.items()]
     for name, bar in bars.items():
-        table.append({"server": f"kt / {name}"} | {key: kt[key] / rows[name][key] for key in kt})
-        table.append({"server": "asked for"} | {key: bar.get(key, "") for key in kt})
+        table.append({"server": f"kt / {name}", **{key: kt[key] / rows[name][key] for key in kt}})
+        table.append({"server": "asked for", **{key: bar.get(key, "") for key in kt}})
     show(table)
+
+
+def peer_command(python: str, program: str, what: list[str], port: str) -> list[str]:
+    return [python, program, port, *what]
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +67,10 @@ class Operator:
         if done.returncode:
             raise SystemExit(f"kt {' '.join(words)}: exit {done.returncode}\n{done.stderr}")
         self.commands.append(Command(began, time.monotonic(), self.named()))
+
+    def all(self, commands: Sequence[tuple[str, ...]]) -> None:
+        for words in commands:
+            self.kt(*words)
 
     def named(self) -> set[str]:
         route = manifest.parse((self.root / manifest.MANIFEST).read_bytes()).models["sakt"]
@@ -150,7 +154,7 @@ def main() -> None:
                 port,
                 requests,
                 options.connections,
-                lambda _: [operator.kt("status") for _ in range(20)],
+                lambda _: operator.all([("status",)] * 20),
             )
             operator.commands = operator.commands[:1]
             before = [memory(pid, kind) for kind in ("Pss_Anon:", "Pss:")]
@@ -158,7 +162,7 @@ def main() -> None:
                 port,
                 requests,
                 options.connections,
-                lambda _: [operator.kt(*words) for words in rounds[6:]],
+                lambda _: operator.all(rounds[6:]),
             )
             time.sleep(FOLLOW)
             after = [memory(pid, kind) for kind in ("Pss_Anon:", "Pss:")]

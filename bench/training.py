@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kt.models import answers, gpcm, recurrence
+from kt.models.data import Data
 from kt.models.run import Epoch, Options
+from kt.models.tracing import Signature
 from kt.models.train import train
 from kt.models.windows import padded, windows
 
@@ -30,6 +33,7 @@ WINDOW, BATCH, SIZE, SLOTS = 200, 64, 64, 20
 BARS = {"torch": 9, "numba": 25}  # times less CPU than the plain form
 SIZES_ALONE = ((64, 50, 50, 200), (64, 200, 20, 64), (1, 200, 50, 200))
 TIMES = 5
+FAMILY: Any = gpcm
 
 
 class Plain(nn.Module):
@@ -53,7 +57,8 @@ class Plain(nn.Module):
         w = torch.softmax(k @ self.slots.T, -1)
         e, a = self.erase(v).sigmoid(), self.add(v).tanh()
         f = self.summary(torch.cat([plain(w, e, a, self.memory), k], -1)).tanh()
-        return self.probability(F.dropout(f, 0.2, self.training)).squeeze(-1)
+        logits: Tensor = self.probability(F.dropout(f, 0.2, self.training))
+        return logits.squeeze(-1)
 
 
 def plain(w: Tensor, e: Tensor, a: Tensor, memory: Tensor) -> Tensor:
@@ -70,7 +75,7 @@ def plain(w: Tensor, e: Tensor, a: Tensor, memory: Tensor) -> Tensor:
 class PlainSteps:
     """Steps down the plain form's loss, on batches of windows as they come, padded to the window."""
 
-    def __init__(self, data: "answers.Data", signature: "answers.Signature") -> None:
+    def __init__(self, data: Data, signature: Signature) -> None:
         self.rows = data.rows(signature)
         self.responses = data.responses
         self.pieces = windows(data, WINDOW, overlap=False, shortest=answers.SHORTEST)
@@ -93,7 +98,7 @@ class PlainSteps:
         event = torch.arange(WINDOW) < torch.from_numpy(self.pieces.lengths[places])[:, None]
         self.adam.zero_grad()
         p = self.model(items, given)[event].sigmoid()
-        F.binary_cross_entropy(p, given[event].float()).backward()
+        F.binary_cross_entropy(p, given[event].float()).backward()  # type: ignore[no-untyped-call]
         self.adam.step()
         return time.process_time() - began
 
@@ -159,8 +164,8 @@ def measured(
     """CPU seconds of an epoch of each form, a figure a turn (a batch for the plain one)."""
     parts = answers.split(answers.read(folder))
     names = list(tiers) * turns
-    recurrence.tier = lambda: tiers[names[0]]
-    steps = PlainSteps(parts.train, answers.configure(gpcm, parts.train, {})[1])
+    vars(recurrence)["tier"] = lambda: tiers[names[0]]
+    steps = PlainSteps(parts.train, answers.configure(FAMILY, parts.train, {})[1])
     seconds: dict[str, list[float]] = {name: [] for name in ("plain", *tiers)}
     began = time.process_time()
 
@@ -174,10 +179,10 @@ def measured(
             seconds["plain"] += [steps.step() * steps.in_an_epoch for _ in range(batches)]
         began = time.process_time()
 
-    options = Options.of(gpcm, epochs=len(names), patience=len(names), batch=BATCH)
+    options = Options.of(FAMILY, epochs=len(names), patience=len(names), batch=BATCH)
     settings = {"window": WINDOW, "slots": SLOTS, "d_key": SIZE, "d_value": SIZE, "hidden": SIZE}
     train(
-        gpcm,
+        FAMILY,
         "gpcm",
         parts.train,
         parts.valid,

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from kt.models import memory_gru, vectors
+from kt.models.family import Arrays
 from kt.models.memory_gru import Config, Model
 from kt.registry import onnx, onnx_steps, record, session, session_steps, weights
 from kt.registry.load import Loaded
@@ -97,10 +98,10 @@ def graphs(name: str, config: Config, rounds: int) -> None:
         state = steps.begin({"vectors": x[:, :-1], "lengths": np.array([length - 1])})
         document = {"vectors": x, "lengths": np.array([length])}
 
-        def event(state=state, last=x[:, -1]) -> np.ndarray:
+        def event(state: Arrays = state, last: np.ndarray = x[:, -1]) -> np.ndarray:
             return steps.ask(steps.advance(state, {"vectors": last}), {})["vector"]
 
-        def all_again(document=document) -> np.ndarray:
+        def all_again(document: Arrays = document) -> np.ndarray:
             return whole.run(document)["vector"]
 
         gap = np.abs(event() - all_again()).max()

@@ -216,7 +216,9 @@ class Client:
             data = response.read(LARGEST + 1, decode_content=True)
             if len(data) > LARGEST:
                 response.close()
-                raise Unavailable(f"the answer is larger than {LARGEST} bytes")
+                raise Unavailable(
+                    f"the answer is larger than {LARGEST} bytes", do="ask for less at once"
+                )
             response.drain_conn()
             response.release_conn()
         except (urllib3.exceptions.HTTPError, OSError) as error:

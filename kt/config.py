@@ -484,7 +484,11 @@ def load(path: Path) -> Settings:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise Invalid(f"cannot be read: {error.strerror}", where=str(path)) from error
+        raise Invalid(
+            f"cannot be read: {error.strerror}",
+            where=str(path),
+            do="let this user read it, and put a file there: ls -l",
+        ) from error
     return parse(data, path)
 
 
@@ -502,7 +506,9 @@ def parse(data: bytes, path: Path) -> Settings:
         ) from error
     if odd:
         raise Invalid(
-            f"{'.'.join(odd)}: holds a control character", where=f"{path}:{line_of(text, odd)}"
+            f"{'.'.join(odd)}: holds a control character",
+            where=f"{path}:{line_of(text, odd)}",
+            do="write that line anew",
         )
     try:
         settings = Settings.model_validate(raw)

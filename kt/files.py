@@ -140,7 +140,11 @@ def read(path: Path) -> bytes:
         raise
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.EISDIR):
-            raise Corrupt(f"cannot be read: {error.strerror}", where=str(path)) from error
+            raise Corrupt(
+                f"cannot be read: {error.strerror}",
+                where=str(path),
+                do="let this user read it: ls -l; what is damaged is in git: kt verify",
+            ) from error
     raise Corrupt("is not a regular file", where=str(path), do="put the file itself there")
 
 

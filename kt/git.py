@@ -332,7 +332,10 @@ def ask(
                 **inherit,
             )
     except (GitError, OSError) as error:
-        raise Unavailable(f"git {arguments[0]}: {reason(error)}") from error
+        raise Unavailable(
+            f"git {arguments[0]}: {reason(error)}",
+            do='see what git says: git status; or do without: git = "off" in kt.toml',
+        ) from error
     return bytes(out)  # with stdout_as_string=False
 
 

@@ -64,6 +64,7 @@ class NotJson(Invalid):
     status = 415
 
 
+DOCS = "what a body holds is told at /docs"
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "::1")
 
 
@@ -110,7 +111,10 @@ def body(request: "falcon.Request", limit: int, unsaid: str = "") -> bytes:
     if len(data) > limit:
         raise too_large(limit)
     if request.content_length is not None and len(data) < length:
-        raise Unparsable(f"the body ended after {len(data)} of {length} bytes")
+        raise Unparsable(
+            f"the body ended after {len(data)} of {length} bytes",
+            do="send it again, whole, or with its true Content-Length",
+        )
     return data
 
 
@@ -135,7 +139,9 @@ def parse(data: bytes) -> Any:
     try:
         value = jiter.from_json(data, catch_duplicate_keys=True, allow_inf_nan=False)
     except ValueError as error:
-        raise Unparsable(f"the body is not JSON: {error}") from None
+        raise Unparsable(
+            f"the body is not JSON: {error}", do="send one JSON value (RFC 8259), each name once"
+        ) from None
     if not harmless(data):
         check(value)
     return value
@@ -177,7 +183,7 @@ def check(value: Any) -> None:
         if (float in kinds and not finite(of(float, level, kinds))) or (
             int in kinds and max(map(abs, of(int, level, kinds))) >= MOST
         ):
-            raise Unparsable("a number is too large")
+            raise Unparsable("a number is too large", do="send numbers that fit a float64")
         below: list[Any] = []
         for kind, values in ((list, list), (dict, dict.values)):
             if kind in kinds:
@@ -185,7 +191,7 @@ def check(value: Any) -> None:
         if not below:
             return
         level = below
-    raise Unparsable(f"the body is nested deeper than {DEPTH}")
+    raise Unparsable(f"the body is nested deeper than {DEPTH}", do="nest less")
 
 
 def finite(values: list[float]) -> bool:
@@ -203,8 +209,8 @@ def first_problem(error: ValidationError) -> Invalid:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return Invalid("there is no such field", where=field)
-    return Invalid(f"{first['msg'][:1].lower()}{first['msg'][1:]}", where=field)
+        return Invalid("there is no such field", where=field, do=DOCS)
+    return Invalid(f"{first['msg'][:1].lower()}{first['msg'][1:]}", where=field, do=DOCS)
 
 
 def answer(response: "falcon.Response", value: Any, status: int = 200) -> None:

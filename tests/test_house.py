@@ -57,6 +57,29 @@ def test_a_path_into_a_room_is_spelt_in_that_room_alone(room: str) -> None:
         assert not found, f"{in_kt(path)} spells {found}"
 
 
+def kinds() -> set[str]:
+    """The names of KtError's kinds, also of those that a file derives from one."""
+    classes = [
+        (node.name, ast.unparse(node.bases[0]).rpartition(".")[2])
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and node.bases
+    ]
+    found = {"KtError"}
+    while more := {name for name, base in classes if base in found} - found:
+        found |= more
+    return found - {"Problem"}  # a predictor's error, which brings its own hint
+
+
+def test_every_error_says_what_to_do() -> None:
+    known = kinds()
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in known:
+                named = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                assert named.get("do", "''") != "''", f"{in_kt(path)}:{node.lineno} has no do="
+
+
 def loaded_by(code: str, at: Path) -> set[str]:
     script = f"{code}\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(

@@ -12,6 +12,7 @@ import random
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from load import show
 
@@ -19,9 +20,10 @@ from kt import clock
 from kt.config import Settings
 from kt.stats.scored import Scores
 from kt.store import answered, connect, labels, outcomes, secret
+from kt.store.batch import Stream
 from kt.store.ids import Ids
 from kt.store.labels import Labels
-from kt.store.streams import Stream, remember
+from kt.store.streams import remember
 
 NAMES = ("control", "treatment")
 STREAMS = [Stream("m", name, name, "x", 1, 2, 50.0, "probability") for name in NAMES]
@@ -42,7 +44,8 @@ def main() -> None:
         now = clock.now()
         minute = int(now.timestamp()) // 60
         back = int(options.days * 1_440)
-        truth, first = [], []
+        truth: list[dict[str, Any]] = []
+        first: list[dict[str, Any]] = []
         for number in range(options.n):
             when, bucket = minute - rng.randrange(back), rng.randrange(128)
             stream = STREAMS[number % 2].id
@@ -51,7 +54,7 @@ def main() -> None:
             truth.append({"prediction_id": name, "outcome": value})
             first.append(truth[-1] | {"outcome": 1 - value if number % 10 == 0 else value})
 
-        def told(what: str, entries: list[dict[str, object]]) -> tuple[dict[str, object], Labels]:
+        def told(what: str, entries: list[dict[str, Any]]) -> tuple[dict[str, object], Labels]:
             wall, cpu = time.perf_counter(), time.process_time()
             found = [one for entry in entries for one in outcomes.read(ids, entry)]
             counted = answered.ingest(store, found, now, answered.rules(Settings()))

@@ -28,6 +28,7 @@ from kt.store.batch import Stream
 from kt.store.secret import Secret, master
 
 ANSWERS = 50
+FORM: Any = tracing
 
 
 def main() -> None:
@@ -63,7 +64,7 @@ def costs(experiment: str, calls: int) -> dict[str, object]:
 
     def log(share: float | None) -> None:
         request = turn()
-        logs[share].log(entry, request.student_id, request, tracing, answer, scores)
+        logs[share].log(entry, request.student_id, request, FORM, answer, scores)
 
     timed = medians(
         {
@@ -77,7 +78,7 @@ def costs(experiment: str, calls: int) -> dict[str, object]:
         },
         calls,
     )
-    return {"µs": experiment or "no experiment"} | timed | {"CPU": cpu(record, calls)}
+    return {"µs": experiment or "no experiment", **timed, "CPU": cpu(record, calls)}
 
 
 def logging(share: float | None) -> Recorder:

@@ -28,16 +28,15 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=10)
     options = parser.parse_args()
     os.sched_setaffinity(0, {os.cpu_count() - 1})  # type: ignore[operator]  # there is one
-    serves, bodies = {"sakt": (serves_sakt, sakt_bodies), "mlp": (serves_mlp, mlp_bodies)}[
-        options.model
-    ]
-    asked = itertools.cycle([request("/predict", body) for body in bodies()])
+    tracing = options.model == "sakt"
+    bodies = sakt_bodies() if tracing else mlp_bodies()
+    asked = itertools.cycle([request("/predict", body) for body in bodies])
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
         servers = {}
         for name, settings in (("off", '[store]\nurl = ""\n'), ("on", "")):
             root = Path(folder) / name
             root.mkdir()
-            serves(root)
+            serves_sakt(root) if tracing else serves_mlp(root)
             (root / "kt.toml").write_text(settings)
             port = free_port()
             command = [sys.executable, "-m", "kt", "serve", "--port", str(port)]
@@ -54,19 +53,18 @@ def main() -> None:
                 used = 1e6 * (cpu(pid) - before) / len(measured.latencies)
                 found[name].append((measured.rate, used))
         held = {name: memory(pid) for name, (pid, _) in servers.items()}
-    rows = [
-        {
-            "recording": name,
+    rows = {
+        name: {
             "req/s": median(rate for rate, _ in turns),
             "CPU µs/req": median(used for _, used in turns),
             "PSS MB": held[name],
         }
         for name, turns in found.items()
-    ]
-    off, on = ({key: float(row[key]) for key in row if key != "recording"} for row in rows)
+    }
+    off, on = rows.values()
     ratios = {key: on[key] / off[key] for key in off}
     ratios["req/s"] = median(b / a for (a, _), (b, _) in zip(*found.values(), strict=True))
-    show([*rows, {"recording": "on / off"} | ratios])
+    show([{"recording": name, **row} for name, row in (rows | {"on / off": ratios}).items()])
 
 
 if __name__ == "__main__":

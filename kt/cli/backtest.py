@@ -68,7 +68,11 @@ def backtest(
         timedelta(seconds=options.seconds(every)),
     )
     if asked.begin >= asked.end or not asked.every:
-        raise Invalid("there is no time between", where="--from, --to, --every")
+        raise Invalid(
+            "there is no time between",
+            where="--from, --to, --every",
+            do="give a --from before --to, and an --every above 0",
+        )
     if plot:
         picture.require(plot)
 

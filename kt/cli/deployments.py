@@ -174,7 +174,11 @@ def rollback(
 
     workspace = options.workspace()
     if to_record and version:
-        raise Invalid("name a version or a record, not both", where="--to-record")
+        raise Invalid(
+            "name a version or a record, not both",
+            where="--to-record",
+            do="leave one out: kt rollback VERSION, or kt rollback --to-record RECORD",
+        )
     if to_record:
         version = active_after(workspace, model, to_record)
 

@@ -229,7 +229,11 @@ def planned(
     if not 0 < traffic < 100 or not 0 < power < 1:
         where = "--power" if 0 < traffic < 100 else "--traffic"
         bounds = "0 and 1" if where == "--power" else "0 and 100"
-        raise Invalid(f"it must lie between {bounds}", where=where)
+        raise Invalid(
+            f"it must lie between {bounds}",
+            where=where,
+            do=f"give a number between {bounds}, without the two themselves",
+        )
     alpha = options.workspace().settings.experiment.alpha
     once = planner.of_shares(baseline, baseline + effect, alpha, power, traffic / (100 - traffic))
     if once is None:

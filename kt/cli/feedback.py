@@ -29,6 +29,15 @@ TOLD = {
     "early": "the prediction lies in the future: are the clocks right?",
     "unknown": "the tables know nothing of whoever made this prediction",
 }
+WAYS_OUT = {
+    "malformed": "give the prediction_id of an answer",
+    "version": "bring this machine to that version of kt",
+    "key": "bring outcomes in sooner: keys are kept as long as store.horizon says",
+    "forged": "give it as the answer had it, in the workspace that answered",
+    "late": "bring outcomes in sooner, or raise store.horizon in kt.toml",
+    "early": "set the clocks right: kt doctor",
+    "unknown": "bring in the tables of the machine that answered: kt monitor pull PATH",
+}
 
 
 def feedback(
@@ -152,11 +161,11 @@ def of_one(intake: Intake, ids: "Ids", text: str, outcome: str, place: int | Non
     try:
         intake.take(outcomes.read(ids, entry | ({} if place is None else {"place": place})))
     except Unreadable as unread:
-        raise Invalid(TOLD[unread.why], where="ID") from None
+        raise Invalid(TOLD[unread.why], where="ID", do=WAYS_OUT[unread.why]) from None
     intake.finish()
     counted = asdict(intake.counted)
-    if why := next((TOLD[name] for name in ("late", "early", "unknown") if counted[name]), ""):
-        raise Refused(why)
+    if why := next((name for name in ("late", "early", "unknown") if counted[name]), ""):
+        raise Refused(TOLD[why], do=WAYS_OUT[why])
     output.emit({"dry_run": intake.dry, **counted}, summary(intake.counted, intake.dry))
 
 
@@ -194,7 +203,10 @@ def of_file(intake: Intake, ids: "Ids", path: Path) -> None:
     if found.wrong > len(found.problems):
         output.say(f"  … and {found.wrong - len(found.problems):,} more")
     if found.total == found.wrong and found.total:
-        raise Invalid(f"{path}: no line tells what came of a prediction")
+        raise Invalid(
+            f"{path}: no line tells what came of a prediction",
+            do="give lines of a prediction_id and an outcome; see: kt feedback --help",
+        )
     counted = intake.counted
     result = {
         "file": path,

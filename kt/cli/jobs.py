@@ -75,7 +75,9 @@ def retrain(
 
     if (hold or release) and sum((hold, release, check, force, deploy)) > 1:
         raise Invalid(
-            "it goes with --dry-run and --reason alone", where="--hold" if hold else "--release"
+            "it goes with --dry-run and --reason alone",
+            where="--hold" if hold else "--release",
+            do="hold or release first, then run kt retrain again",
         )
     workspace = options.workspace()
     stamp = options.stamp(reason)

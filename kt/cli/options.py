@@ -140,7 +140,11 @@ def kept(reason: str, option: str) -> str:
     from kt.errors import Invalid
 
     if len(reason) > LONGEST:
-        raise Invalid(f"it has {len(reason)} characters, at most {LONGEST} are kept", where=option)
+        raise Invalid(
+            f"it has {len(reason)} characters, at most {LONGEST} are kept",
+            where=option,
+            do="say it in fewer words",
+        )
     return text(reason)
 
 

@@ -44,7 +44,11 @@ def privacy(
         options.must_agree(yes)
     name = sys.stdin.readline().rstrip("\n") if unit == "-" else unit
     if not name:
-        raise Invalid("is empty", where="UNIT")
+        raise Invalid(
+            "is empty",
+            where="UNIT",
+            do="name the unit as requests do, or pipe its name in: kt privacy find -",
+        )
     store = connect.peek(workspace.root, workspace.settings)
     if store is None:
         tell(dict.fromkeys((table.name for table in erasure.TABLES), 0), keys=())

@@ -88,7 +88,9 @@ class Stage:
         _, state = audit.read(workspace)
         if found := presence.found(workspace, state.seq, PATIENCE):
             return found
-        raise Unavailable(f"no predictor serves event {state.seq}")
+        raise Unavailable(
+            f"no predictor serves event {state.seq}", do="see what holds it up: kt status"
+        )
 
     def until_alert(self) -> None:
         """Wait for an open alert. Raises Unavailable where none comes."""

@@ -351,7 +351,9 @@ def warm(name: str, code: Any) -> "Start | None":
     family, module, signature, _ = opened(name)
     if family.Model is not code.Model or not hasattr(code, "loss"):
         raise Invalid(
-            f"{name} is of another family, or of one that is fitted at once", where="--from"
+            f"{name} is of another family, or of one that is fitted at once",
+            where="--from",
+            do="name a model of the family that is trained, or leave --from out",
         )
     return Start(name, module, signature)
 

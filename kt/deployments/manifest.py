@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # a predictor, which reads manifests and no history, would ho
     from kt.deployments.history import Experiment, Held, Serving, State
 
 MANIFEST = "deployments/active.json"
+ANEW = "write it anew from the history: kt verify --fix"
 REPLACED = "replaced.json"  # in .kt/: the digests of events that a person has let go
 SHA256 = r"^[0-9a-f]{64}$"
 
@@ -154,5 +155,5 @@ def parse(data: bytes) -> Manifest:
         raise Corrupt(
             f"{key + ': ' if key else ''}{first['msg']}",
             where=MANIFEST,
-            do="write it anew from the history: kt verify --fix",
+            do=ANEW,
         ) from error

@@ -189,7 +189,10 @@ def started(workspace: Workspace, training: Mapping[str, Any]) -> "Start | None"
     loaded, _ = register.found(workspace, what)
     start = Start(what, loaded.module, loaded.signature)
     if start.sha256 != training.get("from_sha256"):
-        raise Invalid(f"it began with the weights of {what}, which are others now")
+        raise Invalid(
+            f"it began with the weights of {what}, which are others now",
+            do="give --from the file of weights that it began with back its name",
+        )
     return start
 
 

@@ -79,7 +79,11 @@ def family_of(order: Mapping[str, Any]) -> Any:
     name = order["family"]
     family = plugins.load("models", name, Path(order["root"]), (*load.FAMILY, "SIZES"))
     if not is_trainable(family):
-        raise Invalid(f"{name} cannot be trained", where=f"jobs.{order['job']}.family")
+        raise Invalid(
+            f"{name} cannot be trained",
+            where=f"jobs.{order['job']}.family",
+            do="name a family that kt train knows: kt train --help",
+        )
     if order["size"] and order["size"] not in family.SIZES:
         raise Invalid(
             f"{name} has no size {order['size']}",
@@ -108,7 +112,11 @@ def taught(
     try:
         options = Options.of(family, **given, seed=order["seed"])
     except TypeError as error:
-        raise Invalid(str(error), where=f"jobs.{order['job']}.options") from error
+        raise Invalid(
+            str(error),
+            where=f"jobs.{order['job']}.options",
+            do="see what there is: kt train --help",
+        ) from error
     return run(
         family,
         order["family"],
@@ -218,7 +226,11 @@ def in_two(path: Path, count: int, before: Path, after: Path) -> int:
     """The first `count` samples of a file of answers as one file and the others as another, neither without
     any. Returns how many there were of the first."""
     if path.suffix == ".npz":
-        raise Invalid("holds no answers to items", where=str(path))
+        raise Invalid(
+            "holds no answers to items",
+            where=str(path),
+            do="look for drift of items in data of answers alone",
+        )
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         head = file.readline()
         first = list(itertools.islice(file, count))

@@ -122,7 +122,11 @@ def settings(module: Any, plugin: Plugin, where: str, **known: str | None) -> Ba
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
-        raise Invalid(f"{key}: {first['msg']}", where=f"kt.toml, {where}") from error
+        raise Invalid(
+            f"{key}: {first['msg']}",
+            where=f"kt.toml, {where}",
+            do="mend it in kt.toml; see: kt config jobs",
+        ) from error
     return found
 
 

@@ -106,7 +106,9 @@ def steps(data: Data, signature: Signature, batch: int, rng: np.random.Generator
     rows = data.rows(signature)
     pieces = windows(data, signature.window, overlap=False, shortest=1 if rng is None else SHORTEST)
     if not len(pieces):
-        raise Invalid(f"no student has {SHORTEST} answers", where=data.source)
+        raise Invalid(
+            f"no student has {SHORTEST} answers", where=data.source, do="give longer histories"
+        )
     order = batches(pieces, batch, rng)
     if rng is not None:
         rows = np.where(rng.random(len(rows)) < FORGET, UNKNOWN, rows)

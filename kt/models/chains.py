@@ -150,7 +150,7 @@ def steps(data: Data, signature: Signature, batch: int, rng: np.random.Generator
     found = data.steps
     pieces = windows(found, signature.window, overlap=False)
     if not len(pieces):
-        raise Invalid("no document has two vectors", where=data.source)
+        raise Invalid("no document has two vectors", where=data.source, do="give longer documents")
     order = batches(pieces, batch, rng)
     return Pass(data, found, pieces, order, batch * float(pieces.lengths.mean()))
 
@@ -274,6 +274,7 @@ def check(data: Data, signature: Signature) -> None:
         raise Invalid(
             f"vectors of {data.vectors.shape[1]} numbers, the model takes {signature.dimension}",
             where=data.source,
+            do="give vectors of that many numbers, or train anew without --from",
         )
 
 

@@ -91,9 +91,17 @@ def read(paths: Path | Sequence[Path]) -> Data:
     documents = [name for each in found for name in each.documents]
     if len(set(documents)) < len(documents):
         twice = Counter(documents).most_common(1)[0][0]
-        raise Invalid(f"the document {twice[:64]} is there twice", where=source)
+        raise Invalid(
+            f"the document {twice[:64]} is there twice",
+            where=source,
+            do="give each document another name, and each file once",
+        )
     if len({each.vectors.shape[1] for each in found}) > 1:
-        raise Invalid("vectors of different dimensions", where=source)
+        raise Invalid(
+            "vectors of different dimensions",
+            where=source,
+            do="give files whose vectors are of one dimension",
+        )
     vectors = np.concatenate([each.vectors for each in found])
     lengths = np.concatenate([np.diff(each.offsets) for each in found])
     testing = [path.name.lower().startswith("test") for path in files]
@@ -131,7 +139,9 @@ def _read(path: Path, hashed: "hashlib._Hash") -> _File:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise Invalid(f"cannot read it: {error.strerror}", where=str(path)) from error
+        raise Invalid(
+            f"cannot read it: {error.strerror}", where=str(path), do="let this user read it: ls -l"
+        ) from error
     hashed.update(content)
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
@@ -220,7 +230,11 @@ def _unit(vectors: np.ndarray, name: str) -> np.ndarray:
 def _bank(given: Sequence[np.ndarray], vectors: np.ndarray, source: str) -> np.ndarray:
     """The bank that files bring, or one drawn from all vectors. Raises Invalid."""
     if any(not np.array_equal(given[0], other) for other in given[1:]):
-        raise Invalid("the files bring different banks", where=source)
+        raise Invalid(
+            "the files bring different banks",
+            where=source,
+            do="give one file the bank, or all the same",
+        )
     found = np.unique(given[0] if given else vectors, axis=0)
     if not given:
         by = [hashlib.blake2b(vector.tobytes(), digest_size=8).digest() for vector in found]

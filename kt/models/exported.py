@@ -26,6 +26,7 @@ FORM = tensors
 METRIC = ""  # a program brings no way to score it
 
 MOST = 4096  # of a dynamic axis without an upper bound
+OTHERWISE = "export it without that, or vouch for the file: --trust-code REASON"
 FILES = {"save", "from_file", "_save", "load"}  # aten operators that touch files
 SIZES: dict[str, Callable[..., Any]] = {
     f"_operator.{name}": getattr(operator, name)
@@ -122,7 +123,7 @@ def user_inputs(program: Mapping[str, Any]) -> list[str]:
 def dtype_of(program: Mapping[str, Any], name: str) -> str:
     dtype = str(scalar(program["values"][name]["dtype"])).removeprefix("torch.")
     if dtype not in tensors.DTYPES:
-        raise Invalid(f"its input {name} is {dtype}, which a request cannot carry")
+        raise Invalid(f"its input {name} is {dtype}, which a request cannot carry", do=OTHERWISE)
     return dtype
 
 
@@ -136,7 +137,8 @@ def axes_of(program: Mapping[str, Any], name: str) -> Iterator[Axis]:
         found = re.fullmatch(r"Symbol\('(\w+)'[^()]*\)", expression)
         if not found:
             raise Invalid(
-                f"its input {name} has an axis of {expression[:60]}, which is no plain length"
+                f"its input {name} has an axis of {expression[:60]}, which is no plain length",
+                do=OTHERWISE,
             )
         symbol = found[1]
         bounds = program["bounds"].get(symbol, {})
@@ -165,7 +167,9 @@ class Model(nn.Module):
         self.steps = [Step(node) for node in program["nodes"]]
         given = {name for name, _ in program["inputs"]}
         if step := next((step for step in self.steps if step.changes & given), None):
-            raise Invalid(f"its program changes what it is given ({min(step.changes & given)})")
+            raise Invalid(
+                f"its program changes what it is given ({min(step.changes & given)})", do=OTHERWISE
+            )
         self.names = signature(config).outputs
         self.flat = is_flat(program)
 
@@ -268,7 +272,10 @@ def function_of(target: str) -> Callable[..., Any]:
         overload = getattr(packet, found[2], None)
         if isinstance(overload, torch._ops.OpOverload):
             return overload
-    raise Invalid(f"its program calls {target[:80]!r}, which is no operator of aten that computes")
+    raise Invalid(
+        f"its program calls {target[:80]!r}, which is no operator of aten that computes",
+        do=OTHERWISE,
+    )
 
 
 def changed(function: Callable[..., Any], inputs: list[Mapping[str, Any]]) -> set[str]:
@@ -296,7 +303,7 @@ def results_of(output: Mapping[str, Any]) -> list[str]:
         case "as_none":
             return [""]
         case _:
-            raise Invalid(f"its program has an output of the kind {kind[:40]!r}")
+            raise Invalid(f"its program has an output of the kind {kind[:40]!r}", do=OTHERWISE)
 
 
 def argument(arg: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Any]:
@@ -333,7 +340,7 @@ def argument(arg: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Any]:
         case "as_device":
             return constant(torch.device("cpu"))
         case _:
-            raise Invalid(f"its program has an argument of the kind {kind[:40]!r}")
+            raise Invalid(f"its program has an argument of the kind {kind[:40]!r}", do=OTHERWISE)
 
 
 def constant(value: Any) -> Callable[[Mapping[str, Any]], Any]:
@@ -362,5 +369,5 @@ def real(value: Any) -> Any:
 
 def scalar(value: int) -> torch.dtype:
     if value not in SCALARS:
-        raise Invalid(f"its program uses the type number {value}")
+        raise Invalid(f"its program uses the type number {value}", do=OTHERWISE)
     return SCALARS[value]

@@ -89,7 +89,9 @@ def validate(
         held, others = data.take(place == number), data.take(place != number)
         if not len(held.units):
             raise Invalid(
-                f"{len(data.units)} units are too few for {folds} folds", where=data.source
+                f"{len(data.units)} units are too few for {folds} folds",
+                where=data.source,
+                do="ask for fewer folds, or give more data",
             )
         parts = task.of(family).split(others)
         jobs.append((root, name, number + 1, parts, held, settings, options, threads))

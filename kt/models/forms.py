@@ -42,6 +42,11 @@ SECONDS = ("seconds", "response_time_s")
 HELP = ("help", "hints")
 MISSING = ("", "NA", "NaN", "nan")
 FORMS = "a CSV with the columns student_id,item,response; see kt train --help for the others"
+MEND = "mend that line, or leave it out"
+RECORDS = {  # by how many lines a student has
+    3: "give each student three lines: how many answers, the items, the responses",
+    4: "give each student four lines: row,student, the problems, the skills, the responses",
+}
 
 
 @dataclass
@@ -98,7 +103,7 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
         if path.is_dir():
             found = sorted(p for p in path.iterdir() if p.name.endswith((".csv", ".csv.gz")))
             if not found:
-                raise Invalid("no .csv or .csv.gz file in it", where=str(path))
+                raise Invalid("no .csv or .csv.gz file in it", where=str(path), do=f"give {FORMS}")
             yield from found
         elif path.exists():
             yield path
@@ -114,7 +119,9 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise Invalid(f"cannot read it: {error.strerror}", where=str(path)) from error
+        raise Invalid(
+            f"cannot read it: {error.strerror}", where=str(path), do="let this user read it: ls -l"
+        ) from error
 
 
 def _text(path: Path, content: bytes) -> str:
@@ -196,7 +203,7 @@ def _long(path: Path, lines: list[str]) -> Iterator[Row]:
     for where, row in rows:
         name, answered = row[student].strip(), row[item].strip()
         if not name or not answered:
-            raise Invalid("a student and an item need a name", where=where)
+            raise Invalid("a student and an item need a name", where=where, do=MEND)
         if (known := found.get(name)) is None:
             known = found[name] = Row(name)
         known.items.append(intern(answered))
@@ -224,7 +231,11 @@ def _pykt(path: Path, lines: list[str]) -> Iterator[Row]:
         kept = [(i, r) for i, r in zip(items, responses, strict=True) if r != "-1" and i != "-1"]
         fold = row.get("fold") or str(UNASSIGNED)
         if not re.fullmatch(r"-?\d+", fold):
-            raise Invalid(f"fold is {fold}, not a whole number", where=where)
+            raise Invalid(
+                f"fold is {fold}, not a whole number",
+                where=where,
+                do="write a whole number, -1 for none",
+            )
         name = row.get("uid") or f"{path.name}-{rows.line_num}"
         yield Row(name, int(fold), [i for i, _ in kept], [_response(r, where) for _, r in kept])
 
@@ -233,7 +244,9 @@ def _three_lines(path: Path, lines: list[str]) -> Iterator[Row]:
     for n, first, (count, items, responses) in _records(path, lines, 3):
         if not count.strip().isdigit():
             raise Invalid(
-                f"the number of answers is expected, not {count[:40]!r}", where=f"{path}:{first}"
+                f"the number of answers is expected, not {count[:40]!r}",
+                where=f"{path}:{first}",
+                do=RECORDS[3],
             )
         yield _record(path, f"{path.name}-{n}", first + 1, int(count), items, responses)
 
@@ -242,12 +255,18 @@ def _four_lines(path: Path, lines: list[str]) -> Iterator[Row]:
     for _, first, (head, problems, skills, responses) in _records(path, lines, 4):
         names = _list(head)
         if len(names) != 2:
-            raise Invalid(f"row,student is expected, not {head[:40]!r}", where=f"{path}:{first}")
+            raise Invalid(
+                f"row,student is expected, not {head[:40]!r}",
+                where=f"{path}:{first}",
+                do=RECORDS[4],
+            )
         row = _record(path, names[1], first + 1, None, problems, responses)
         row.skills = _list(skills)
         if len(row.skills) != len(row.items):
             raise Invalid(
-                f"{len(row.items)} problems and {len(row.skills)} skills", where=f"{path}:{first}"
+                f"{len(row.items)} problems and {len(row.skills)} skills",
+                where=f"{path}:{first}",
+                do=MEND,
             )
         yield row
 
@@ -260,7 +279,9 @@ def _records(path: Path, lines: list[str], height: int) -> Iterator[tuple[int, i
         record = lines[place : place + height]
         if len(record) < height:
             raise Invalid(
-                f"the last student has {len(record)} of {height} lines", where=f"{path}:{place + 1}"
+                f"the last student has {len(record)} of {height} lines",
+                where=f"{path}:{place + 1}",
+                do=RECORDS[height],
             )
         yield n, place + 1, record
 
@@ -270,7 +291,7 @@ def _record(path: Path, name: str, line: int, count: int | None, items: str, res
     where = f"{path}:{line}"
     _same(where, len(codes), len(given))
     if count is not None and count != len(codes):
-        raise Invalid(f"{len(codes)} items, {count} were announced", where=where)
+        raise Invalid(f"{len(codes)} items, {count} were announced", where=where, do=MEND)
     return Row(name, UNASSIGNED, codes, [_response(r, where) for r in given])
 
 
@@ -306,7 +327,7 @@ def _list(text: str | None) -> list[str]:
 
 def _same(where: str, items: int, responses: int) -> None:
     if items != responses:
-        raise Invalid(f"{items} items and {responses} responses", where=where)
+        raise Invalid(f"{items} items and {responses} responses", where=where, do=MEND)
 
 
 def _response(text: str, where: str) -> int:
@@ -329,7 +350,11 @@ def _amount(text: str, what: str, where: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < math.inf:
-        raise Invalid(f"{what} is {text[:40]!r}, not a number from 0", where=where)
+        raise Invalid(
+            f"{what} is {text[:40]!r}, not a number from 0",
+            where=where,
+            do="write such a number, or nothing where none was noted",
+        )
     return value
 
 
@@ -345,5 +370,5 @@ def _time(text: str, where: str) -> float:
         else:
             value = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
     if not math.isfinite(value):
-        raise Invalid(f"time is {text[:40]!r}, neither a number nor ISO 8601", where=where)
+        raise Invalid(f"time is {text[:40]!r}, neither a number nor ISO 8601", where=where, do=MEND)
     return value

@@ -23,7 +23,7 @@ from kt.errors import Invalid
 from kt.models import metrics
 from kt.models.calibrate import calibrated
 from kt.models.data import natural
-from kt.models.forms import opened, table, unknown
+from kt.models.forms import MEND, opened, table, unknown
 from kt.models.leaks import LONG, Twin, shared, twins
 from kt.models.metrics import Weighted
 from kt.models.split import TEST, UNASSIGNED, only_test, split, without_test
@@ -152,7 +152,11 @@ def configure(family: Any, data: Data, settings: Mapping[str, Any]) -> tuple[Bas
     tokens = tuple(data.names[place] for place in np.unique(data.tokens))
     labels = tuple(data.label_names[place] for place in np.unique(data.labels))
     if len(labels) < 2:
-        raise Invalid(f"all its labels are {labels[0][:64]}", where=data.source)
+        raise Invalid(
+            f"all its labels are {labels[0][:64]}",
+            where=data.source,
+            do="give examples of two labels or more",
+        )
     config: BaseModel = family.Config.model_validate(
         {**settings, "tokens": len(tokens), "labels": len(labels)}
     )
@@ -332,7 +336,7 @@ def _examples(path: Path, lines: list[str]) -> Iterator[tuple[str, str, list[str
     unit, label, tokens = map(header.index, COLUMNS)
     for where, row in rows:
         if not row[unit].strip() or not row[label].strip():
-            raise Invalid("a unit and a label need a name", where=where)
+            raise Invalid("a unit and a label need a name", where=where, do=MEND)
         yield row[unit].strip(), row[label].strip(), row[tokens].split()
 
 

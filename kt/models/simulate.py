@@ -83,7 +83,7 @@ def learning(
         ("categories", categories, 2),
     ):
         if value < least:
-            raise Invalid(f"{value} is too few, at least {least}", where=f"--{name}")
+            raise Invalid(f"{value} is too few", where=f"--{name}", do=f"give {least} or more")
     rng = np.random.default_rng(seed)
     skills = max(1, items // 10)
     skill = rng.permutation(np.arange(items) % skills)  # of each item

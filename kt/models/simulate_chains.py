@@ -84,7 +84,7 @@ def simulate(*, documents: int, dimension: int = 64, topics: int = 12, seed: int
         ("topics", topics, 2),
     ):
         if value < least:
-            raise Invalid(f"{value} is too few, at least {least}", where=f"--{name}")
+            raise Invalid(f"{value} is too few", where=f"--{name}", do=f"give {least} or more")
     rng = np.random.default_rng(seed)
     common, own = unit(rng.normal(size=(1, dimension))), unit(rng.normal(size=(topics, dimension)))
     chain = Chain(unit(np.sqrt(COMMON) * common + np.sqrt(1 - COMMON) * own))

@@ -41,7 +41,7 @@ def simulate(*, students: int, items: int, options: int = 4, seed: int = 0) -> S
         ("options", options, 2),
     ):
         if value < least:
-            raise Invalid(f"{value} is too few, at least {least}", where=f"--{name}")
+            raise Invalid(f"{value} is too few", where=f"--{name}", do=f"give {least} or more")
     rng = np.random.default_rng(seed)
     b, theta = rng.normal(0, 1, items), rng.normal(0, 1, students)
     beta, alpha = (

@@ -35,7 +35,7 @@ def simulate(*, students: int, items: int, seed: int = 0, answers: int = ANSWERS
     """`students` in each period, others in the second. Raises Invalid where there are too few of anything."""
     for name, value, least in (("students", students, 5), ("items", items, 1)):
         if value < least:
-            raise Invalid(f"{value} is too few, at least {least}", where=f"--{name}")
+            raise Invalid(f"{value} is too few", where=f"--{name}", do=f"give {least} or more")
     rng = np.random.default_rng(seed)
     alpha, b = rng.lognormal(0, 0.3, items), rng.normal(0, 1, items)
     delta = np.zeros(items)

@@ -33,7 +33,7 @@ def simulate(*, units: int, labels: int, seed: int = 0) -> Units:
     """Raises Invalid where there are too few of anything."""
     for name, value, least in (("units", units, TESTING), ("categories", labels, 2)):
         if value < least:
-            raise Invalid(f"{value} is too few, at least {least}", where=f"--{name}")
+            raise Invalid(f"{value} is too few", where=f"--{name}", do=f"give {least} or more")
     rng = np.random.default_rng(seed)
     phi, psi = (rng.dirichlet(np.full(TOKENS, CONCENTRATION), labels) for _ in range(2))
     a, b = rng.integers(labels, size=(2, units))

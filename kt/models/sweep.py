@@ -217,7 +217,9 @@ def placed(chosen: Chosen, settings: Mapping[str, Any], options: Options) -> tup
     try:
         changed = {key: known[key](value) for key, value in chosen.items() if key in known}
     except ValueError as error:
-        raise Invalid(str(error), where="--sweep") from error
+        raise Invalid(
+            str(error), where="--sweep", do="give values that the option takes: kt train --help"
+        ) from error
     return {**settings, **own}, replace(options, **changed)
 
 

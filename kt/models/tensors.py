@@ -118,46 +118,57 @@ def check_axes(arrays: Mapping[str, np.ndarray], signature: Signature) -> None:
     for tensor in signature.inputs:
         for axis, length in zip(tensor.axes, arrays[tensor.name].shape[1:], strict=True):
             if axis.name and lengths.setdefault(axis.name, length) != length:
-                raise Invalid(
-                    f"has an axis of {length} where another input has {lengths[axis.name]}",
-                    where=f"inputs.{tensor.name}",
+                raise misfit(
+                    f"has an axis of {length} where another input has {lengths[axis.name]}", tensor
                 )
 
 
 def array(values: list[Any], tensor: Tensor) -> np.ndarray:
     """Nested lists, one a request, as one array (requests, *shape) of the tensor's dtype. Raises Invalid."""
-    where = f"inputs.{tensor.name}"
     try:
         leaves, kinds, (count, *shape) = flat(values)
     except ValueError as error:
-        raise Invalid(str(error), where=where) from error
+        raise misfit(str(error), tensor) from error
     wanted = np.dtype(DTYPES[tensor.dtype])
     # looked at before an array is made: numpy would make text of all where there is one text
     if not LEAVES[wanted.kind].issuperset(kinds):
-        raise Invalid(f"must hold {tensor.dtype}", where=where)
+        raise misfit(f"must hold {tensor.dtype}", tensor)
     if len(leaves) > MAX_ELEMENTS * count:
-        raise Invalid(f"has {len(leaves) // count} elements, more than {MAX_ELEMENTS}", where=where)
+        raise Invalid(
+            f"has {len(leaves) // count} elements, more than {MAX_ELEMENTS}",
+            where=where,
+            do=f"send {tensor.dtype} of the shape {shown(tensor)}",
+        )
     found = (
         np.fromiter(leaves, np.float64, len(leaves))  # two thirds of what np.array takes
         if kinds == {float}
         else np.array(leaves or np.empty(0, wanted))
     ).reshape(count, *shape)
     if found.dtype.kind == "O" or (found.dtype.kind == "f" and wanted.kind in "iu"):  # past 64 bits
-        raise Invalid(f"holds a number that is no {tensor.dtype}", where=where)
+        raise misfit(f"holds a number that is no {tensor.dtype}", tensor)
     fits = len(shape) == len(tensor.axes) and all(
         axis.least <= length <= axis.most for axis, length in zip(tensor.axes, shape, strict=True)
     )
     if not fits:
-        raise Invalid(f"has the shape {shape}, not {shown(tensor)}", where=where)
+        raise misfit(f"has the shape {shape}, not {shown(tensor)}", tensor)
     if wanted.kind in "iu" and found.size:
         bounds = np.iinfo(wanted)  # type: ignore[type-var]  # of whole numbers, as its kind says
         if found.max() > bounds.max or found.min() < bounds.min:
-            raise Invalid(f"holds a number that is no {tensor.dtype}", where=where)
+            raise misfit(f"holds a number that is no {tensor.dtype}", tensor)
     with np.errstate(over="ignore"):
         out = found.astype(wanted)
     if wanted.kind == "f" and not np.isfinite(out).all():
-        raise Invalid(f"holds a number that is no {tensor.dtype}", where=where)
+        raise misfit(f"holds a number that is no {tensor.dtype}", tensor)
     return out
+
+
+def misfit(what: str, tensor: Tensor) -> Invalid:
+    """What is wrong with an input."""
+    return Invalid(
+        what,
+        where=f"inputs.{tensor.name}",
+        do=f"send {tensor.dtype} of the shape {shown(tensor)}",
+    )
 
 
 def flat(value: Any) -> tuple[list[Any], set[type], list[int]]:

@@ -340,7 +340,9 @@ def fields(tensors: Mapping[str, Any], signature: Signature) -> dict[str, Any]:
     items, responses = vector(tensors, "items"), vector(tensors, "responses")
     if len(items) != len(responses):
         raise Invalid(
-            f"has {len(responses)} elements where items has {len(items)}", where="inputs.responses"
+            f"has {len(responses)} elements where items has {len(items)}",
+            where="inputs.responses",
+            do="send a response for each item, in the order of the items",
         )
     return {
         "answers": [
@@ -356,7 +358,7 @@ def vector(tensors: Mapping[str, Any], name: str) -> list[Any]:
     while type(value) is list and len(value) == 1 and type(value[0]) is list:
         value = value[0]
     if type(value) is not list or list in map(type, value):
-        raise Invalid("must be a list", where=f"inputs.{name}")
+        raise Invalid("must be a list", where=f"inputs.{name}", do="send a flat list")
     return value
 
 

@@ -212,7 +212,9 @@ class _Run:
         try:
             model = self.family.Model(self.config)
         except ValueError as error:
-            raise Invalid(str(error), where="--set") from error
+            raise Invalid(
+                str(error), where="--set", do="see the settings of the family: kt train --help"
+            ) from error
         if hasattr(self.family, "prepare"):
             steps = self.task.steps(self.data, self.signature, fitting.BATCH, None)
             self.family.prepare(model, [step.tensors for step in steps])

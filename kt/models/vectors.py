@@ -68,7 +68,11 @@ def collate(requests: Sequence[Request], signature: Signature) -> dict[str, np.n
     if not np.isfinite(vectors).all():
         b, t = np.argwhere(~np.isfinite(vectors))[0, :2].tolist()
         place = len(requests[b].vectors) - len(contexts[b]) + t
-        raise Invalid("holds a number that is no float32", where=f"vectors.{place}")
+        raise Invalid(
+            "holds a number that is no float32",
+            where=f"vectors.{place}",
+            do="send numbers within 3.4e38 of 0",
+        )
     return {"vectors": vectors, "lengths": lengths}
 
 
@@ -126,7 +130,11 @@ def fields(tensors: Mapping[str, Any], signature: Signature) -> dict[str, Any]:
     if _depth(value) == 3 and len(value) == 1:  # type: ignore[arg-type]  # a list, as its depth says
         value = value[0]  # type: ignore[index]
     if _depth(value) != 2:
-        raise Invalid("must be a list of vectors", where="inputs.vectors")
+        raise Invalid(
+            "must be a list of vectors",
+            where="inputs.vectors",
+            do="send [[…], …], a vector of numbers each",
+        )
     return {"vectors": value}
 
 
@@ -163,4 +171,5 @@ def _misfit(request: Request, signature: Signature) -> Invalid:
     return Invalid(
         f"has {len(request.vectors[place])} numbers, this model takes vectors of {signature.dimension}",
         where=f"vectors.{place}",
+        do="send vectors of the model that it was trained on",
     )

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from kt.errors import Invalid, Refused, Unavailable
 
 TIMEOUT = 5.0  # seconds, for all of it but the look-up of the name
+URL = "mend url in kt.toml, or what its env: or file: holds"
 LARGEST = 4_096  # bytes of an answer
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -44,9 +45,9 @@ def target(url: str, allowed: Sequence[str] = (), *, plain: bool = False) -> Tar
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise Invalid(f"is no URL: {error}") from error
+        raise Invalid(f"is no URL: {error}", do=URL) from error
     if parts.scheme not in ("http", "https") or not host or parts.username is not None:
-        raise Invalid("is no URL of the form https://host/path")
+        raise Invalid("is no URL of the form https://host/path", do=URL)
     if parts.scheme == "http" and not plain:
         raise Refused("http is not allowed", do="use https, or say http = true in kt.toml")
     tls = parts.scheme == "https"
@@ -65,7 +66,10 @@ def resolve(host: str, port: int) -> list[Address]:
         return [ipaddress.ip_address(str(each[4][0]).partition("%")[0]) for each in found]
     except (OSError, UnicodeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no name of a host"
-        raise Unavailable(f"cannot find {host[:100]}: {reason}") from error
+        raise Unavailable(
+            f"cannot find {host[:100]}: {reason}",
+            do="mend the name in kt.toml, or see to the DNS of this machine",
+        ) from error
 
 
 def refuse_own(
@@ -117,7 +121,10 @@ def post(to: Target, body: bytes, headers: Mapping[str, str], timeout: float = T
         slow = isinstance(error, TimeoutError) or time.monotonic() - started >= timeout
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         what = f"no answer within {timeout:g} s" if slow else reason
-        raise Unavailable(f"{to.host}: {what}") from error
+        raise Unavailable(
+            f"{to.host}: {what}",
+            do="see that it is up and can be reached from here; what waits is sent again",
+        ) from error
     finally:
         late.cancel()
         connection.close()

@@ -42,7 +42,11 @@ def read(reference: str, root: Path) -> str:
             value = file.read(10_000).strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
-        raise Unavailable(f"cannot be read: {reason}", where=str(path)) from error
+        raise Unavailable(
+            f"cannot be read: {reason}",
+            where=str(path),
+            do="put a text file there that this user can read",
+        ) from error
     if not value:
-        raise Invalid("holds no secret", where=str(path))
+        raise Invalid("holds no secret", where=str(path), do="write the secret into it")
     return value

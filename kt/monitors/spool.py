@@ -79,7 +79,11 @@ def sink(workspace: Workspace, table: Plugin, name: str) -> Sink:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise Invalid(f"sink {name}: {where}: {first['msg']}", where="kt.toml") from error
+        raise Invalid(
+            f"sink {name}: {where}: {first['msg']}",
+            where="kt.toml",
+            do="mend it in kt.toml; see: kt config sink",
+        ) from error
 
 
 def put(connection: "Connection", known: Sequence[Sink], new: Sequence[Message], now: int) -> None:

@@ -59,7 +59,10 @@ def read(ids: Ids, body: Any) -> tuple[list[Outcome], Counted]:
     many = isinstance(body, list)
     entries = body if many else [body]
     if not 0 < len(entries) <= MOST:
-        raise Invalid(f"the body holds {len(entries)} entries, it may hold 1 to {MOST}")
+        raise Invalid(
+            f"the body holds {len(entries)} entries, it may hold 1 to {MOST}",
+            do="send it in several",
+        )
     told: list[Outcome] = []
     counted = Counted()
     for place, entry in enumerate(entries):

@@ -34,18 +34,20 @@ def read(path: Path) -> Manifest:
         try:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
-                raise Corrupt("is no file", where=MANIFEST)
+                raise Corrupt("is no file", where=MANIFEST, do=manifests.ANEW)
             data = os.read(descriptor, min(found.st_size, LARGEST))
         finally:
             os.close(descriptor)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise Corrupt(f"cannot be read: {error.strerror}", where=MANIFEST) from error
+        raise Corrupt(
+            f"cannot be read: {error.strerror}", where=MANIFEST, do=manifests.ANEW
+        ) from error
     try:
         jiter.from_json(data, catch_duplicate_keys=True, allow_inf_nan=False)
     except ValueError as error:
-        raise Corrupt(f"is not JSON: {error}", where=MANIFEST) from error
+        raise Corrupt(f"is not JSON: {error}", where=MANIFEST, do=manifests.ANEW) from error
     return manifests.parse(data)
 
 

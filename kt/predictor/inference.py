@@ -161,7 +161,9 @@ def check_plain(request: falcon.Request) -> None:
             "tensors are read as JSON, not as binary data", do="tritonclient: binary_data=False"
         )
     if (request.get_header("Content-Encoding") or "identity").lower() != "identity":
-        raise http.NotJson("the body must not be compressed")
+        raise http.NotJson(
+            "the body must not be compressed", do="send it as it is, without Content-Encoding"
+        )
 
 
 def serving(host: Host, name: str, version: str) -> View:
@@ -200,7 +202,7 @@ def ask(host: Host, body: Any, name: str, version: str = "") -> Deferred:
             do="leave the version out of the path",
         )
     if not isinstance(body, dict):
-        raise Invalid("the body must be a JSON object")
+        raise Invalid("the body must be a JSON object", do=http.DOCS)
     try:
         given = Inference.model_validate(body)
     except ValidationError as error:
@@ -225,7 +227,7 @@ def nested(given: Inference, found: View) -> dict[str, Any]:
     for tensor in given.inputs:
         where = f"inputs.{tensor.name[:64]}"
         if tensor.name in tensors:
-            raise Invalid("is given twice", where=where)
+            raise Invalid("is given twice", where=where, do="give each input once")
         port = takes.get(tensor.name)
         if port is None:
             raise Invalid(
@@ -233,12 +235,16 @@ def nested(given: Inference, found: View) -> dict[str, Any]:
             )
         if tensor.datatype != NAMES[port.dtype]:
             raise Invalid(
-                f"is {tensor.datatype[:64]}, this model takes {NAMES[port.dtype]}", where=where
+                f"is {tensor.datatype[:64]}, this model takes {NAMES[port.dtype]}",
+                where=where,
+                do="send it as that datatype",
             )
         try:
             tensors[tensor.name] = shape(tensor.data, tensor.shape, TYPES[tensor.datatype][1])
         except ValueError as error:
-            raise Invalid(str(error), where=where) from None
+            raise Invalid(
+                str(error), where=where, do=f"GET /v2/models/{found.model} tells its tensors"
+            ) from None
     return tensors
 
 

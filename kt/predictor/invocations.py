@@ -126,13 +126,15 @@ def parsed(body: Any) -> tuple[Invocation, str]:
         raise Invalid("the body must be a JSON object", do=f"with one of {', '.join(FORMATS)}")
     found = [key for key in FORMATS if key in body]
     if len(found) != 1:
-        raise Invalid(f"the body must have exactly one of {', '.join(FORMATS)}")
+        raise Invalid(
+            f"the body must have exactly one of {', '.join(FORMATS)}", do="leave the others out"
+        )
     try:
         given = Invocation.model_validate(body)
     except ValidationError as error:
         raise http.first_problem(error) from None
     if getattr(given, found[0]) is None:
-        raise Invalid("must not be null", where=found[0])
+        raise Invalid("must not be null", where=found[0], do="give it rows, or tensors by name")
     return given, found[0]
 
 
@@ -151,12 +153,15 @@ def split(given: Invocation, key: str, found: View) -> tuple[dict[str, Any] | No
 
 def records(table: Split) -> list[Any]:
     if len(set(table.columns)) < len(table.columns):
-        raise Invalid("a column is named twice", where="dataframe_split.columns")
+        raise Invalid(
+            "a column is named twice", where="dataframe_split.columns", do="give each column once"
+        )
     for place, row in enumerate(table.data):
         if len(row) != len(table.columns):
             raise Invalid(
                 f"has {len(row)} values for {len(table.columns)} columns",
                 where=f"dataframe_split.data.{place}",
+                do="give each row a value for each column",
             )
     return [dict(zip(table.columns, row, strict=True)) for row in table.data]
 
@@ -168,7 +173,11 @@ def stacked(rows: list[Any], found: View) -> dict[str, Any]:
     names = list(rows[0])
     for place, row in enumerate(rows):
         if not isinstance(row, dict) or row.keys() != rows[0].keys():
-            raise Invalid("must have the names that the first row has", where=str(place))
+            raise Invalid(
+                "must have the names that the first row has",
+                where=str(place),
+                do="give each row the same names",
+            )
     return {name: [row[name] for row in rows] for name in names}
 
 
@@ -176,7 +185,10 @@ def only(found: View) -> str:
     """The input of a program that has one. Raises Invalid."""
     names = [port.name for port in found.ports[0]]
     if len(names) != 1:
-        raise Invalid(f"{found.model} takes several inputs, by name: {', '.join(names)}")
+        raise Invalid(
+            f"{found.model} takes several inputs, by name: {', '.join(names)}",
+            do="send rows that are objects, or inputs by name",
+        )
     return names[0]
 
 
@@ -184,7 +196,9 @@ def asked_by(host: Host, found: View, rows: list[Any], unit: Any, key: str) -> I
     for place, row in enumerate(rows):
         try:
             if not isinstance(row, dict):
-                raise Invalid("must be a JSON object")
+                raise Invalid(
+                    "must be a JSON object", do="send each row as an object of its fields"
+                )
             yield predict.ask(host, found.of_unit(row, unit), found.model)
         except Invalid as error:
             where = f"{key}.{place}.{error.where}" if error.where else f"{key}.{place}"

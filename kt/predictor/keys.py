@@ -29,6 +29,7 @@ from kt.errors import Corrupt, Invalid, Refused
 log = logging.getLogger("kt")
 
 ROLES = ("predict", "feedback", "read")
+AFRESH = "put back the one that was there, or move it away and make new keys: kt key new"
 FORM = re.compile(rb"kt_([0-9a-f]{8})_[A-Za-z0-9_-]{43}")
 LOOK = 1.0  # seconds between looks at the file
 
@@ -62,18 +63,20 @@ def read(path: Path) -> Keys:
     try:
         about = path.stat()
         if not stat.S_ISREG(about.st_mode):  # a pipe would be waited for
-            raise Corrupt("is no file", where=str(path))
+            raise Corrupt("is no file", where=str(path), do=AFRESH)
         data = path.read_bytes()
     except FileNotFoundError:
         return Keys()
     except OSError as error:
-        raise Corrupt(f"cannot be read: {error.strerror}", where=str(path)) from error
+        raise Corrupt(f"cannot be read: {error.strerror}", where=str(path), do=AFRESH) from error
     if about.st_mode & 0o077:
         raise Refused(f"{path} can be read by others", do=f"chmod 600 {path}")
     try:
         return Keys.model_validate_json(data)
     except ValidationError as error:
-        raise Corrupt(f"is no file of keys: {error.errors()[0]['msg']}", where=str(path)) from error
+        raise Corrupt(
+            f"is no file of keys: {error.errors()[0]['msg']}", where=str(path), do=AFRESH
+        ) from error
 
 
 def new(
@@ -147,7 +150,7 @@ class Ring:
         self.keys = {}
         try:
             if seen is None:
-                raise Corrupt("is gone", where=str(self.path))
+                raise Corrupt("is gone", where=str(self.path), do=AFRESH)
             self.keys = {key.id.encode(): key for key in read(self.path).keys}
         except (Refused, Corrupt) as error:
             log.error("kt: no key holds: %s", error)

@@ -98,7 +98,10 @@ def warm(engine: Engine, key: Key) -> Kind:
     for batch in (requests[-1:], requests):
         outputs = engine.run(engine.form.collate(batch, engine.signature))
         if wrong := family.problem(outputs, engine.form.PROBABILITIES):
-            raise Invalid(f"{key.model} {key.version} answers what is no answer: {wrong}")
+            raise Invalid(
+                f"{key.model} {key.version} answers what is no answer: {wrong}",
+                do="deploy another version: kt rollback",
+            )
         answers = engine.form.answer(outputs, batch, engine.signature)
     return record.kind(engine, [prediction for answer in answers for prediction in answer])
 

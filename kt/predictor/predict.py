@@ -73,7 +73,7 @@ def ask(host: Host, fields: Any, name: str | None = None) -> Asked:
     """A request as far as it can be told without running a model."""
     loaded = host.current
     if not isinstance(fields, dict):
-        raise Invalid("the body must be a JSON object")
+        raise Invalid("the body must be a JSON object", do=http.DOCS)
     model, fields = which(loaded, host.settings, fields, name)
     route = loaded.manifest.models[model]
     control = loaded.active[model]
@@ -212,7 +212,9 @@ def which(
         else:
             name = settings.model or (next(iter(models)) if len(models) == 1 else "")
     if not isinstance(name, str):
-        raise Invalid("must be the name of a model", where="model")
+        raise Invalid(
+            "must be the name of a model", where="model", do=f"there are: {listing(models)}"
+        )
     if not name:
         raise Invalid("a model must be named", where="model", do=f"there are: {listing(models)}")
     if name not in models:

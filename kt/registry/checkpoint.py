@@ -56,6 +56,9 @@ CODE = {
 INSTEAD = (
     "kt opens weights: torch.save(model.state_dict(), FILE), safetensors, or what kt train wrote"
 )
+CONFIG = (
+    "write the configuration of its family, alone or with the signature, as kt show --json has them"
+)
 VOUCH = (
     "save its weights, torch.save(model.state_dict(), FILE), or export it, torch.export.save (.pt2); "
     "or vouch for the file: --trust-code REASON, and --example FILE of a module"
@@ -110,7 +113,9 @@ def descriptor_of(path: Path) -> Iterator[int]:
             )
         if about.st_size > MAX_SIZE:
             raise Invalid(
-                f"has {about.st_size >> 30} GiB, more than {MAX_SIZE >> 30}", where=str(path)
+                f"has {about.st_size >> 30} GiB, more than {MAX_SIZE >> 30}",
+                where=str(path),
+                do="save weights alone, without the state of an optimizer",
             )
         with unchanged(descriptor, path):
             yield descriptor
@@ -306,7 +311,11 @@ def from_checkpoint(whole: Mapping[str, Any], source: Source, path: Path) -> Ope
     def part(key: str, kind: type) -> Any:
         value = whole.get(key, kind())
         if not isinstance(value, kind):
-            raise Invalid(f"its {key} is a {type(value).__name__}", where=str(path))
+            raise Invalid(
+                f"its {key} is a {type(value).__name__}",
+                where=str(path),
+                do="save a dict there, as kt train does",
+            )
         try:
             return orjson.loads(orjson.dumps(value))
         except (orjson.JSONEncodeError, orjson.JSONDecodeError) as error:
@@ -338,14 +347,18 @@ def read_safetensors(file: Path, source: Source, path: Path) -> Opened:
             ours = "kt" in (held.metadata() or {})
     except (SafetensorError, RecursionError, ValueError, RuntimeError) as error:
         raise Invalid(
-            f"is no sound safetensors file: {' '.join(str(error).split())[:150]}", where=str(path)
+            f"is no sound safetensors file: {' '.join(str(error).split())[:150]}",
+            where=str(path),
+            do="save it again",
         ) from error
     if not ours:
         return Opened(source, named_tensors(tensors, path))
     try:
         spec = load.header(file)
     except Corrupt as error:
-        raise Invalid(error.what, where=str(path)) from error
+        raise Invalid(
+            error.what, where=str(path), do="save it again; what kt train wrote says its family"
+        ) from error
     return Opened(source, named_tensors(tensors, path), spec.family, spec.config, spec.signature)
 
 
@@ -354,7 +367,11 @@ def named_tensors(found: Mapping[Any, Any], path: Path) -> "dict[str, torch.Tens
     import torch
 
     if not found:
-        raise Invalid("holds no weights", where=str(path))
+        raise Invalid(
+            "holds no weights",
+            where=str(path),
+            do="save the weights: torch.save(model.state_dict(), FILE)",
+        )
     for name, tensor in found.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             what = f"{str(name)[:60]!r} is a {type(tensor).__name__}, not a tensor"
@@ -369,7 +386,11 @@ def named_tensors(found: Mapping[Any, Any], path: Path) -> "dict[str, torch.Tens
             or tensor.is_complex()
             or tensor.is_quantized
         ):
-            raise Invalid(f"{name[:60]!r} is not a dense tensor of real numbers", where=str(path))
+            raise Invalid(
+                f"{name[:60]!r} is not a dense tensor of real numbers",
+                where=str(path),
+                do="save it dense, real and not quantized: tensor.to_dense()",
+            )
     return {name: tensor.detach() for name, tensor in found.items()}
 
 
@@ -378,14 +399,14 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
-        raise Invalid(f"is no JSON file: {error}", where=str(path)) from error
+        raise Invalid(f"is no JSON file: {error}", where=str(path), do=CONFIG) from error
     if not isinstance(found, dict):
-        raise Invalid("is no JSON object", where=str(path))
+        raise Invalid("is no JSON object", where=str(path), do=CONFIG)
     if "config" not in found:
         return found, None
     config, signature = found["config"], found.get("signature")
     if not isinstance(config, dict) or not isinstance(signature, dict | None):
-        raise Invalid("config and signature must be objects", where=str(path))
+        raise Invalid("config and signature must be objects", where=str(path), do=CONFIG)
     return config, signature
 
 

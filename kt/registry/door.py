@@ -40,6 +40,7 @@ SECONDS = 120  # of processor time, and a second for each SPEED bytes of the fil
 SPEED = 20_000_000
 MEMORY = 3 << 30  # bytes, and SHARE times the file's size
 SHARE = 6
+DISTRUST = "trust nothing of this file: ask whoever made it"
 LONGEST = 10_000_000  # bytes that the child may say
 
 
@@ -256,9 +257,11 @@ def believed(outcome: Mapping[str, Any], staged: Path, path: Path) -> Prepared:
             heals=bool(done["heals"]),
         )
     except (ValidationError, KeyError, TypeError, errors.Corrupt) as error:
-        raise Invalid("made its loader answer nonsense", where=str(path)) from error
+        raise Invalid("made its loader answer nonsense", where=str(path), do=DISTRUST) from error
     if not ready.existing and load.header(staged / WEIGHTS) != draft.spec:
-        raise Invalid("made its loader write other weights than it names", where=str(path))
+        raise Invalid(
+            "made its loader write other weights than it names", where=str(path), do=DISTRUST
+        )
     if not ready.existing:
         for file, made in draft.exports.items():
             load.check_export(staged / file, made.sha256)

@@ -93,7 +93,9 @@ def judge(
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise Invalid(
-            f"gate {name}: {'.'.join(map(str, first['loc']))}: {first['msg']}", where="kt.toml"
+            f"gate {name}: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+            where="kt.toml",
+            do="mend it in kt.toml; see: kt config gate",
         ) from error
     verdict = gate.judge(candidate, baseline, settings)
     assert isinstance(verdict, Verdict)

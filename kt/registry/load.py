@@ -113,13 +113,13 @@ def header(path: Path) -> Spec:
     with files.named("read", path), path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         if size > min(100_000_000, os.fstat(file.fileno()).st_size):
-            raise Corrupt("is no safetensors file", where=str(path))
+            raise Corrupt("is no safetensors file", where=str(path), do=GET)
         text = file.read(size)
     try:
         said = json.loads(text)["__metadata__"]["kt"]
         return Spec.model_validate_json(said)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Corrupt("does not say which family it holds", where=str(path)) from error
+        raise Corrupt("does not say which family it holds", where=str(path), do=GET) from error
 
 
 def open_weights(root: Path, path: Path, spec: Spec) -> Loaded:
@@ -134,12 +134,13 @@ def open_weights(root: Path, path: Path, spec: Spec) -> Loaded:
         raise Corrupt(
             f"{spec.family} does not take this configuration: {error.errors()[0]['msg']}",
             where=str(path),
+            do="take back the code that it was registered with, or register it anew",
         ) from error
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
     except SafetensorError as error:
-        raise Corrupt(f"is no safetensors file: {error}", where=str(path)) from error
+        raise Corrupt(f"is no safetensors file: {error}", where=str(path), do=GET) from error
     module = fill(code, config, tensors, path)
     return Loaded(spec, code, code.FORM, signature, module)
 

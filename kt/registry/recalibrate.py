@@ -44,7 +44,10 @@ class Evidence:
 def refuse_unable(what: str, loaded: Loaded, method: Method) -> None:
     """Raises Invalid where the version's answers take no such calibrator."""
     if "calibration" not in type(loaded.signature).model_fields:
-        raise Invalid(f"{what} gives no probabilities of categories: there is nothing to calibrate")
+        raise Invalid(
+            f"{what} gives no probabilities of categories: there is nothing to calibrate",
+            do="name a version whose answers are probabilities: kt models",
+        )
     if method in ("platt", "isotonic") and not calibrate.fits(PLATT, categories(loaded)):
         raise Invalid(
             f"{method} is for two categories, {what} has {categories(loaded)}",
@@ -74,7 +77,9 @@ def of_data(loaded: Loaded, paths: Sequence[Path]) -> Evidence:
     known = Outcomes(predicted.probabilities, predicted.outcomes)
     if known.count < LEAST:
         raise Invalid(
-            f"{known.count:,} answers to judge by, {LEAST:,} are needed", where=data.source
+            f"{known.count:,} answers to judge by, {LEAST:,} are needed",
+            where=data.source,
+            do="give more data, or wait for more outcomes",
         )
     older = predicted.unit < round(FITTED * len(predicted.units))
     features = reference.features(room, loaded.form, loaded.signature, data)

@@ -122,7 +122,7 @@ def opened(load: Callable[[bytes], T], blob: str) -> T:
     try:
         return load(base64.b64decode(blob, validate=True))
     except (ValueError, zlib.error, struct.error) as error:
-        raise Corrupt(f"a reference that cannot be read: {error}") from error
+        raise Corrupt(f"a reference that cannot be read: {error}", do=RESTORE) from error
 
 
 class VersionRecord(Part):
@@ -213,7 +213,7 @@ def read(workspace: Workspace, model: str, version: str) -> VersionRecord:
     except (FileNotFoundError, NotADirectoryError):
         raise unknown(workspace, model, version) from None
     except OSError as error:
-        raise Corrupt(f"cannot be read: {error.strerror}", where=str(path)) from error
+        raise Corrupt(f"cannot be read: {error.strerror}", where=str(path), do=RESTORE) from error
     return parse(data, path)
 
 

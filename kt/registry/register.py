@@ -404,4 +404,8 @@ def said(reference: Mapping[str, Any], path: Path) -> Reference | None:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         what = ".".join(map(str, first["loc"]))
-        raise Invalid(f"its reference: {what}: {first['msg']}", where=str(path)) from error
+        raise Invalid(
+            f"its reference: {what}: {first['msg']}",
+            where=str(path),
+            do="save it again with kt train, or without its reference",
+        ) from error

@@ -73,7 +73,11 @@ def load(root: Path, model: str, version: str, sha256: str, threads: int) -> Ses
     try:
         signature = form.Signature.model_validate(spec.signature)
     except ValidationError as error:
-        raise Corrupt(f"{spec.form} does not take this signature", where=str(path)) from error
+        raise Corrupt(
+            f"{spec.form} does not take this signature",
+            where=str(path),
+            do="take back the code that it was registered with, or register it anew",
+        ) from error
     return opened(path, form, signature, threads)
 
 
@@ -110,4 +114,8 @@ def started(graph: str | bytes, path: Path, threads: int) -> Any:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # it raises its own, of many kinds
         what = " ".join(str(error).split())[:200]
-        raise Corrupt(f"ONNX Runtime cannot load it: {what}", where=str(path)) from error
+        raise Corrupt(
+            f"ONNX Runtime cannot load it: {what}",
+            where=str(path),
+            do='let torch run it: [predictor] engine = "auto"',
+        ) from error

@@ -108,7 +108,10 @@ def ssh_keygen(
             do="install OpenSSH 8.9 or later",
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise Unavailable(f"ssh-keygen did not answer in {SECONDS:g} s") from error
+        raise Unavailable(
+            f"ssh-keygen did not answer in {SECONDS:g} s",
+            do="try again; a key with a passphrase must be in ssh-agent",
+        ) from error
 
 
 def last_line(said: bytes) -> str:

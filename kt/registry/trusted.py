@@ -139,7 +139,11 @@ def state_of(held: Any, path: Path) -> "Mapping[str, torch.Tensor]":
         return held.state_dict()
     if isinstance(held, Mapping):
         return held
-    raise Invalid(f"holds a {type(held).__name__}, neither a module nor weights", where=str(path))
+    raise Invalid(
+        f"holds a {type(held).__name__}, neither a module nor weights",
+        where=str(path),
+        do="save the module, or model.state_dict()",
+    )
 
 
 def module_of(held: Any, path: Path) -> "nn.Module":

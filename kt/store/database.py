@@ -117,7 +117,11 @@ def postgresql(url: str) -> Store:
         parsed = make_url(url).set(drivername="postgresql+psycopg")
         engine = create_engine(parsed, poolclass=NullPool)
     except ArgumentError as error:
-        raise Invalid(f"store.url: {error}", where="kt.toml") from error
+        raise Invalid(
+            f"store.url: {error}",
+            where="kt.toml",
+            do="write it as postgresql://USER@HOST/NAME, or sqlite:///FILE",
+        ) from error
     except ModuleNotFoundError as error:
         raise Unavailable(
             "PostgreSQL's driver is not installed", where="kt.toml", do="pip install 'kt[postgres]'"

@@ -61,7 +61,9 @@ def split(file: BinaryIO) -> Iterator[bytes]:
 
 def parsed(parse: Parse, text: bytes) -> Any | Invalid:
     if len(text) > LONGEST:
-        return Invalid(f"the line is longer than {LONGEST} bytes")
+        return Invalid(
+            f"the line is longer than {LONGEST} bytes", do="cut it: a line holds one outcome"
+        )
     try:
         return parse(text)
     except Invalid as error:
@@ -82,7 +84,10 @@ def of_columns(path: Path, header: bytes) -> Parse:
     def parse(text: bytes) -> dict[str, Any]:
         row = cells(text)
         if len(row) != len(names):
-            raise Invalid(f"the line has {len(row)} cells, its header {len(names)}")
+            raise Invalid(
+                f"the line has {len(row)} cells, its header {len(names)}",
+                do="give it a cell for each name, empty where there is none",
+            )
         values = dict(zip(names, row, strict=True))
         entry = {
             "prediction_id": values["prediction_id"].strip(),
@@ -97,7 +102,7 @@ def cells(text: bytes) -> list[str]:
     try:
         return next(csv.reader([text.decode("utf-8", "replace")], strict=True), [])
     except csv.Error as error:
-        raise Invalid(f"the line is not CSV: {error}") from None
+        raise Invalid(f"the line is not CSV: {error}", do="close its quotes") from None
 
 
 def value(cell: str) -> Any:

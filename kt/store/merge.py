@@ -42,7 +42,9 @@ def merge(store: Store, other: Path) -> int:
             ours, theirs = known(here), known(there)
             if own(ours) == own(theirs):
                 raise Refused(
-                    "is a copy of these tables: what both hold would count twice", where=str(other)
+                    "is a copy of these tables: what both hold would count twice",
+                    where=str(other),
+                    do="name the tables of another machine",
                 )
             wanted = newer(ours, theirs)
             add(here, schema.streams, held(there, schema.streams))

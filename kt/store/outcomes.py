@@ -79,16 +79,29 @@ def counter(name: str) -> str:
 def read(ids: Ids, entry: Any) -> list[Outcome]:
     """The outcomes that an entry tells. entry: its JSON. Raises Invalid with the bad field; Unreadable."""
     if not isinstance(entry, dict):
-        raise Invalid("must be an object: a prediction_id and an outcome")
+        raise Invalid(
+            "must be an object: a prediction_id and an outcome",
+            do='send {"prediction_id": ID, "outcome": 1}',
+        )
     for name in entry:
         if name not in FIELDS:
-            raise Invalid("there is no such field", where=name[:64])
+            raise Invalid(
+                "there is no such field", where=name[:64], do=f"there are: {', '.join(FIELDS)}"
+            )
     text, outcome, place = (entry.get(name) for name in FIELDS)
     if not isinstance(text, str):
-        raise Invalid("must be the prediction_id of an answer", where="prediction_id")
+        raise Invalid(
+            "must be the prediction_id of an answer",
+            where="prediction_id",
+            do="send it as the answer had it, as text",
+        )
     if isinstance(outcome, list):
         if place is not None:
-            raise Invalid("is for one outcome, and there is a list of them", where="place")
+            raise Invalid(
+                "is for one outcome, and there is a list of them",
+                where="place",
+                do="leave place out, or send one outcome",
+            )
         return of_many(ids.read(text), outcome)
     return [of_one(ids.read(text), outcome, place)]
 
@@ -96,7 +109,11 @@ def read(ids: Ids, entry: Any) -> list[Outcome]:
 def of_many(ticket: Ticket, outcomes: list[Any]) -> list[Outcome]:
     count = len(ticket.scored)
     if len(outcomes) > count:
-        raise Invalid(f"has {len(outcomes)} entries, {listed(count)}", where="outcome")
+        raise Invalid(
+            f"has {len(outcomes)} entries, {listed(count)}",
+            where="outcome",
+            do="send one for each prediction, null where none is known",
+        )
     return [
         Outcome(ticket, place, fitting(ticket.kind, value, f"outcome.{place}"))
         for place, value in enumerate(outcomes)
@@ -115,7 +132,11 @@ def of_one(ticket: Ticket, outcome: Any, place: Any) -> Outcome:
             )
         place = 0
     if type(place) is not int or not 0 <= place < count:
-        raise Invalid(f"must be a whole number, {listed(count)} from 0 on", where="place")
+        raise Invalid(
+            f"must be a whole number, {listed(count)} from 0 on",
+            where="place",
+            do="send the place of the prediction in the answer",
+        )
     return Outcome(ticket, place, fitting(ticket.kind, outcome, "outcome"))
 
 
@@ -127,12 +148,24 @@ def listed(count: int) -> str:
 def fitting(kind: Kind, value: Any, field: str) -> float:
     """An outcome, if it is one of what was predicted. Raises Invalid."""
     if type(value) not in NUMBERS:
-        raise Invalid("must be a number, true or false", where=field)
+        raise Invalid(
+            "must be a number, true or false",
+            where=field,
+            do="send it as a JSON number or boolean, not as text",
+        )
     match kind:
         case "probability" | "none" if value not in (0, 1):
-            raise Invalid("must be 0 or 1", where=field)
+            raise Invalid(
+                "must be 0 or 1", where=field, do="send 1 for right or yes, 0 for wrong or no"
+            )
         case "category" if not (0 <= value < CATEGORIES and value == int(value)):
-            raise Invalid("must be the number of a category", where=field)
+            raise Invalid(
+                "must be the number of a category",
+                where=field,
+                do=f"send a whole number from 0 to {CATEGORIES - 1}",
+            )
     if not -LARGEST <= value <= LARGEST:
-        raise Invalid(f"must lie within {LARGEST:g} of 0", where=field)
+        raise Invalid(
+            f"must lie within {LARGEST:g} of 0", where=field, do="send it in another unit"
+        )
     return float(value)

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 
 import pytest
 from conftest import ROOT, Kt
+from daemons import Retraining, alive, below
 from predictors import within
-from retraining import Retraining, alive, below
 
 from kt.jobs import daemon
 from kt.workspace import Workspace

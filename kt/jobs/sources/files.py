@@ -55,7 +55,11 @@ def samples(path: Path) -> int:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             return max(0, lines(file) - 1)  # the first names the columns
     except (OSError, EOFError, zipfile.BadZipFile, ValueError, struct.error, KeyError) as error:
-        raise Invalid(f"cannot be read: {error}", where=str(path)) from error
+        raise Invalid(
+            f"cannot be read: {error}",
+            where=str(path),
+            do="put a whole file there, or leave it out of the paths of the job",
+        ) from error
 
 
 def lines(file: IO[bytes] | gzip.GzipFile) -> int:

@@ -42,11 +42,15 @@ def collect(workspace: Workspace, settings: Settings, folder: Path) -> list[Path
                 out.writerow(columns)
             if row.keys() != set(columns):
                 raise Invalid(
-                    f"{settings.call} gives rows of {', '.join(row)} and of {', '.join(columns)}"
+                    f"{settings.call} gives rows of {', '.join(row)} and of {', '.join(columns)}",
+                    do="let all its rows have the same names",
                 )
             out.writerow([row[name] for name in columns])
     if not columns:
-        raise Invalid(f"{settings.call} gives no rows")
+        raise Invalid(
+            f"{settings.call} gives no rows",
+            do="let it give the rows to learn from, or wait until there are some",
+        )
     return [path]
 
 
@@ -63,16 +67,24 @@ def rows(workspace: Workspace, settings: Settings) -> Generator[Mapping[str, Any
     module, _, name = settings.call.rpartition(".")
     function = getattr(plugins.load_own(module, workspace.root), name, None)
     if not callable(function):
-        raise Invalid(f"{module} has no function {name}", where="kt.toml, call of a function")
+        raise Invalid(
+            f"{module} has no function {name}",
+            where="kt.toml, call of a function",
+            do='write the function there, or mend its name: call = "module.function"',
+        )
     try:
         with contextlib.chdir(workspace.root):
             for row in function():
                 if not isinstance(row, Mapping):
-                    raise Invalid(f"{settings.call} gives {type(row).__name__}, no mapping")
+                    raise Invalid(
+                        f"{settings.call} gives {type(row).__name__}, no mapping",
+                        do="let it give dicts of the same names, one a row",
+                    )
                 yield row
     except Invalid:
         raise
     except Exception as error:
         raise Unavailable(
-            f"{settings.call} failed: {type(error).__name__}: {str(error)[:200]}"
+            f"{settings.call} failed: {type(error).__name__}: {str(error)[:200]}",
+            do="mend it, and try it: kt retrain --check",
         ) from error

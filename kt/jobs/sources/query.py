@@ -70,22 +70,35 @@ def opened(workspace: Workspace, settings: Settings) -> "Iterator[Connection]":
     if url.startswith(SQLITE):
         path = workspace.root / url.removeprefix(SQLITE)
         if not path.is_file():  # SQLite would make an empty one
-            raise Unavailable("there is no database", where=str(path))
+            raise Unavailable(
+                "there is no database",
+                where=str(path),
+                do="mend the path in kt.toml, or put the database there",
+            )
         url = f"{SQLITE}{path}"
     try:
         engine = create_engine(url, poolclass=NullPool)
         with engine.connect() as connection:
             yield connection
     except ArgumentError as error:
-        raise Invalid("is no URL of a database", where="kt.toml, url of a query") from error
+        raise Invalid(
+            "is no URL of a database",
+            where="kt.toml, url of a query",
+            do="write it as sqlite:///FILE or postgresql://USER@HOST/NAME",
+        ) from error
     except ModuleNotFoundError as error:
         raise Unavailable(
             f"{error.name} is not installed", where="kt.toml", do=f"pip install {error.name}"
         ) from error
     except OperationalError as error:
-        raise Unavailable(f"the query cannot be answered: {first_line(error)}") from error
+        raise Unavailable(
+            f"the query cannot be answered: {first_line(error)}",
+            do="see that the database runs, and that this user may read it",
+        ) from error
     except SQLAlchemyError as error:
-        raise Invalid(first_line(error), where="kt.toml, sql of a query") from error
+        raise Invalid(
+            first_line(error), where="kt.toml, sql of a query", do="mend the statement in kt.toml"
+        ) from error
 
 
 def first_line(error: Exception) -> str:

@@ -29,15 +29,24 @@ def send(message: Message, settings: Settings, root: Path) -> None:
             start_new_session=True,
         )
     except OSError as error:
-        raise Invalid(f"cannot run {settings.command[0]}: {error.strerror}") from error
+        raise Invalid(
+            f"cannot run {settings.command[0]}: {error.strerror}",
+            do="name a program that this user may run, first of command in kt.toml",
+        ) from error
     try:
         _, said = process.communicate(orjson.dumps(message.document()), settings.timeout)
     except subprocess.TimeoutExpired as error:
         kill(process)
-        raise Unavailable(f"{settings.command[0]} took over {settings.timeout:g} s") from error
+        raise Unavailable(
+            f"{settings.command[0]} took over {settings.timeout:g} s",
+            do="let it end sooner, or raise its timeout in kt.toml",
+        ) from error
     if process.returncode:
         last = said.decode(errors="replace").strip().rpartition("\n")[2][:200]
-        raise Unavailable(f"{settings.command[0]} exited {process.returncode}: {last}")
+        raise Unavailable(
+            f"{settings.command[0]} exited {process.returncode}: {last}",
+            do="run it by hand: it gets the message as JSON on stdin",
+        )
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

@@ -37,7 +37,10 @@ def send(message: Message, settings: Settings, root: Path) -> None:
             server.send_message(letter(message, settings))
     except (OSError, smtplib.SMTPException) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise Unavailable(f"{settings.host}: {reason}"[:300]) from error
+        raise Unavailable(
+            f"{settings.host}: {reason}"[:300],
+            do="mend host, port, tls, user and password of the sink in kt.toml",
+        ) from error
 
 
 def connect(settings: Settings) -> smtplib.SMTP:

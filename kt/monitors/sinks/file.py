@@ -26,7 +26,11 @@ def send(message: Message, settings: Settings, root: Path) -> None:
             if torn(descriptor):
                 line = b"\n" + line
             if os.write(descriptor, line) != len(line):  # one write, or lines of two may mix
-                raise Unavailable("was written in part: the disk is full", where=str(path))
+                raise Unavailable(
+                    "was written in part: the disk is full",
+                    where=str(path),
+                    do="make room; what waits is written again",
+                )
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
                 os.fsync(descriptor)
                 files.sync_folder(path.parent)

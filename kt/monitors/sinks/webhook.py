@@ -63,8 +63,13 @@ def once(url: str, settings: Settings, body: bytes, headers: dict[str, str]) -> 
     to = outgoing.target(url, settings.allow, plain=settings.http)
     status = outgoing.post(to, body, headers, settings.timeout)
     if 300 <= status < 400:
-        raise Refused(f"{to.host} answers {status}, and redirects are not followed")
+        raise Refused(
+            f"{to.host} answers {status}, and redirects are not followed",
+            do="give its last address as url in kt.toml",
+        )
     if status == 429 or status >= 500:
-        raise Unavailable(f"{to.host} answers {status}")
+        raise Unavailable(f"{to.host} answers {status}", do="wait: what waits is sent again")
     if not 200 <= status < 300:
-        raise Refused(f"{to.host} answers {status}")
+        raise Refused(
+            f"{to.host} answers {status}", do="mend url and headers of the sink in kt.toml"
+        )
