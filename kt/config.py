@@ -495,7 +495,7 @@ def load(path: Path) -> Settings:
 def parse(data: bytes, path: Path) -> Settings:
     """The settings in a kt.toml's bytes. Raises Invalid as `load` does; `path` is where they stand."""
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-8-sig")  # editors on Windows begin with a mark
         raw = tomllib.loads(text)
         odd = next(unprintable(raw), None)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:

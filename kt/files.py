@@ -138,6 +138,8 @@ def read(path: Path) -> bytes:
                 return file.read()
     except FileNotFoundError:
         raise
+    except NotADirectoryError as error:
+        raise FileNotFoundError(*error.args) from error
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.EISDIR):
             raise Corrupt(

@@ -70,7 +70,7 @@ def refuse_untrainable(family: Any, name: str) -> None:
 def root() -> Path:
     """Where a family of the user's own is found: the workspace, or here where there is none."""
     found = options.any_workspace()
-    return found.root if found else Path.cwd()
+    return found.root if found else options.here()
 
 
 def opened(what: str) -> tuple[Any, Any, Any, dict[str, Any]]:

@@ -95,11 +95,21 @@ Model = Annotated[
 ]
 
 
+def here() -> Path:
+    """The folder that the command is run in. Raises Unavailable where somebody has removed it."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        from kt.errors import Unavailable
+
+        raise Unavailable("the folder you are in is gone", do="go to another: cd") from error
+
+
 def workspace() -> "Workspace":
     """The workspace that the command is about."""
     from kt import workspace as workspaces
 
-    found = workspaces.find(Path.cwd(), output.run.workspace)
+    found = workspaces.find(here(), output.run.workspace)
     _ = found.settings  # a kt.toml that is wrong is an error of every command
     return found
 
@@ -108,7 +118,7 @@ def any_workspace() -> "Workspace | None":
     """The workspace that the command is about, if there is one: some verbs do without."""
     from kt import workspace as workspaces
 
-    found = workspaces.find_any(Path.cwd(), output.run.workspace)
+    found = workspaces.find_any(here(), output.run.workspace)
     if found:
         _ = found.settings  # as above
     return found

@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -53,8 +54,9 @@ def emit(result: Mapping[str, Any], text: str | Iterable[str]) -> None:
 
 
 def fail(error: KtError) -> None:
-    """An error: two lines on stderr, and with --json the same as a document on stdout."""
-    fail_json(error.code, error.kind, str(error), error.do)
+    """An error: two lines on stderr, and with --json the same as a document on stdout, if that takes it."""
+    with suppress(OSError):
+        fail_json(error.code, error.kind, str(error), error.do)
     say(f"kt: {error}")
     if error.do:
         say(f"    {error.do}")

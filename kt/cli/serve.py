@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kt.cli import early, output
+from kt.cli import early, options, output
 from kt.cli.options import Json
 from kt.errors import Invalid
 
@@ -79,7 +79,7 @@ def predict(
     if url:
         answer = client.over_http(url, model, body)
     else:
-        here = workspace.find(Path.cwd(), output.run.workspace)
+        here = workspace.find(options.here(), output.run.workspace)
         running = client.running(here)
         answer = (
             client.over_http(running, model, body) if running else client.here(here, model, body)

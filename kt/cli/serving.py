@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NoReturn
 
 from kt.cli.start import at_once
@@ -76,11 +75,11 @@ def read_command_line(pipe: int) -> NoReturn:
 def serve(given: dict[str, Any], insecure: bool) -> None:
     """given: what stands over kt.toml, None where nothing does. Raises KtError."""
     from kt import workspace
-    from kt.cli import output
+    from kt.cli import options, output
     from kt.predictor import server
     from kt.predictor.address import bracketed
 
-    here = workspace.find(Path.cwd(), output.run.workspace)
+    here = workspace.find(options.here(), output.run.workspace)
     settings = here.settings.predictor.model_copy(
         update={name: value for name, value in given.items() if value is not None}
     )

@@ -26,6 +26,7 @@ def main() -> None:
     sys.unraisablehook = unraisable
     # what is registered first is called last
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    fill_streams()
     if early.verb(sys.argv[1:]) == "serve":
         early.serve(sys.argv[1:])
     from kt.cli import app
@@ -43,6 +44,17 @@ def main() -> None:
         # where nobody reads any more, Python tells of it when it ends
         with suppress(AttributeError, OSError):
             sys.stdout.flush()
+
+
+def fill_streams() -> None:
+    """Stand in for a standard stream that was closed (<&-): the next file opened would take its place, and get
+    what a child writes there."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdin = sys.stdin or open(0)  # noqa: SIM115  # a descriptor, for as long as the process
 
 
 def at_once(*_: object) -> None:

@@ -370,5 +370,9 @@ def _time(text: str, where: str) -> float:
         else:
             value = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
     if not math.isfinite(value):
-        raise Invalid(f"time is {text[:40]!r}, neither a number nor ISO 8601", where=where, do=MEND)
+        raise Invalid(
+            f"time is {text[:40]!r}, neither a number nor ISO 8601",
+            where=where,
+            do="write seconds, or 2026-09-01T12:00:00",
+        )
     return value

@@ -134,11 +134,7 @@ def array(values: list[Any], tensor: Tensor) -> np.ndarray:
     if not LEAVES[wanted.kind].issuperset(kinds):
         raise misfit(f"must hold {tensor.dtype}", tensor)
     if len(leaves) > MAX_ELEMENTS * count:
-        raise Invalid(
-            f"has {len(leaves) // count} elements, more than {MAX_ELEMENTS}",
-            where=where,
-            do=f"send {tensor.dtype} of the shape {shown(tensor)}",
-        )
+        raise misfit(f"has {len(leaves) // count} elements, more than {MAX_ELEMENTS}", tensor)
     found = (
         np.fromiter(leaves, np.float64, len(leaves))  # two thirds of what np.array takes
         if kinds == {float}

@@ -209,12 +209,9 @@ def read(workspace: Workspace, model: str, version: str) -> VersionRecord:
     """A version's record. Raises Invalid for an unknown version, Corrupt where it is not as written."""
     path = folder(workspace, model, version) / RECORD
     try:
-        data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
+        return parse(files.read(path), path)
+    except FileNotFoundError:
         raise unknown(workspace, model, version) from None
-    except OSError as error:
-        raise Corrupt(f"cannot be read: {error.strerror}", where=str(path), do=RESTORE) from error
-    return parse(data, path)
 
 
 def parse(data: bytes, path: Path) -> VersionRecord:

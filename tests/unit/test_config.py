@@ -109,6 +109,12 @@ def test_what_is_no_toml_is_named(data: bytes, tmp_path: Path) -> None:
     assert str(path) in error.value.where
 
 
+def test_marks_and_line_ends_of_windows_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "kt.toml"
+    path.write_bytes(b"\xef\xbb\xbf[predictor]\r\nworkers = 3\r\n")
+    assert config.load(path).predictor.workers == 3
+
+
 def test_a_model_may_not_be_named_like_a_path(tmp_path: Path) -> None:
     path = tmp_path / "kt.toml"
     path.write_text("\n[models.'../x']\nfamily = 'sakt'\n")

@@ -9,6 +9,7 @@ import pytest
 
 from kt.cli import early, start
 from kt.errors import INTERRUPTED
+from kt.workspace import Workspace
 
 WHEN = {
     "while the verbs are imported": """
@@ -148,3 +149,25 @@ def test_serve_reads_its_command_line_in_a_child(
     assert ran.returncode == code
     assert said in ran.stdout + ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [("privacy find - <&-", 2), ("status --json >/dev/full", 5), ("status >&- 2>&-", 0)],
+)
+def test_a_stream_that_is_closed_or_full_is_no_bug(line: str, code: int, place: Workspace) -> None:
+    command = f"{sys.executable} -m kt {line}"
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], cwd=place.root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
+    command = f"mkdir here && cd here && rmdir ../here && {sys.executable} -m kt status"
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 5
+    assert done.stderr.startswith("kt: the folder you are in is gone")

@@ -1,5 +1,6 @@
 """A record is what kt wrote, to the bit; names sort as people count."""
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,6 +32,14 @@ def test_any_change_in_a_record_is_found(place: Workspace) -> None:
 def test_what_is_no_record_is_named(text: bytes, place: Workspace) -> None:
     (record.folder(place, "m", "v1") / record.RECORD).write_bytes(text)
     with pytest.raises(Corrupt, match="is not a record"):
+        record.read(place, "m", "v1")
+
+
+def test_a_pipe_in_place_of_a_record_is_not_waited_for(place: Workspace) -> None:
+    path = record.folder(place, "m", "v1") / record.RECORD
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(Corrupt, match="is not a regular file"):
         record.read(place, "m", "v1")
 
 
