@@ -153,7 +153,12 @@ def test_serve_reads_its_command_line_in_a_child(
 
 @pytest.mark.parametrize(
     ("line", "code"),
-    [("privacy find - <&-", 2), ("status --json >/dev/full", 5), ("status >&- 2>&-", 0)],
+    [
+        ("privacy find - <&-", 2),
+        ("status --json >/dev/full", 5),
+        ("status >&- 2>&-", 0),
+        ("serve --port 99999999 >&-", 2),
+    ],
 )
 def test_a_stream_that_is_closed_or_full_is_no_bug(line: str, code: int, place: Workspace) -> None:
     command = f"{sys.executable} -m kt {line}"
