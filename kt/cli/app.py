@@ -75,7 +75,7 @@ VERBS = {
 # again and again.
 BRIEF = {
     "status", "ramp", "canary", "experiment", "promote", "end", "rollback", "history", "alerts", "models", "show",
-    "key", "jobs", "runs", "config", "serve",
+    "key", "jobs", "runs", "retrain", "config", "serve",
 }  # fmt: skip
 OBJECTS = 50_000
 

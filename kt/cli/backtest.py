@@ -55,10 +55,10 @@ def backtest(
     """
     from kt.errors import Invalid
     from kt.jobs import backtest as room
-    from kt.jobs import picture, retrain
+    from kt.jobs import check, picture
 
     workspace = options.workspace()
-    ((name, found),) = retrain.named(workspace, job, several=False)
+    ((name, found),) = check.named(workspace, job, several=False)
     asked = room.Asked(
         workspace,
         name,

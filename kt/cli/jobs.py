@@ -70,7 +70,7 @@ def retrain(
     Example: kt retrain nightly --check
     """
     from kt import clock
-    from kt.jobs import retrain as room
+    from kt.jobs import check as room
     from kt.jobs.asked import Asked
 
     if (hold or release) and sum((hold, release, check, force, deploy)) > 1:
@@ -86,8 +86,10 @@ def retrain(
         for name, found in room.named(workspace, job, several=not (hold or release or force))
     ]
     if hold or release:
+        from kt.jobs.retrain import hold as put
+
         (asked,) = chosen
-        room.hold(asked, on=hold, dry_run=dry_run)
+        put(asked, on=hold, dry_run=dry_run)
         said = "on hold" if hold else "released"
         would = "would be" if dry_run else "is"
         result = {"job": asked.name, "held": hold, "dry_run": dry_run}
@@ -159,7 +161,7 @@ def said_of(asked: "Asked", due: "Due") -> dict[str, Any]:
 
 
 def lines_of(asked: "Asked", due: "Due") -> list[str]:
-    from kt.jobs.retrain import family_of
+    from kt.jobs.check import family_of
 
     several = len(asked.workspace.settings.jobs) > 1
     name = f"{asked.name} is " if several else ""
@@ -249,10 +251,10 @@ def ago(run: "Run", now: "datetime") -> str:
 
 def standing(asked: "Asked") -> tuple[dict[str, Any], str, str]:
     """How a job stands: for JSON; in a word or two; and why. One that is wrong hides none of the others."""
-    from kt.jobs import retrain as room
+    from kt.jobs.check import glance
 
     try:
-        due = room.glance(asked)
+        due = glance(asked)
     except KtError as error:
         return {"job": asked.name, "model": asked.model, "error": str(error)}, "wrong", str(error)
     return said_of(asked, due), now_of(due), why_now(due)

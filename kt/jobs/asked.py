@@ -5,13 +5,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kt.config import Job
-from kt.jobs.training import Training
-from kt.registry import door
-from kt.registry.register import Prepared, Request
 from kt.workspace import Workspace
+
+if TYPE_CHECKING:
+    from kt.registry.register import Prepared, Request
 
 Tell = Callable[[str, str], None]
 
@@ -28,7 +28,23 @@ class Trainer(Protocol):
 
 
 Make = Callable[[Workspace, str, Job, str, str, Sequence[Path], Path, Path], Trainer]
-Admit = Callable[[Workspace, Request, Mapping[str, str], Tell], AbstractContextManager[Prepared]]
+Admit = Callable[
+    [Workspace, "Request", Mapping[str, str], Tell], "AbstractContextManager[Prepared]"
+]
+
+
+def training(*given: Any) -> Trainer:
+    """In processes of its own. Who only asks whether a job is due need not load it, nor the model door."""
+    from kt.jobs.training import Training
+
+    return Training(*given)
+
+
+def door(*given: Any) -> "AbstractContextManager[Prepared]":
+    """Where every file comes in."""
+    from kt.registry import door
+
+    return door.prepared(*given)
 
 
 @dataclass(frozen=True)
@@ -44,8 +60,8 @@ class Asked:
     reason: str = ""
     force: bool = False
     deploy: bool = False
-    make: Make = Training
-    admit: Admit = door.prepared
+    make: Make = training
+    admit: Admit = door
 
     @property
     def model(self) -> str:

@@ -11,28 +11,23 @@ journal: finished    kept, registered or deployed
 alert                opened where the job is on hold or fails again and again, ended where it does not
 """
 
-import contextlib
-import os
 import platform
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain
 from typing import Any
 
-from kt import change, locks
-from kt.config import Job
+from kt import change
 from kt.deployments import audit
-from kt.errors import Invalid, KtError, Refused
-from kt.jobs import book, items, logs, looks, runs, tidy, watch
+from kt.errors import KtError, Refused
+from kt.jobs import book, check, items, logs, looks, runs, tidy, watch
 from kt.jobs.asked import Asked, Tell, iso
 from kt.jobs.candidate import outcome
-from kt.jobs.decide import Due, Pace, decide
+from kt.jobs.decide import Due
 from kt.jobs.runs import Failed, Finished, Held, Learnt, Started
 from kt.jobs.training import Failure, digest
 from kt.jobs.written import append, common
-from kt.registry import record
 from kt.staging import staging
 from kt.workspace import Workspace
 
@@ -49,23 +44,10 @@ class Done:
     held: str = ""
 
 
-def check(asked: Asked) -> Due:
-    """Whether the job is due. Writes when it was looked at, and nothing else."""
-    due = glance(asked)
-    looks.remember(asked, due)
-    return due
-
-
-def glance(asked: Asked) -> Due:
-    """The same for whoever only wants to see, which is no sign that somebody sees to it: writes nothing."""
-    with alone(asked) as holder:
-        return look(asked, holder)
-
-
 def retrain(asked: Asked, tell: Tell) -> Done:
     """Run the job if it is due. Raises Invalid for a job that cannot run, Refused where it is forced and runs
     already; a training that fails is an answer."""
-    with alone(asked) as holder:
+    with check.alone(asked) as holder:
         if holder and asked.force:
             raise Refused(f"{asked.name} is in training already: {holder}", do="see it: kt runs")
         if not holder:
@@ -73,7 +55,7 @@ def retrain(asked: Asked, tell: Tell) -> Done:
             tidy.settled(asked, tell)
             tidy.alarmed(asked, tell)
             items.look(asked, tell)
-        due = look(asked, holder)
+        due = check.look(asked, holder)
         looks.remember(asked, due)
         if not due.yes:
             return Done(due)
@@ -81,25 +63,6 @@ def retrain(asked: Asked, tell: Tell) -> Done:
         done = run(asked, due, tell)
         tidy.alarmed(asked, tell)
         return done
-
-
-def look(asked: Asked, holder: str) -> Due:
-    _, state = book.read(asked.workspace)
-    job = asked.job
-    found = watch.facts(
-        asked.workspace, asked.name, job, state.job(asked.name), holder, asked.now()
-    )
-    pace = Pace(cooldown=job.cooldown, backoff=job.backoff)
-    asks = watch.triggers(asked.workspace, asked.name, job)
-    return decide(found, asks, pace, force=asked.force)
-
-
-@contextlib.contextmanager
-def alone(asked: Asked) -> Iterator[str]:
-    """Hold the job's lock for the block; or who holds it, where it is held."""
-    path = asked.workspace.local / f"retrain-{asked.name}.lock"
-    with locks.holding(path, f"process {os.getpid()}, since {asked.at}") as holder:
-        yield holder
 
 
 def run(asked: Asked, due: Due, tell: Tell) -> Done:
@@ -117,7 +80,7 @@ def run(asked: Asked, due: Due, tell: Tell) -> Done:
             until=until,
         )
         logs.make_room(workspace)
-        family = family_of(asked)
+        family = check.family_of(asked)
         number = start(asked, due, learnt)
         training = asked.make(
             workspace,
@@ -179,21 +142,6 @@ def finish(asked: Asked, ended: Finished | Failed) -> str:
     return append(asked, lambda common: ended.model_copy(update=common | {"reason": ended.reason}))
 
 
-def family_of(asked: Asked) -> str:
-    """What is trained. Raises Invalid where nothing says so."""
-    if asked.job.family or asked.job.command:
-        return asked.job.family
-    _, state = audit.read(asked.workspace)
-    active = state.serving(asked.model).active
-    if active is None:
-        raise Invalid(
-            "nothing says what it trains, and no version is active",
-            where=f"jobs.{asked.name}.family",
-            do="name a family, or a command of your own",
-        )
-    return record.read(asked.workspace, asked.model, active.version).spec.family
-
-
 def versions(workspace: Workspace) -> dict[str, str]:
     """Of what a run's numbers rest on; commit: of the workspace, whose code may have trained."""
     import importlib.metadata
@@ -204,23 +152,6 @@ def versions(workspace: Workspace) -> dict[str, str]:
     found = {"kt": __version__, "torch": torch, "python": platform.python_version()}
     commit = change.commit_of(workspace)
     return found | ({"commit": commit} if commit else {})
-
-
-def named(workspace: Workspace, name: str, *, several: bool) -> list[tuple[str, Job]]:
-    """The job of this name; without one all of them, or if not several the only one. Raises Invalid."""
-    jobs = workspace.settings.jobs
-    if not jobs:
-        raise Invalid(
-            "there are no jobs", where="kt.toml", do="write one: [jobs.NAME], see: kt config"
-        )
-    if not name and (several or len(jobs) == 1):
-        return list(jobs.items())
-    if name not in jobs:
-        raise Invalid(
-            f"there is no job {name[:64]}" if name else "there are several jobs",
-            do=f"name one: {', '.join(jobs)}",
-        )
-    return [(name, jobs[name])]
 
 
 def hold(asked: Asked, *, on: bool, dry_run: bool) -> None:
