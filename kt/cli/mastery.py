@@ -10,7 +10,7 @@ from kt.cli.options import DryRun, Json, Quiet
 
 if TYPE_CHECKING:
     from kt.cli.progress import Moved
-    from kt.jobs.aggregate import Done
+    from kt.jobs.aggregate import Done, Given
     from kt.store.database import Store
     from kt.store.students import Row, Run, Skill
     from kt.workspace import Workspace
@@ -103,15 +103,24 @@ def update(workspace: "Workspace", names: list[str], *, force: bool, dry_run: bo
         except KtError as why:
             wrong.append(why)
     for one in done:
-        if one.given and one.given.unknown:
-            first, *others = one.given.unknown
-            more = f" and {len(others):,} more" if others else ""
-            output.step("unknown", f"to {one.asked.model}@{one.given.version}: {first}{more}")
+        if one.given and one.given.missing:
+            output.step("unknown", missing(one.asked.model, one.given))
     for error in wrong[1:]:
         output.warn(str(error))
     if wrong:
         raise wrong[0]
     output.emit({"mastery": [said(one) for one in done]}, map(line, done))
+
+
+def missing(model: str, given: "Given") -> str:
+    """What the version does not know: how many items, and skills of which it knows none."""
+    every = given.missing + len(given.measure.items)
+    text = f"to {model}@{given.version}: {given.missing:,} of {every:,} items"
+    if given.unknown:
+        first, *others = given.unknown
+        more = f" and of {len(others):,} skills more" if others else ""
+        text += f", all of {first}{more}"
+    return text
 
 
 def counting(many: int) -> AbstractContextManager["Moved"]:
@@ -129,6 +138,7 @@ def said(done: "Done") -> dict[str, Any]:
         "version": given.version if given else None,
         "skills": len(given.measure.skills) if given else None,
         "items": len(given.measure.items) if given else None,
+        "unknown_items": given.missing if given else None,
         "unknown_skills": given.unknown if given else [],
         "students": one.students if one else None,
         "seconds": one.ended - one.at if one else None,
@@ -216,7 +226,7 @@ def everybody(found: "list[Skill]", one: "Run") -> list[str]:
         for row in found
     ]
     headers = ("SKILL", "ITEMS", "STUDENTS", "MEAN", f"< {LOW:g}", f"> {HIGH:g}", "MEASURED")
-    return output.table(headers, rows).splitlines() if rows else ["nothing is known of it"]
+    return output.table(headers, rows).splitlines() if rows else ["no such skill was measured"]
 
 
 def student(rows: "list[Row]", one: "Run") -> list[str]:

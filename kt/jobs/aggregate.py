@@ -66,7 +66,7 @@ class Asked:
 class Given(NamedTuple):
     """What is measured with: the active version, the answers, and the measure that fits both.
 
-    unknown: skills of which the version knows no item.
+    unknown: skills of which the version knows no item. missing: how many items of skills it does not know.
     """
 
     version: str
@@ -74,6 +74,7 @@ class Given(NamedTuple):
     data: Any
     measure: mastery.Measure
     unknown: list[str]
+    missing: int
 
 
 class Done(NamedTuple):
@@ -220,8 +221,10 @@ def prepared(asked: Asked, active: Held, paths: Sequence[Path]) -> Given:
             where=str(asked.skills or data.source),
             do="name items as the data do that it was trained on",
         )
-    unknown = list(found.keys() - {skill.name for skill in known})
-    return Given(active.version, loaded, data, mastery.measure(known, data.names), sorted(unknown))
+    measure = mastery.measure(known, data.names)
+    unknown = sorted(found.keys() - {skill.name for skill in known})
+    missing = len(set(chain.from_iterable(found.values()))) - len(measure.items)
+    return Given(active.version, loaded, data, measure, unknown, missing)
 
 
 def measured(
