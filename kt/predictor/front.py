@@ -17,6 +17,7 @@ import asyncio
 import functools
 import gc
 import logging
+import math
 import os
 import re
 import threading
@@ -56,7 +57,7 @@ QUICK = 0.01  # seconds of a core that a batch in the loop may take
 AIM = 0.005  # seconds of a core that it is planned to take at most
 MANY = 4 * BATCH  # requests that it may be of
 LATE = 0.0  # stands for the time since when one waits that has been given up
-CAREFUL = 10.0  # seconds after one that took longer in which none is answered there
+CAREFUL = 100  # times as long as one took that took longer, none is answered there
 GC = (50_000, 20, 100)  # a request makes hundreds of objects and no cycles
 
 JSON = [("content-type", "application/json")]
@@ -107,7 +108,7 @@ class Front:
         ] = []  # batches that run, the earliest first
         self.reading: dict[Task, float] = {}  # who waits for a body, and since when
         self.known = NOTHING  # of what a batch has been answered within QUICK
-        self.slow = -CAREFUL  # when one last took longer, on the monotonic clock
+        self.careful = -math.inf  # until when, on the monotonic clock
         self.held = 0  # bytes of large bodies
         self.clerk = ThreadPoolExecutor(1, "kt-tables")
         self.queued = 0  # requests that the clerk has, or will have
@@ -226,7 +227,7 @@ class Front:
     def is_quick(self) -> bool:
         """Whether requests may be answered in the loop itself."""
         loaded = self.host.current
-        return loaded is self.known and loaded.bounded and time.monotonic() - self.slow > CAREFUL
+        return loaded is self.known and loaded.bounded and time.monotonic() > self.careful
 
     async def collect(self, proto: Any, limit: int) -> bytes:
         """A body in parts. Raises OverflowError where it is longer than `limit`, MemoryError where
@@ -276,7 +277,7 @@ class Front:
             self.together.remove(batch)
         spent = time.thread_time() - began
         if spent > QUICK:
-            self.slow = time.monotonic()
+            self.careful = time.monotonic() + CAREFUL * spent
         else:
             self.known = loaded
         self.lanes.most = fitting(self.lanes.most, len(waiting), spent)

@@ -217,7 +217,7 @@ def threads_of(worker: Front, monkeypatch: pytest.MonkeyPatch, requests: int) ->
 
     monkeypatch.setattr(worker, "answers", seen)
     monkeypatch.setattr(worker, "known", NOTHING)
-    monkeypatch.setattr(worker, "slow", float("-inf"))
+    monkeypatch.setattr(worker, "careful", float("-inf"))
     asyncio.run(ask())
     return found
 
@@ -263,3 +263,15 @@ def test_as_many_are_answered_in_the_loop_at_once_as_are_quick_together(
     most: int, done: int, spent: float, found: int
 ) -> None:
     assert front.fitting(most, done, spent) == found
+
+
+def test_after_one_that_takes_long_none_is_answered_in_the_loop_for_a_hundred_times_as_long(
+    worker: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([1.0, 1.25])
+    monkeypatch.setattr(front.time, "thread_time", lambda: next(clock))
+    monkeypatch.setattr(worker, "home", threading.get_ident())
+    monkeypatch.setattr(worker, "careful", float("-inf"))
+    before = time.monotonic()
+    worker.answer_all([])
+    assert before + 25 <= worker.careful <= time.monotonic() + 25
