@@ -57,7 +57,7 @@ QUICK = 0.01  # seconds of a core that a batch in the loop may take
 AIM = 0.005  # seconds of a core that it is planned to take at most
 MANY = 4 * BATCH  # requests that it may be of
 LATE = 0.0  # stands for the time since when one waits that has been given up
-CAREFUL = 100  # times as long as one took that took longer, none is answered there
+CAREFUL = 20  # times as long as one took that took longer, none is answered there
 GC = (50_000, 20, 100)  # a request makes hundreds of objects and no cycles
 
 JSON = [("content-type", "application/json")]

@@ -265,7 +265,7 @@ def test_as_many_are_answered_in_the_loop_at_once_as_are_quick_together(
     assert front.fitting(most, done, spent) == found
 
 
-def test_after_one_that_takes_long_none_is_answered_in_the_loop_for_a_hundred_times_as_long(
+def test_after_one_that_takes_long_none_is_answered_in_the_loop_for_twenty_times_as_long(
     worker: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([1.0, 1.25])
@@ -274,4 +274,4 @@ def test_after_one_that_takes_long_none_is_answered_in_the_loop_for_a_hundred_ti
     monkeypatch.setattr(worker, "careful", float("-inf"))
     before = time.monotonic()
     worker.answer_all([])
-    assert before + 25 <= worker.careful <= time.monotonic() + 25
+    assert before + 5 <= worker.careful <= time.monotonic() + 5
