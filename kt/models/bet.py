@@ -84,7 +84,9 @@ class Model(sakt.Model):
 
     def _drawn(self, T: int) -> Tensor:
         """The ranks of one order of T answers, drawn anew."""
-        return orders.ranks(torch.randperm(T)[None], self.config.exchangeable)
+        return orders.ranks(
+            torch.randperm(T, device=self.ranks.device)[None], self.config.exchangeable
+        )
 
     def _ago(self, ranks: Tensor, given: Tensor, T: int) -> Tensor:
         """(k, N, T + 1) how long ago one who has given (N,) answers gave each of T, by each order.

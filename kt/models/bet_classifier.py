@@ -81,7 +81,8 @@ class Model(nn.Module):
         if not self.training:
             return self.serve(tokens, lengths)["probabilities"].log()
         T = tokens.shape[1]
-        return self._read(tokens, lengths, orders.ranks(torch.randperm(T)[None], T))[:, 0]
+        drawn = torch.randperm(T, device=tokens.device)[None]
+        return self._read(tokens, lengths, orders.ranks(drawn, T))[:, 0]
 
     def serve(self, tokens: Tensor, lengths: Tensor) -> dict[str, Tensor]:
         """Probabilities (B, K), their uncertainty (B,) and, of several orders, its two parts."""
