@@ -344,7 +344,9 @@ class Experiment(Table):
     bandit: bool = setting(
         False, "whether shares follow who is probably better; an even split decides sooner"
     )
-    reweight: float = setting(24.0, "with bandit: how long a share stays at least", "hours", gt=0)
+    reweight: float = setting(
+        24.0, "with bandit: how long a share stays at least", "hours", gt=0, le=8_760
+    )
 
 
 class Job(Table):
@@ -381,7 +383,7 @@ class Job(Table):
     )
     traffic: float = setting(10.0, "its share as an experiment", "percent", ge=0, le=100)
     steps: list[float] = setting([10.0, 25.0, 50.0, 100.0], "its shares as a canary", "percent")
-    every: int = setting(3_600, "how long each of them lasts", "seconds", ge=0)
+    every: int = setting(3_600, "how long each of them lasts", "seconds", ge=0, le=31_536_000)
     auto_promote: bool = setting(
         False, "whether its experiment is promoted or ended by its verdict, without a person"
     )

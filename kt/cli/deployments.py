@@ -50,7 +50,7 @@ def ramp(
         done,
         dry_run=dry_run,
         exit_code=exit_code,
-        nothing=f"{experiment} has {traffic:g} % already",
+        nothing=f"{experiment} has {traffic:zg} % already",
     )
 
 

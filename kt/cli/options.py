@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 LONGEST = 2_000  # characters of a reason
+LONGEST_TIME = 3_650 * 86_400  # seconds
 
 
 def set_json(asked: bool) -> bool:
@@ -218,7 +219,7 @@ def choose(workspace: "Workspace", state: "State", model: str) -> str:
 
 
 def seconds(text: str, option: str = "--every") -> int:
-    """A duration as people write it: 30s, 10m, 1h, 2d."""
+    """A duration as people write it: 30s, 10m, 1h, 2d. Raises Invalid, also for one over ten years."""
     from kt.errors import Invalid
 
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -226,4 +227,7 @@ def seconds(text: str, option: str = "--every") -> int:
         raise Invalid(
             f"{text[:20]!r} is no duration", where=option, do="write it as 30s, 10m, 1h or 2d"
         )
-    return int(text[:-1]) * units[text[-1]]
+    lasts = int(text[:-1]) * units[text[-1]]
+    if lasts > LONGEST_TIME:  # a date so far ahead may be none
+        raise Invalid(f"{text} is over ten years", where=option, do="give a shorter time: 3650d")
+    return lasts

@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import AfterValidator, Field, TypeAdapter
 
 from kt.event import Base, Name, Part, appended
 
 HISTORY = "deployments/history.json"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Traffic = Annotated[float, Field(ge=0, le=100)]  # percent of the units
+Traffic = Annotated[
+    float, Field(ge=0, le=100), AfterValidator(abs)
+]  # percent of the units; no -0.0
 Sparse = Field(exclude_if=lambda value: not value)  # written where it says something
 
 

@@ -24,6 +24,7 @@ from kt.deployments.history import Experiment, Serving, State
 from kt.errors import Invalid, Refused, Undecided
 
 WORDS = {"list", "plan"}  # kt experiment takes them in the place of a name
+LONGEST = 3_650 * 86_400  # seconds that a canary's step is waited for
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,10 @@ def due_at(running: Experiment) -> str:
     """When a canary's present step has lasted, ISO 8601."""
     assert running.canary is not None
     began = datetime.fromisoformat(running.changed)
-    return (began + timedelta(seconds=running.canary.every)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    lasts = min(
+        running.canary.every, LONGEST
+    )  # a history may hold more, and no date lies so far ahead
+    return (began + timedelta(seconds=lasts)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def ramp(

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from annotated_types import Le
 
 from kt import config
 from kt.config import Settings
@@ -47,6 +48,16 @@ def test_every_setting_says_what_it_means() -> None:
 def test_every_number_says_its_unit() -> None:
     bare = {k.key for k in config.known_settings() if k.type in ("int", "float") and not k.unit}
     assert bare <= {"predictor.port", "jobs.NAME.seed"}
+
+
+def test_every_time_is_bounded_so_that_a_date_can_be_moved_by_it() -> None:
+    for table in config.Table.__subclasses__():
+        for name, field in table.model_fields.items():
+            unit = (
+                field.json_schema_extra["unit"] if isinstance(field.json_schema_extra, dict) else ""
+            )
+            if unit in ("seconds", "minutes", "hours", "days"):
+                assert any(isinstance(bound, Le) for bound in field.metadata), f"{table}: {name}"
 
 
 def test_the_template_shows_every_setting_and_parses_when_uncommented(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from kt.jobs.facts import Facts
 
 
 class Settings(BaseModel, extra="forbid"):
-    days: float = Field(7.0, gt=0)
+    days: float = Field(7.0, gt=0, le=3_650)
 
 
 def due(facts: Facts, settings: Settings) -> str:

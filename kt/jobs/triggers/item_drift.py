@@ -18,7 +18,7 @@ class Settings(BaseModel, extra="forbid"):
     items: int = Field(3, ge=1)
     share: float = Field(0.05, ge=0, le=1)  # of the items that can be judged, at least
     level: float = Field(0.05, gt=0, le=Drifted.LEAST)  # of those called drifted, so many are false
-    every: float = Field(24.0, ge=0)  # hours between two looks at the answers
+    every: float = Field(24.0, ge=0, le=8_760)  # hours between two looks at the answers
 
 
 def due(facts: Facts, settings: Settings) -> str:

@@ -103,6 +103,17 @@ def test_what_is_no_duration_is_refused(text: str):
         seconds(text)
 
 
+def test_a_duration_ends_on_a_date_that_can_be_written():
+    assert seconds("3650d") == 3_650 * 86_400
+    with pytest.raises(Invalid, match="over ten years"):
+        seconds("3651d")
+
+
+def test_a_step_that_a_history_has_for_longer_is_not_due_and_can_be_told():
+    endless = begun(Canary(steps=[10, 50], every=10**13))
+    assert plan.step(endless, "x", TEN) == []
+
+
 @pytest.mark.parametrize("text", ["10;20", "a", "10,,20", "0,101", "-1,5", "nan"])
 def test_what_are_no_shares_is_refused(text: str):
     with pytest.raises(Invalid):

@@ -42,6 +42,11 @@ def test_the_same_experiment_changes_its_traffic() -> None:
     assert event.kind == "traffic_changed"
 
 
+def test_a_share_below_nothing_by_its_sign_alone_is_nothing() -> None:
+    (event,) = plan.experiment(SERVES_A, B, "x", -0.0, STAMP)
+    assert str(event.model_dump()["traffic"]) == "0.0"
+
+
 @pytest.mark.parametrize(
     ("call", "what", "do"),
     [
