@@ -27,7 +27,7 @@ from kt.models.forms import MEND, opened, table, unknown
 from kt.models.leaks import LONG, Twin, shared, twins
 from kt.models.metrics import Weighted
 from kt.models.split import TEST, UNASSIGNED, only_test, split, without_test
-from kt.models.task import Leak, Step
+from kt.models.task import Leak, Step, on
 from kt.models.tokens import Request, Signature
 from kt.models.tracing import UNKNOWN
 
@@ -274,8 +274,8 @@ def predict(model: torch.nn.Module, signature: Signature, data: Data) -> Labelle
     try:
         with torch.inference_mode():
             for places in batches(data, PREDICTED_AT_ONCE, None):
-                logits = model(*tensors(data, rows, signature.window, places))
-                p[places] = logits.softmax(-1).double().numpy()
+                batch = tensors(data, rows, signature.window, places)
+                p[places] = model(*on(model, batch)).softmax(-1).double().cpu().numpy()
     finally:
         model.train(was_training)
     return Labelled(data.units, data.unit, targets, calibrated(p, signature.calibration))

@@ -62,7 +62,7 @@ class OneDevice(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_a_step_takes_place_where_the_weights_are(family, data):
+def test_a_step_and_a_look_at_others_take_place_where_the_weights_are(family, data):
     given = task.of(family)
     config, signature = given.configure(family, data, family.SIZES.get("small", {}))
     model = family.Model(config).to("meta").train()
@@ -73,6 +73,9 @@ def test_a_step_takes_place_where_the_weights_are(family, data):
         loss.backward()
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
     assert any(parameter.grad is not None for parameter in model.parameters())
+    # all is computed, and there are no numbers to be had
+    with OneDevice(), pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+        given.predict(model, signature, data)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
