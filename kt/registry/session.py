@@ -4,6 +4,7 @@ The graph names the weights beside it, and tables of its steps, by their place i
 the runtime maps into memory as torch does. Digests of all are compared at every load.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,10 +95,19 @@ def opened(path: Path, form: Any, signature: BaseModel, threads: int = 1) -> Ses
     )
 
 
+def runtime() -> Any:
+    """ONNX Runtime, which tells nobody of it: from 1.32 on it would give this machine an id, kept in the home
+    folder, and send Microsoft what it runs and on what. Raises ImportError."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # disable_telemetry_events() would come too late
+    import onnxruntime
+
+    return onnxruntime
+
+
 def started(graph: str | bytes, path: Path, threads: int) -> Any:
     """ONNX Runtime with a graph, a file's name or its bytes. path: of the file that it is in, beside its weights."""
     try:
-        import onnxruntime
+        onnxruntime = runtime()
     except ImportError as error:
         raise Unavailable("onnxruntime is not installed", do="pip install 'kt[onnx]'") from error
     options = onnxruntime.SessionOptions()

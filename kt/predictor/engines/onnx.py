@@ -12,8 +12,8 @@ from kt.registry import session, session_steps
 
 
 def prepare() -> None:
-    """Import the runtime."""
-    import onnxruntime  # noqa: F401
+    """Import the runtime. Raises ImportError."""
+    session.runtime()
 
 
 def load(root: Path, model: str, version: str, sha256: str, settings: Predictor) -> session.Session:
