@@ -1,5 +1,6 @@
 """What `kt status` tells, gathered from the history, the tables, the predictors, the monitors and the jobs."""
 
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from kt.cli import options, output
@@ -177,7 +178,8 @@ def live_numbers(
         remembered = memory.load(store)
         checked = remembered.evaluated.get("fast")
         late = memory.late(workspace.settings, remembered, at)
-        unseen = f"no monitor has looked for {output.ago(late)}: kt monitor --watch" if late else ""
+        since = f"for {output.ago(late)}" if isfinite(late) else "since the clock was set back"
+        unseen = f"no monitor has looked {since}: kt monitor --watch" if late else ""
         numbers = {
             "age": glance.age(store, lives, at),  # seconds
             "checked": None if checked is None else max(0, at - checked),

@@ -2,6 +2,7 @@
 and for /metrics what it measured."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
@@ -40,9 +41,12 @@ class Memory:
 
 
 def late(settings: Settings, memory: Memory, now: int) -> float:
-    """Seconds since the last evaluation, where that is longer ago than it should be; else 0."""
-    last = memory.evaluated.get("fast", now)
-    return now - last if now - last > LATE * settings.monitor.interval else 0
+    """Seconds since the last evaluation, where that is longer ago than it should be; else 0.
+
+    Infinite where it lies as far ahead: a monitor that runs looks anew once the clock was set back.
+    """
+    gone, most = now - memory.evaluated.get("fast", now), LATE * settings.monitor.interval
+    return math.inf if gone < -most else gone if gone > most else 0
 
 
 def load(store: Store) -> Memory:

@@ -417,3 +417,6 @@ def test_status_shows_how_each_does_and_what_is_open(
     scene.now += timedelta(minutes=10)
     late = kt("status", at=scene.place)
     assert "no monitor has looked for 10 min" in late.out
+    scene.now -= timedelta(days=1)
+    early = kt("status", at=scene.place)
+    assert "no monitor has looked since the clock was set back" in early.out
