@@ -135,16 +135,18 @@ def narrower(old: Signature, new: Signature) -> str:
 
 def example(signature: Signature, rng: np.random.Generator, count: int) -> list[Request]:
     """`count` requests with no token up to a full window, of those that the signature knows."""
+    known = np.array(signature.tokens)  # once: it takes milliseconds where they are many
     lengths = np.linspace(0, signature.window, count).round().astype(int).tolist()
     return [
-        Request(unit=f"example-{b}", tokens=rng.choice(signature.tokens, n).tolist())
+        Request(unit=f"example-{b}", tokens=rng.choice(known, n).tolist())
         for b, n in enumerate(lengths)
     ]
 
 
 def unlike(signature: Signature, rng: np.random.Generator) -> list[tuple[Request, Request]]:
     """Units of a few tokens, each of its own."""
-    drawn = [rng.choice(signature.tokens, min(signature.window, 8)).tolist() for _ in range(8)]
+    known = np.array(signature.tokens)
+    drawn = [rng.choice(known, min(signature.window, 8)).tolist() for _ in range(8)]
     requests = [Request(tokens=tokens) for tokens in drawn]
     return list(zip(requests[::2], requests[1::2], strict=True))
 
@@ -156,9 +158,10 @@ def alike(signature: Signature, rng: np.random.Generator) -> list[tuple[Request,
 
 def population(signature: Signature, rng: np.random.Generator, count: int) -> list[Request]:
     """Units of few tokens and of many, each of a handful of different ones."""
+    known = np.array(signature.tokens)
     requests = []
     for n in np.linspace(1, min(signature.window, 30), count).round().astype(int).tolist():
-        handful = rng.choice(signature.tokens, 5)
+        handful = rng.choice(known, 5)
         requests.append(Request(tokens=rng.choice(handful, n).tolist()))
     return requests
 

@@ -245,6 +245,7 @@ def narrower(old: Signature, new: Signature) -> str:
 
 def example(signature: Signature, rng: np.random.Generator, count: int) -> list[Request]:
     """`count` requests with histories from none to a full window, over items the signature knows."""
+    known = np.array(signature.items)  # once: it takes milliseconds where they are many
     lengths = np.linspace(0, signature.window, count).round().astype(int).tolist()
     return [
         Request(
@@ -252,12 +253,12 @@ def example(signature: Signature, rng: np.random.Generator, count: int) -> list[
             answers=[
                 Answer(item=item, response=int(response))
                 for item, response in zip(
-                    rng.choice(signature.items, n).tolist(),
+                    rng.choice(known, n).tolist(),
                     rng.integers(signature.categories, size=n),
                     strict=True,
                 )
             ],
-            items=rng.choice(signature.items, int(rng.integers(1, 5))).tolist(),
+            items=rng.choice(known, int(rng.integers(1, 5))).tolist(),
         )
         for b, n in enumerate(lengths)
     ]
@@ -268,9 +269,10 @@ def unlike(signature: Signature, rng: np.random.Generator) -> list[tuple[Request
 
     Of every second history all answers are to one item: some models carry nothing over to others.
     """
+    known = np.array(signature.items)
     pairs = []
     for number in range(4):
-        items = rng.choice(signature.items, min(signature.window, 8)).tolist()
+        items = rng.choice(known, min(signature.window, 8)).tolist()
         if number % 2:
             items = items[-1:] * len(items)
         worst, best = (
@@ -298,10 +300,11 @@ def population(signature: Signature, rng: np.random.Generator, count: int) -> li
     All are asked about one item first; the others are shared out among them, at most 32 each.
     """
     levels = [NormalDist().inv_cdf((b + 0.5) / count) for b in range(count)]
-    common, *others = rng.permutation(signature.items).tolist()
+    known = np.array(signature.items)
+    common, *others = rng.permutation(known).tolist()
     requests = []
     for b, level in enumerate(levels):
-        items = rng.choice(signature.items, min(signature.window, 20)).tolist()
+        items = rng.choice(known, min(signature.window, 20)).tolist()
         right = rng.binomial(signature.categories - 1, 1 / (1 + math.exp(-level)), len(items))
         answers = [
             Answer(item=item, response=response)
