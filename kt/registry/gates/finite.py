@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from kt.models.family import Arrays
 
 SAFETY = True
+LARGE = 100_000_000  # parameters, from which a request may take a tenth of a second
+FEW = 3  # requests of a large model: those that are asked alone as well
 
 
 class Settings(BaseModel, extra="forbid"):
@@ -38,7 +40,9 @@ def judge(candidate: Subject, baseline: Subject | None, settings: Settings) -> V
         return Verdict(
             gate="", passed=False, sentence=f"{broken[0]} holds values that are not finite"
         )
-    requests = loaded.form.example(loaded.signature, np.random.default_rng(0), settings.requests)
+    large = sum(tensor.numel() for tensor in loaded.module.parameters()) >= LARGE
+    count = min(settings.requests, FEW) if large else settings.requests
+    requests = loaded.form.example(loaded.signature, np.random.default_rng(0), count)
     chosen = places(len(requests))
     try:
         first = run(loaded, requests[-1:])

@@ -81,6 +81,15 @@ def test_finite_asks_the_model_and_looks_at_its_weights(tmp_path: Path) -> None:
         assert bad.sentence == "start holds values that are not finite"
 
 
+def test_finite_asks_a_large_model_no_more_than_it_compares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finite, "LARGE", 10)
+    large = subject(tmp_path)
+    assert judged(finite, large).sentence.startswith("3 requests answered")
+    assert judged(finite, large, requests=2).sentence.startswith("2 requests answered")
+
+
 def test_finite_finds_a_model_that_does_not_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
