@@ -1,12 +1,14 @@
 """`kt deploy` of a big checkpoint, beside one pass of read + sha256 + write + fsync over the same file.
 
-    python bench/big_deploy.py --mb 1000 --turns 3
+    python bench/big_deploy.py --mb 1000 --turns 3 --of matrix|tables
 
-The two in turn, each turn in a fresh workspace; the smallest of each counts. Prints wall and CPU seconds,
-their ratio, what the parts of a deploy take alone, and the peak of memory that is not a map of a file
-(what a process really takes: mapped weights are the page cache's) over that of a small checkpoint.
+One pass, the smallest program that does the same (smallest_deploy.py) and `kt deploy` in turn, each turn
+in a fresh workspace; the smallest of each counts. Prints wall and CPU seconds, their ratios to one pass,
+what the parts of a deploy take alone, and the peak of memory that is not a map of a file (what a process
+really takes: mapped weights are the page cache's) over that of a small checkpoint.
 
-The model is the gates' worst case: one matrix, all of which is read for every request.
+    matrix    the gates' worst case: one matrix, all of which is read for every request
+    tables    SAKT of 50,000 items, whose weights are nearly all rows that a request looks up
 """
 
 import argparse
@@ -21,14 +23,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from kt.models import sakt
 from kt.registry import archive, checkpoint, weights
 from kt.registry.gate import Subject
-from kt.registry.gates import finite, latency
+from kt.registry.gates import causality, finite, health, latency, likelihood
 from kt.registry.load import check, open_weights
 from kt.registry.record import Source, Spec
 
@@ -55,6 +59,15 @@ def signature(config):
     axes = (Axis(name="rows", least=1, most=8), Axis(least=1000, most=1000))
     return Signature(inputs=(Tensor(name="x", dtype="float32", axes=axes),), outputs=("output",))
 '''
+SETTINGS = """
+git = "off"
+[models.matrix]
+family = "bigmatrix"
+[models.tables]
+family = "sakt"
+"""
+ITEMS = 50_000  # of the tables
+SMALLEST = Path(__file__).with_name("smallest_deploy.py")
 Seconds = tuple[float, float]  # wall, CPU
 
 
@@ -62,28 +75,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--mb", type=int, default=1000)
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--of", choices=("matrix", "tables"), default="matrix")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="kt-big-") as folder:
         root = Path(folder)
-        (root / "kt.toml").write_text('git = "off"\n[models.big]\nfamily = "bigmatrix"\n')
+        (root / "kt.toml").write_text(SETTINGS)
         (root / "bigmatrix.py").write_text(FAMILY)
-        deploy(root, checkpoint_of(root, 1))  # warms Python's caches
-        small = deploy(root, checkpoint_of(root, 2))[1]
-        big = checkpoint_of(root, options.mb)
-        passes: list[Seconds] = []
-        deploys: list[Seconds] = []
+        deploy(root, options.of, checkpoint_of(root, options.of, 1))  # warms Python's caches
+        small = deploy(root, options.of, checkpoint_of(root, options.of, 2))[1]
+        big = checkpoint_of(root, options.of, options.mb)
+        taken: dict[str, list[Seconds]] = {"one pass": [], "smallest": [], "kt deploy": []}
         for _ in range(options.turns):
-            passes.append(one_pass(big, root / "copy"))
-            seconds, memory = deploy(root, big)
-            deploys.append(seconds)
-            print(f"  one pass {shown(passes[-1])}   kt deploy {shown(deploys[-1])}", flush=True)
-        print(f"one pass    {shown(least(passes))}")
-        print(f"kt deploy   {shown(least(deploys))}  ({options.mb} MB)")
-        ratio = [a / b for a, b in zip(least(deploys), least(passes), strict=True)]
-        print(f"ratio       wall {ratio[0]:.2f}    cpu {ratio[1]:.2f}")
+            taken["one pass"].append(one_pass(big, root / "copy"))
+            taken["smallest"].append(smallest(big, root / "copy", options.of))
+            seconds, memory = deploy(root, options.of, big)
+            taken["kt deploy"].append(seconds)
+            print(*(f"  {name} {shown(times[-1])}" for name, times in taken.items()), flush=True)
+        once = least(taken["one pass"])
+        for name, times in taken.items():
+            wall, cpu = least(times)
+            ratios = f"{wall / once[0]:.2f} {cpu / once[1]:.2f}"
+            print(f"{name:<10} {shown((wall, cpu))}  ratios {ratios}")
         print(f"memory      {memory:.0f} MB, {memory - small:+.0f} MB over a small checkpoint")
-        for name, seconds in parts(root, big):
+        for name, seconds in parts(root, options.of, big):
             print(f"  {name:<42} {shown(seconds)}", flush=True)
 
 
@@ -95,19 +110,27 @@ def least(measured: list[Seconds]) -> Seconds:
     return min(wall for wall, _ in measured), min(cpu for _, cpu in measured)
 
 
-def checkpoint_of(root: Path, mb: int) -> Path:
-    rows = mb * 250
+def checkpoint_of(root: Path, kind: str, mb: int) -> Path:
+    """A file of about so many megabytes, its configuration beside it."""
     path = root / f"{mb}.pt"
-    torch.save({"a.weight": torch.randn(rows, 1000), "a.bias": torch.zeros(rows)}, path)
-    path.with_suffix(".json").write_text(f'{{"rows": {rows}}}')
+    if kind == "matrix":
+        rows = mb * 250
+        torch.save({"a.weight": torch.randn(rows, 1000), "a.bias": torch.zeros(rows)}, path)
+        path.with_suffix(".json").write_text(f'{{"rows": {rows}}}')
+    else:
+        # three rows of an item: its own and those of its answers
+        width = max(1, mb * 1_000_000 // (3 * ITEMS * 4) // 8) * 8
+        config = sakt.Config(items=ITEMS, d_model=width)
+        torch.save(sakt.Model(config).state_dict(), path)
+        path.with_suffix(".json").write_text(config.model_dump_json())
     return path
 
 
-def deploy(root: Path, path: Path) -> tuple[Seconds, float]:
+def deploy(root: Path, kind: str, path: Path) -> tuple[Seconds, float]:
     """Seconds of the processes, and their peak of anonymous memory in MB."""
     for room in ("registry", "deployments", ".kt"):
         shutil.rmtree(root / room, ignore_errors=True)
-    command = [sys.executable, "-m", "kt", "deploy", str(path), "--model", "big", "--quiet"]
+    command = [sys.executable, "-m", "kt", "deploy", str(path), "--model", kind, "--quiet"]
     command += ["--config", str(path.with_suffix(".json")), "--force", "--reason", "bench"]
     peak = [0.0]
 
@@ -167,7 +190,14 @@ def one_pass(source: Path, target: Path) -> Seconds:
     return seconds
 
 
-def parts(root: Path, big: Path) -> Iterator[tuple[str, Seconds]]:
+def smallest(source: Path, target: Path, kind: str) -> Seconds:
+    command = [sys.executable, str(SMALLEST), str(source), str(target), kind]
+    seconds = timed(lambda: subprocess.run(command, check=True), resource.RUSAGE_CHILDREN)
+    target.unlink()
+    return seconds
+
+
+def parts(root: Path, kind: str, big: Path) -> Iterator[tuple[str, Seconds]]:
     """What a deploy consists of, one after the other; in a deploy the first two overlap."""
     torch_alone = [sys.executable, "-c", "import torch"]
     yield (
@@ -182,29 +212,25 @@ def parts(root: Path, big: Path) -> Iterator[tuple[str, Seconds]]:
         )
         yield "  of these the checksums", timed(lambda: archive.names(big))
         tensors = checkpoint.read(big, kept[0], big).tensors
-        spec = deployed(root)
+        spec = deployed(root, kind)
         path = folder / "weights"
         yield (
             "safetensors: write + fsync beside sha256",
             timed(lambda: weights.write(tensors, {"kt": spec.model_dump_json()}, path)),
         )
         subject = Subject("big", open_weights(root, path, spec), path, None)
-        yield (
-            "gate finite, a run of 8 requests and 4 of one",
-            timed(lambda: finite.judge(subject, None, finite.Settings())),
-        )
-        yield (
-            "gate latency, at most 40 runs",
-            timed(lambda: latency.judge(subject, None, latency.Settings())),
-        )
+        for gate in (finite, causality, health, latency, likelihood):
+            name = gate.__name__.rpartition(".")[2]
+            judge = partial(gate.judge, subject, None, gate.Settings())
+            yield f"gate {name}", timed(judge)
 
 
-def deployed(root: Path) -> Spec:
+def deployed(root: Path, kind: str) -> Spec:
     from kt.registry import record
     from kt.workspace import Workspace
 
-    known = record.read(Workspace(root), "big", "v1")
-    return check(record.weights(root, "big", "v1"), known.sha256)
+    known = record.read(Workspace(root), kind, "v1")
+    return check(record.weights(root, kind, "v1"), known.sha256)
 
 
 @contextmanager
