@@ -16,7 +16,7 @@ import typer
 
 from kt import __version__
 from kt.cli import early, output
-from kt.cli.options import Json
+from kt.cli.options import Json, here
 from kt.errors import EXIT_CODES, INTERRUPTED, Invalid, KtError, Unavailable
 
 # Where in kt.cli each verb is. In the order in which a model meets them.
@@ -183,6 +183,7 @@ def shared(
 ) -> None:
     output.run.workspace = workspace
     output.run.command = context.invoked_subcommand or ""
+    here()  # numpy and torch, too, fail where it is gone, each in its own way
     if context.invoked_subcommand is None:
         output.write(context.get_help())
 

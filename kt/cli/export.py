@@ -35,7 +35,7 @@ def export(
     Example: kt export systemd --user --out ~/.config/systemd/user
     """
     from kt import process
-    from kt.errors import Invalid
+    from kt.errors import Invalid, Refused
     from kt.jobs import units
     from kt.monitors import grafana, prometheus
 
@@ -46,6 +46,10 @@ def export(
             "it goes with systemd alone",
             where="--out" if out else "--user",
             do=f"leave it out: kt export {what[:40]} > FILE",
+        )
+    if what in ("systemd", "cron") and "\n" in root:
+        raise Refused(
+            "the workspace's path has a line break, which no line can hold", do="rename it"
         )
     match what:
         case "prometheus-rules":

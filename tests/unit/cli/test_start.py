@@ -169,8 +169,9 @@ def test_a_stream_that_is_closed_or_full_is_no_bug(line: str, code: int, place: 
     assert "Traceback" not in done.stderr
 
 
-def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
-    command = f"mkdir here && cd here && rmdir ../here && {sys.executable} -m kt status"
+@pytest.mark.parametrize("line", ["status", "init", "train irt --data d --out m.pt"])
+def test_a_folder_that_is_gone_is_named(line: str, tmp_path: Path) -> None:
+    command = f"mkdir here && cd here && rmdir ../here && {sys.executable} -m kt {line}"
     done = subprocess.run(
         ["/bin/sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False
     )

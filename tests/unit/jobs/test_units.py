@@ -2,6 +2,7 @@ import shlex
 import shutil
 import subprocess
 
+import forge
 import pytest
 
 from kt.jobs import units
@@ -64,6 +65,14 @@ def test_an_option_of_units_is_refused_with_anything_else(kt, place, option):
 def test_any_path_is_quoted(root, said):
     command = settings(units.systemd(root, KT)["kt-predictor.service"])["ExecStart"]
     assert command == f"/opt/kt/bin/python -m kt -C {said} serve"
+
+
+@pytest.mark.parametrize("what", ["systemd", "cron"])
+def test_a_path_that_fits_no_line_is_refused(kt, tmp_path, what):
+    place = forge.workspace(tmp_path / "two\nlines")
+    done = kt("export", what, at=place)
+    assert (done.code, done.out) == (3, "")
+    assert "has a line break" in done.err
 
 
 def test_two_lines_of_cron():
