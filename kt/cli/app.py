@@ -205,6 +205,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = fail(error)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except SystemExit as ended:  # so Typer ends, with 1, where nobody reads our pipe any more
+        if not isinstance(ended.__context__, BrokenPipeError):
+            raise
+        code = fail(ended.__context__)
     except Exception as error:
         problem = usage(error)
         if problem is None:

@@ -97,8 +97,9 @@ def write(line: str) -> None:
 
 
 def say(line: str) -> None:
-    """A line of talk, on stderr."""
-    print(safe(line), file=sys.stderr)
+    """A line of talk, on stderr. What it tells of goes on where nobody listens any more."""
+    with suppress(BrokenPipeError):
+        print(safe(line), file=sys.stderr)
 
 
 def step(name: str, text: str) -> None:

@@ -169,6 +169,22 @@ def test_a_stream_that_is_closed_or_full_is_no_bug(line: str, code: int, place: 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("stream", "line", "code"), [("stdout", "verify", 0), ("stderr", "show nobody@v1", 2)]
+)
+def test_a_pipe_that_nobody_reads_changes_no_exit_code(
+    stream: str, line: str, code: int, place: Workspace
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "kt", *line.split()]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writer}
+    done = subprocess.run(command, cwd=place.root, **streams, check=False)
+    os.close(writer)
+    assert done.returncode == code
+    assert {done.stdout, done.stderr} == {None, b""}
+
+
 @pytest.mark.parametrize("line", ["status", "init", "train irt --data d --out m.pt"])
 def test_a_folder_that_is_gone_is_named(line: str, tmp_path: Path) -> None:
     command = f"mkdir here && cd here && rmdir ../here && {sys.executable} -m kt {line}"
