@@ -8,13 +8,16 @@ holds it up may wait among them, and must not hold up those that it would be ans
 
 What takes no time to speak of needs no thread of its own: it is done `here`, in the thread that puts it, at
 that thread's next turn and together with what came until then. Handing it over would cost as much as doing it.
-Where more is coming it waits a few turns for that: what a small model costs is its calls, however many they answer.
+Where more is coming it waits for that a moment, in which whoever brings it gets the core and the interpreter's
+lock: what a small model costs is its calls, however many they answer. What comes alone after what came alone
+waits for nobody.
 
 A queue that has been FULL is more than a burst: all but the newest are given up, and it is kept SHORT
 until nobody had to be turned away for a while. Whoever is still taken is then answered about as soon
 as ever; in a long queue every answer would be late. Who gives way: crowd.py.
 """
 
+import os
 import queue
 import threading
 import time
@@ -30,7 +33,7 @@ T = TypeVar("T")
 HELD_UP = 0.25  # seconds
 MOST = 8  # lanes
 BATCH = 8  # requests: more cost a transformer what they spare a loop
-TURNS = 10  # of 2 µs each, that what is here waits for what is coming at most
+GATHER = 0.0001  # seconds that what is here waits for the next that is coming
 FULL = 128  # requests that wait
 SHORT = {False: BATCH, True: 2 * BATCH}  # enough for the next call; with those of the patient
 CALM = 1.0  # seconds without a refusal
@@ -51,7 +54,9 @@ class Lanes(Generic[T]):
         coming: Callable[[], bool] = lambda: False,
     ) -> None:
         self._do, self._give_up, self._soon, self._pause = work, give_up, soon, pause
-        self._coming, self._turns, self.most = coming, TURNS, BATCH
+        self._coming, self.most = coming, BATCH
+        self._until = 0.0  # when the next has been waited for enough, on the monotonic clock
+        self._seen = 1  # of what is here: what more there is gives hope of yet more
         self._shed = 0.0  # until when the queue is kept short, on the monotonic clock
         self._work: deque[T] = deque()
         self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each of these
@@ -64,7 +69,7 @@ class Lanes(Generic[T]):
         if here:
             self._here.append(work)
             if len(self._here) == 1:
-                self._soon(self._turn)
+                self._begin()
         else:
             if not self._since:
                 self._open()
@@ -104,15 +109,23 @@ class Lanes(Generic[T]):
                 waiting.remove(work)
                 self._give_up(work)
 
+    def _begin(self) -> None:
+        self._until = time.monotonic() + GATHER
+        self._soon(self._turn)
+
     def _turn(self) -> None:
-        if self._turns and len(self._here) < self.most and self._coming():
-            self._turns -= 1
+        here, now = len(self._here), time.monotonic()
+        came, self._seen = here > self._seen, here
+        if came:
+            self._until = now + GATHER
+        if here < self.most and (came or (now < self._until and self._coming())):
+            os.sched_yield()  # a turn of the loop alone lets nobody in who waits for this core
             self._soon(self._turn)
             return
-        self._turns = TURNS
         work = [self._here.popleft() for _ in range(min(self.most, len(self._here)))]
+        self._seen = 0 if len(work) > 1 else 1
         if self._here:
-            self._soon(self._turn)
+            self._begin()
         if work:  # it may all have been given up
             self._do(work)
 

@@ -107,34 +107,50 @@ def test_what_needs_no_thread_is_done_by_who_puts_it_together_with_what_came_unt
     assert not work.waiting
 
 
-def test_what_needs_no_thread_waits_some_turns_for_what_is_coming_and_none_where_nothing_is() -> (
-    None
-):
-    turns, taken, coming = list[Callable[[], None]](), list[list[int]](), [True]
-    work: Lanes[int] = Lanes(taken.append, soon=turns.append, coming=lambda: coming[0])
-
-    def turn() -> None:
-        turns.pop(0)()
-
+def test_what_needs_no_thread_waits_a_moment_for_the_next_that_is_coming(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(lanes, "time", SimpleNamespace(monotonic=lambda: now))
+    turns, taken, coming = list[Callable[[], None]](), list[list[int]](), True
+    work: Lanes[int] = Lanes(taken.append, soon=turns.append, coming=lambda: coming)
     work.put(1, here=True)
-    turn()
+    turns.pop(0)()
+    now += 0.75 * lanes.GATHER
     work.put(2, here=True)
-    for _ in range(lanes.TURNS - 1):
-        turn()
+    turns.pop(0)()
+    now += 0.75 * lanes.GATHER
+    turns.pop(0)()
     assert not taken
-    turn()
+    now += 0.75 * lanes.GATHER
+    turns.pop(0)()
     assert taken == [[1, 2]]
-    work.put(7, here=True)
-    coming[0] = False
-    turn()
-    assert taken[1:] == [[7]]
-    coming[0] = True
     work.most = 9
     for n in range(9):
         work.put(n, here=True)
-    turn()
-    assert taken[2:] == [[*range(9)]]
+    turns.pop(0)()
+    assert taken[1:] == [[*range(9)]]  # as many as may be
     assert not turns
+
+
+def test_what_comes_alone_waits_for_nobody_unless_it_follows_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turns, taken, gave_way = list[Callable[[], None]](), list[list[int]](), list[None]()
+    monkeypatch.setattr(lanes.os, "sched_yield", lambda: gave_way.append(None))
+    work: Lanes[int] = Lanes(taken.append, soon=turns.append)
+
+    def put(*those: int) -> int:
+        """How often others were given way for them."""
+        gave_way.clear()
+        for one in those:
+            work.put(one, here=True)
+        while turns:
+            turns.pop(0)()
+        return len(gave_way)
+
+    assert [put(1), put(2), put(3, 4), put(5), put(6)] == [0, 0, 1, 1, 0]
+    assert taken == [[1], [2], [3, 4], [5], [6]]
 
 
 def test_what_waits_for_a_turn_fills_the_queue_too() -> None:
