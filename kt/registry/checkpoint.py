@@ -373,12 +373,17 @@ def named_tensors(found: Mapping[Any, Any], path: Path) -> "dict[str, torch.Tens
             do="save the weights: torch.save(model.state_dict(), FILE)",
         )
     for name, tensor in found.items():
-        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
-            what = f"{str(name)[:60]!r} is a {type(tensor).__name__}, not a tensor"
+        if not isinstance(name, str):
             raise Invalid(
-                what,
+                f"the key {str(name)[:60]} is no text",
                 where=str(path),
-                do="save model.state_dict(), and name what else there is in --config",
+                do="save model.state_dict(), whose keys are names",
+            )
+        if not isinstance(tensor, torch.Tensor):
+            raise Invalid(
+                f"{name[:60]!r} is a {type(tensor).__name__}, not a tensor",
+                where=str(path),
+                do=f"save model.state_dict() alone, or beside other things as one of {', '.join(NESTED)}",
             )
         if (
             tensor.is_meta

@@ -7,7 +7,8 @@ copy in memory and a swap costs no allocation of the model's size.
 
 import json
 import os
-from collections.abc import Callable, Iterator
+import textwrap
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,9 +157,7 @@ def fill(
         fitted = {name: as_in(tensor, own.get(name)) for name, tensor in tensors.items()}
         module.load_state_dict(fitted, strict=True, assign=True)
     except Exception as error:  # a family refuses a configuration in its own way
-        raise Invalid(
-            misfit(error), where=str(path), do="check the family and its configuration"
-        ) from error
+        raise Invalid(misfit(error), where=str(path), do=to_fit(tensors)) from error
     result: torch.nn.Module = module.requires_grad_(False).eval()
     return result
 
@@ -197,8 +196,21 @@ def unfilled() -> "TorchFunctionMode":
 
 def misfit(error: Exception) -> str:
     """torch lists every key that does not fit; a person reads the first of each kind."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[1:3] or lines[:1])[:300].rstrip(".")
+    lines = [line.strip(" \t.") for line in str(error).splitlines() if line.strip()]
+    shown = lines[1:3] or lines[:1]
+    return "; ".join(textwrap.shorten(line, 150, placeholder=" …") for line in shown)
+
+
+WRAPPED = {"module.": "DataParallel", "_orig_mod.": "torch.compile"}  # what each puts before names
+
+
+def to_fit(names: Collection[str]) -> str:
+    """What to do where weights of these names do not fit."""
+    for prefix, wrapper in WRAPPED.items():
+        if names and all(name.startswith(prefix) for name in names):
+            inner = prefix.removesuffix(".")
+            return f"{wrapper} wraps it: torch.save(model.{inner}.state_dict(), FILE)"
+    return "check the family and its configuration"
 
 
 @contextmanager

@@ -113,7 +113,8 @@ def opened(file: Path, source: Source, path: Path) -> Any:
         raise Invalid(
             f"cannot be loaded: {export.said(error)}",
             where=str(path),
-            do="its classes are looked for in the workspace's folder and among the installed packages",
+            do="its classes are looked for in the workspace's folder and among the installed packages; "
+            "one that the saving script defined itself (__main__) must come from a module",
         ) from error
     if isinstance(found, Mapping):
         inner = (found.get(key) for key in checkpoint.NESTED)

@@ -169,7 +169,7 @@ def test_what_would_run_code_is_refused_and_does_not(
         ([1, 2], "holds a list, not weights by name"),
         ({}, "holds no weights"),
         ({"a": 1}, "'a' is a int, not a tensor"),
-        ({1: torch.ones(1)}, "'1' is a Tensor, not a tensor"),
+        ({1: torch.ones(1)}, "the key 1 is no text"),
         ({"a": torch.ones(1, dtype=torch.complex64)}, "is not a dense tensor of real numbers"),
         ({"a": torch.ones(2, 2).to_sparse()}, "is not a dense tensor"),
         ({"a": torch.ones(1, device="meta")}, "is not a dense tensor"),

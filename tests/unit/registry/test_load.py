@@ -79,6 +79,27 @@ def test_weights_that_do_not_fill_the_family_are_refused(place: Workspace, path:
         load.open_weights(place.root, path, forge.SPEC)
 
 
+def test_many_missing_keys_leave_room_for_those_that_are_too_many() -> None:
+    said = "Error(s) in loading:\n\tMissing: " + '"a.b", ' * 100 + '\n\tUnexpected: "c".'
+    assert load.misfit(RuntimeError(said)).endswith('"a.b", …; Unexpected: "c"')
+
+
+@pytest.mark.parametrize(
+    ("names", "do"),
+    [
+        (
+            ["module.a", "module.b"],
+            "DataParallel wraps it: torch.save(model.module.state_dict(), FILE)",
+        ),
+        (["_orig_mod.a"], "torch.compile wraps it: torch.save(model._orig_mod.state_dict(), FILE)"),
+        (["module.a", "b"], "check the family and its configuration"),
+        ([], "check the family and its configuration"),
+    ],
+)
+def test_weights_of_a_wrapped_model_are_told_by_their_names(names: list[str], do: str) -> None:
+    assert load.to_fit(names) == do
+
+
 def test_a_family_is_a_name_or_a_dotted_path(place: Workspace) -> None:
     assert load.family(place.root, "sakt") is sakt
     with pytest.raises(Invalid, match="there is no nothing"):

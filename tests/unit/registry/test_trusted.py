@@ -304,6 +304,7 @@ def test_what_cannot_be_loaded_is_told_in_one_line(place: Workspace, tmp_path: P
     with pytest.raises(Invalid, match=r"cannot be loaded: AttributeError.*Net") as error:
         rewritten(place, tmp_path / "m.pt", tmp_path / "room")
     assert "workspace's folder" in error.value.do
+    assert "__main__" in error.value.do
     joblib.dump([1, 2], tmp_path / "list")
     with pytest.raises(Invalid, match="holds a list, no module"):
         rewritten(place, tmp_path / "list", tmp_path / "other")
