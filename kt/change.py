@@ -236,9 +236,10 @@ def record(lock: Lock, paths: Sequence[str], message: str, to: str = "") -> git.
         done = commits.fast_forward(workspace.root, to, lock.descriptor)
     else:
         done = git.commit(workspace.root, paths, message, lock.descriptor)
-    git.clear_own_locks(workspace.root, since)  # which git could not remove itself
+    if done.began:
+        git.clear_own_locks(workspace.root, since)  # which git could not remove itself
     if done.problem:
-        told(workspace)
+        told(workspace, began=done.began)
     else:
         clear(workspace)
     return done
@@ -258,10 +259,13 @@ def note(workspace: Workspace, change: Change) -> None:
         files.write_whole(workspace.local / PENDING, text)
 
 
-def told(workspace: Workspace) -> None:
-    """The command lives to say that it is done, and that its commit is pending: nothing was interrupted."""
+def told(workspace: Workspace, *, began: bool = True) -> None:
+    """The command lives to say that it is done, and that its commit is pending: nothing was interrupted.
+
+    began: whether git was run; where it was not, the lock that kept it from that is another's.
+    """
     with suppress(KtError):
-        left = pending(workspace) | {"fact": ""}
+        left = pending(workspace) | {"fact": ""} | ({} if began else {"git_since": time_of_day()})
         files.write_whole(workspace.local / PENDING, json.dumps(left).encode())
 
 

@@ -122,7 +122,9 @@ def fast_forward(root: Path, commit: str, lock: int | None = None) -> Committed:
     """
     folder, top = folder_of(root), top_of(root)
     if folder is None or top is None or not wait_for(folder / "index.lock"):
-        return Committed(problem="another git command runs, or one was killed: index.lock exists")
+        return Committed(
+            problem="another git command runs, or one was killed: index.lock exists", began=False
+        )
     try:
         found = differing(root, commit)
         if written := [path for path, how in found.items() if how == "there"]:

@@ -58,10 +58,14 @@ SSH = "ssh -oBatchMode=yes -oConnectTimeout=20 -oServerAliveInterval=15 -oServer
 
 @dataclass(frozen=True)
 class Committed:
-    """commit: the new commit's id, empty where nothing was to be committed. problem: why it is pending."""
+    """commit: the new commit's id, empty where nothing was to be committed. problem: why it is pending.
+
+    began: whether git was run, so that a lock that is left may be its.
+    """
 
     commit: str = ""
     problem: str = ""
+    began: bool = True
 
 
 def open_repository(root: Path) -> "Repo | None":
@@ -115,13 +119,14 @@ def commit(root: Path, paths: Sequence[str], message: str, lock: int | None = No
     """
     repo = open_repository(root)
     if repo is None:
-        return Committed(problem="there is no git repository or no git command")
+        return Committed(problem="there is no git repository or no git command", began=False)
     from git.exc import GitError
 
     folder = Path(repo.git_dir)
     if not wait_for(folder / "index.lock"):
         return Committed(
-            problem=f"{folder / 'index.lock'} exists: another git command runs, or one was killed"
+            problem=f"{folder / 'index.lock'} exists: another git command runs, or one was killed",
+            began=False,
         )
     git = Runner(repo, root, lock)
     try:

@@ -117,7 +117,8 @@ TITLES = {
     500: "A bug, or a model that failed: the log has more",
     503: "Nothing is served yet, or too much waits",
 }
-ALWAYS = (401, 403, 421, 429, 500, 503)  # may be answered to any request
+ALWAYS = (421, 500, 503)  # may be answered to any request
+GUARDED = (401, 403, 429)  # besides, where keys are asked for and rates are limited
 POSTED = (400, 404, 408, 409, 413, 415, 422)  # may be answered to a body besides
 
 PROBLEM = (http.PROBLEM, "Problem")
@@ -305,7 +306,7 @@ def operation(
     kind, schema = errors
     failures = {
         str(status): {"description": TITLES[status], "content": {kind: {"schema": ref(schema)}}}
-        for status in sorted({*ALWAYS, *statuses})
+        for status in sorted({*ALWAYS, *(() if open_ else GUARDED), *statuses})
     }
     return {
         "summary": summary,

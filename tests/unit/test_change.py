@@ -190,6 +190,45 @@ def test_what_git_could_not_commit_the_next_command_commits(
     assert git.committed(workspace.root, "deployments/b.json") == b"2"
 
 
+def test_a_lock_that_kept_git_from_running_is_anothers_and_stays(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(git, "LOCK_WAIT", 0.0)
+    index = workspace.root / ".git" / "index.lock"
+    index.touch()
+    with change.locked(workspace, "deploy") as lock:
+        assert "index.lock exists" in change.apply(TWO, lock).problem
+    assert index.exists()
+    old = change.time_of_day() - 30  # as after the wait for it
+    os.utime(index, (old, old))
+    with change.locked(workspace, "deploy") as lock:
+        change.catch_up(lock)
+    assert index.exists()
+    index.unlink()
+    with change.locked(workspace, "deploy") as lock:
+        change.catch_up(lock)
+    assert change.pending(workspace) == {}
+
+
+def test_a_lock_that_came_while_a_commit_was_pending_is_anothers_and_stays(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(git, "LOCK_WAIT", 0.0)
+    now = change.time_of_day()
+    with change.locked(workspace, "deploy") as lock, monkeypatch.context() as patch:
+        patch.setattr(change, "time_of_day", lambda: now - 60)
+        patch.setattr(git, "commit", lambda *_: git.Committed(problem="busy", began=False))
+        change.apply(TWO, lock)
+        patch.setattr(change, "time_of_day", lambda: now)
+        change.apply(TWO, lock)
+    index = workspace.root / ".git" / "index.lock"
+    index.touch()
+    os.utime(index, (now - 30, now - 30))
+    with change.locked(workspace, "deploy") as lock:
+        change.catch_up(lock)
+    assert index.exists()
+
+
 def test_a_note_that_makes_no_sense_is_none(place: Workspace) -> None:
     place.local.mkdir()
     for text in (

@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from kt import clock, http
+from kt.predictor import guard
 from kt.predictor.app import routes
 from kt.predictor.host import make_host
 from kt.store import secret
@@ -70,6 +71,16 @@ def test_every_route_is_described(face: testing.TestClient) -> None:
         assert found in ((200,) if method == "GET" else (400, 415)), path
     for name in face.simulate_get("/").json.values():
         assert not name.startswith("/") or name in described
+
+
+def test_what_asks_for_no_key_is_not_said_to_refuse_one(face: testing.TestClient) -> None:
+    paths = face.simulate_get("/openapi.json").json["paths"]
+    open_ = {path for path, item in paths.items() if item.get("get", {}).get("security") == []}
+    assert open_ == set(guard.OPEN) & set(paths)
+    assert not {"401", "403", "429"} & {
+        code for path in open_ for code in paths[path]["get"]["responses"]
+    }
+    assert {"401", "403", "429"} < set(paths["/predict"]["post"]["responses"])
 
 
 def test_its_examples_are_answered(face: testing.TestClient) -> None:
