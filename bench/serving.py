@@ -2,7 +2,8 @@
 
     python bench/serving.py [--model sakt|mlp] [--seconds 5] [--turns 3] [--peers PYTHON]
 
-SAKT (d_model 128, 50 answers, 100 items) or a small MLP over HTTP, all servers in turns of one run.
+SAKT (d_model 128, 50 answers, 100 items) or a small MLP over HTTP, all servers in turns of one run: kt
+with ONNX Runtime, as kt deploy leaves it where that is installed, and with torch, as the others have it.
 Server on one core, load on the other, 16 connections that stay open. The ratio of CPU time a
 request is the firm figure; requests a second depend on what else the machine does. PYTHON: an
 interpreter that has them (pip install fastapi uvicorn litserve bentoml).
@@ -26,38 +27,32 @@ from bare import WIDTHS, mlp
 from load import cpu, free_port, load, memory, request, server, show
 from safetensors.torch import save_file
 
-from kt import files
-from kt.deployments import manifest
 from kt.models import sakt
-from kt.registry.record import Spec, weights
+from kt.registry.record import weights
 
 HERE = Path(__file__).parent
+ENGINES = {"kt": "onnx", "kt, torch": "torch"}
 PEERS = ("fastapi", "litserve", "bentoml")
 PLAIN = {"req/s": 0.85, "RSS MB": 1.05, "cold s": 1.3}  # beside the smallest program
 COMBINING = {"sakt": {"req/s": 0.85}, "mlp": {"req/s": 0.7}}  # beside the one that combines
 
 
 def serves_sakt(root: Path) -> Path:
-    """A workspace that serves one SAKT; returns its weights."""
-    (root / "kt.toml").write_text("")
+    """A workspace that serves one untrained SAKT; returns its weights."""
     config = sakt.Config(items=1_000, d_model=128)
     torch.manual_seed(0)
-    spec = Spec(
-        family="sakt",
-        config=config.model_dump(),
-        form="kt.models.tracing",
-        signature=sakt.signature(config).model_dump(mode="json"),
-    )
-    path = weights(root, "sakt", "v1")
-    path.parent.mkdir(parents=True)
-    save_file(sakt.Model(config).state_dict(), path, metadata={"kt": spec.model_dump_json()})
-    active = manifest.Version(version="v1", sha256=files.digest(path))
-    route = manifest.Route(
-        active=active, since="2026-01-12T09:00:00Z", seq=1, previous=None, experiment=None
-    )
-    what = manifest.Manifest(kt=1, seq=1, head="0" * 64, models={"sakt": route})
-    files.write_whole(root / manifest.MANIFEST, manifest.dump(what))
-    return path
+    whole = {
+        "kt": 1,
+        "family": "sakt",
+        "config": config.model_dump(),
+        "signature": sakt.signature(config).model_dump(),
+        "scores": {},
+        "training": {},
+        "state_dict": sakt.Model(config).state_dict(),
+    }
+    torch.save(whole, root / "sakt.pt")
+    deploy(root, "sakt.pt", "sakt")
+    return weights(root, "sakt", "v1")
 
 
 def serves_mlp(root: Path) -> Path:
@@ -67,14 +62,25 @@ def serves_mlp(root: Path) -> Path:
     batch = torch.export.Dim("batch", max=64)
     program = torch.export.export(model, (torch.zeros(2, WIDTHS[0]),), dynamic_shapes=({0: batch},))
     torch.export.save(program, root / "mlp.pt2")
-    kt = [sys.executable, "-m", "kt"]
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
-    for command in (["init", "."], ["deploy", "mlp.pt2", "--model", "mlp"]):
-        subprocess.run(
-            [*kt, *command], cwd=root, env=environment, check=True, stdout=subprocess.DEVNULL
-        )
+    deploy(root, "mlp.pt2", "mlp")
     save_file(model.state_dict(), root / "mlp.safetensors")
     return root / "mlp.safetensors"
+
+
+def deploy(root: Path, file: str, model: str) -> None:
+    """In a workspace made for it, whatever the gates say of what is untrained."""
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+    for command in (
+        ["init", "."],
+        ["deploy", file, "--model", model, "--force", "--reason", "bench"],
+    ):
+        subprocess.run(
+            [sys.executable, "-m", "kt", *command],
+            cwd=root,
+            env=environment,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
 
 
 def sakt_bodies(answers: int = 50, items: int = 100, count: int = 64) -> list[bytes]:
@@ -123,8 +129,8 @@ def main() -> None:
         commands: dict[str, Callable[[str], list[str]]] = {
             "smallest": lambda port: [sys.executable, smallest, port, "plain", *what],
             "combining": lambda port: [sys.executable, smallest, port, "combining", *what],
-            "kt": lambda port: [sys.executable, "-m", "kt", "serve", "--port", port],
         }
+        commands |= {name: partial(kt_command, root, engine) for name, engine in ENGINES.items()}
         for peer in PEERS if options.peers else ():
             program = str(HERE / "peers" / f"with_{peer}.py")
             commands[peer] = partial(peer_command, options.peers, program, what)
@@ -154,13 +160,19 @@ def main() -> None:
         name: {key: median(turn[key] for turn in turns) for key in turns[0]}
         for name, turns in found.items()
     }
-    kt = rows["kt"]
     bars = {"smallest": PLAIN, "combining": COMBINING[options.model]}
     table: list[dict[str, object]] = [{"server": name, **row} for name, row in rows.items()]
     for name, bar in bars.items():
-        table.append({"server": f"kt / {name}", **{key: kt[key] / rows[name][key] for key in kt}})
-        table.append({"server": "asked for", **{key: bar.get(key, "") for key in kt}})
+        for ours in ENGINES:
+            ratios = {key: rows[ours][key] / rows[name][key] for key in rows[ours]}
+            table.append({"server": f"{ours} / {name}", **ratios})
+        table.append({"server": "asked for", **{key: bar.get(key, "") for key in rows[name]}})
     show(table)
+
+
+def kt_command(root: Path, engine: str, port: str) -> list[str]:
+    (root / "kt.toml").write_text(f'[predictor]\nengine = "{engine}"\n')
+    return [sys.executable, "-m", "kt", "serve", "--port", port]
 
 
 def peer_command(python: str, program: str, what: list[str], port: str) -> list[str]:
