@@ -69,6 +69,7 @@ def standing(workspace: "Workspace", model: str, at: str) -> dict[str, Any]:
                 f"{finding.where} {finding.what}; {finding.do}"
                 for finding in audit.verify_manifest(workspace, state)
             ),
+            *lost(workspace, rows),
             *(text for predictor in predictors for text in troubled(predictor, state.seq)),
             *held(workspace, model),
             *unmeasured(workspace, tables, model, now),
@@ -88,6 +89,18 @@ def troubled(predictor: "Presence", seq: int) -> list[str]:
             f"predictor {predictor.pid} serves event {predictor.seq}, the history stands at {seq}"
         )
     return found + unrecorded(predictor)
+
+
+def lost(workspace: "Workspace", rows: list[dict[str, Any]]) -> list[str]:
+    """Which versions are live whose weights this machine should have and has not."""
+    from kt.registry import absence
+
+    return [
+        f"the weights of {row['model']} {row['version']} are missing here;"
+        " get them from another machine: kt pull; or register the same file again: kt register FILE"
+        for row in rows
+        if absence.where(workspace, row["model"], row["version"]) == "missing"
+    ]
 
 
 def unusual(rows: list[dict[str, Any]]) -> list[str]:

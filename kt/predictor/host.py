@@ -63,7 +63,7 @@ log = logging.getLogger("kt")
 
 LOCAL = ".kt"
 RETRIES = (2.0, 60.0)  # seconds until what did not load is tried again: at first, at most
-TELL = 2.0  # seconds between two cards that tell what shadows are found to say
+TELL = 2.0  # seconds between two cards that tell what shadows are found to say, or that replace one that is gone
 NICE = 5  # of loading: it gets a third of what serving gets of a core
 
 
@@ -99,7 +99,8 @@ class Host:
     _place: Place | None = None
     # shadows that ended, of which more may be told
     _over: list[Shadow] = field(default_factory=list)
-    _told: float = 0.0  # when the card was written, on the monotonic clock
+    _told: float = 0.0  # when the card was last written, or tried to be, on the monotonic clock
+    _untold: str = ""  # why it could not be
     _card: Recording = field(default_factory=Recording)  # what it says of recording
 
     # What serves
@@ -160,9 +161,12 @@ class Host:
                 self.brake.write(self.root / LOCAL)
                 self.look()
                 self._forget()
+                gone = self._place is not None and self._place.gone
                 if self.recording != self._card or (
-                    time.monotonic() - self._told > TELL and self.reports
+                    time.monotonic() - self._told > TELL and (gone or self.reports)
                 ):
+                    if gone and self.current is not NOTHING:
+                        self._remember(self.current.follows)
                     self._post()
             except Exception:  # the thread must outlive whatever a manifest or a family does
                 log.exception("kt: looking for a new manifest failed")
@@ -339,13 +343,15 @@ class Host:
             self._post()
 
     def _post(self) -> None:
+        self._told, self._card, untold = time.monotonic(), self.recording, ""
         try:
             self._place = self._place or Place(self.root / LOCAL)
-            self._card = self.recording
             self._place.tell(self.presence())
-            self._told = time.monotonic()
         except OSError as error:
-            log.warning("kt: others are not told what this process serves: %s", error.strerror)
+            untold = error.strerror or str(error)
+        if untold and untold != self._untold:  # once, however often it is tried
+            log.warning("kt: others are not told what this process serves: %s", untold)
+        self._untold = untold
 
     def presence(self) -> Presence:
         loaded, state = self.current, self.state

@@ -54,8 +54,20 @@ class Place:
         self.descriptor = claim(self.path)
         self.told: list[dict[str, Any]] = []
 
+    @property
+    def gone(self) -> bool:
+        """Whether somebody has removed the card, as `git clean` does with all of .kt."""
+        try:
+            return not os.path.samestat(os.fstat(self.descriptor), self.path.stat())
+        except OSError:
+            return True
+
     def tell(self, presence: Presence) -> None:
         """Write in place: the lock belongs to this very file. A reader that meets half of it looks again."""
+        if self.gone:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            gone, self.descriptor = self.descriptor, claim(self.path)
+            os.close(gone)
         data = json.dumps(asdict(presence)).encode() + b"\n"
         os.pwrite(self.descriptor, data, 0)
         os.ftruncate(self.descriptor, len(data))

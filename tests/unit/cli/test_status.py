@@ -4,10 +4,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kt.cli.monitors import recordings
-from kt.cli.standing import unrecorded
+from kt.cli.standing import lost, unrecorded
 from kt.cli.status import beside
 from kt.predictor.presence import Place, Presence
 from kt.predictor.writer import Recording
+from kt.registry import absence, record
+from kt.registry.absence import Absence
 from kt.store.tally import Report, Tally, bucket
 from kt.workspace import Workspace
 
@@ -55,6 +57,22 @@ def test_what_waits_to_be_recorded_and_what_never_was_are_told() -> None:
     ]
     older = Presence(7, "h", "http://x", 1, "", [], "ok", "", "2026-11-26T12:00:00Z")
     assert unrecorded(older) == []
+
+
+def test_weights_that_are_live_and_lost_are_told(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    rows = [{"model": "tutor", "version": "v1"}]
+    (told,) = lost(place, rows)
+    assert told.startswith(
+        "the weights of tutor v1 are missing here; get them from another machine: kt pull"
+    )
+    away = record.folder(place, "tutor", "v1") / absence.MARK
+    away.parent.mkdir(parents=True)
+    away.write_bytes(absence.dump(Absence("not pulled", "2026-11-26T12:00:00Z", "ana")))
+    assert lost(place, rows) == [], "they are away on purpose"
+    away.unlink()
+    record.weights(tmp_path, "tutor", "v1").touch()
+    assert lost(place, rows) == []
 
 
 def test_monitoring_is_told_how_long_a_predictor_is_behind(tmp_path: Path) -> None:

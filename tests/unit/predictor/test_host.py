@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -235,6 +236,29 @@ def test_a_living_predictor_holds_its_card_and_a_dead_one_is_swept(made: Made, h
     host.start()
     host._stop.set()
     assert not dead.exists()
+
+
+def test_what_was_cleaned_away_under_a_predictor_is_told_again(
+    made: Made, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(hosts, "TELL", 0.0)
+    host, local = make_host(made.root, "http://here"), made.root / ".kt"
+    host.start()
+    try:
+        shutil.rmtree(local)  # as git clean -fdx
+        card = local / "predictors" / f"{os.getpid()}.json"
+        within(lambda: card.exists() and is_held(card) and bool(card.read_bytes()))
+        assert json.loads(card.read_bytes())["seq"] == host.current.follows.seq
+        assert (local / "live.json").exists()
+        shutil.rmtree(local)
+        local.write_text("in its place")
+        within(lambda: "not told" in caplog.text)
+        tried = threading.Event()
+        monkeypatch.setattr(hosts.Host, "_remember", lambda *_: tried.set())
+        assert tried.wait(10), "it goes on trying"
+        assert caplog.text.count("others are not told") == 1
+    finally:
+        host.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
