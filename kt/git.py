@@ -117,6 +117,8 @@ def commit(root: Path, paths: Sequence[str], message: str, lock: int | None = No
     lock: a descriptor that git inherits, so that the workspace stays locked while git lives, also
     when kt was killed meanwhile.
     """
+    if not paths:  # weights alone, which git does not know
+        return Committed()
     repo = open_repository(root)
     if repo is None:
         return Committed(problem="there is no git repository or no git command", began=False)

@@ -17,7 +17,6 @@ from typing import Any
 import falcon
 
 from kt import http
-from kt.errors import Unavailable
 from kt.predictor import docs, faults, feedback, inference, invocations, metrics, predict
 from kt.predictor.guard import Guard, guard_of
 from kt.predictor.host import Host, make_host
@@ -76,9 +75,7 @@ class Ready(http.Readable):
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         if not self.host.current.manifest.models:
-            raise Unavailable(
-                "nothing is deployed yet", do=self.host.state.reason or "kt deploy FILE"
-            )
+            raise self.host.unserved()
         http.answer(response, {"ready": True} | summary(self.host))
 
 

@@ -30,7 +30,7 @@ from kt import clock, files
 from kt.config import Settings, check_name
 from kt.deployments import manifest as manifests
 from kt.deployments.manifest import MANIFEST, REPLACED, Manifest, Trial
-from kt.errors import KtError
+from kt.errors import KtError, Unavailable
 from kt.predictor import brake, quarantine, record
 from kt.predictor import engine as engines
 from kt.predictor.aside import Aside
@@ -328,6 +328,12 @@ class Host:
             self._post()
 
     # What others are told
+
+    def unserved(self) -> Unavailable:
+        """Why no request can be answered while there is nothing that answers."""
+        if self.state.reason:
+            return Unavailable("what is deployed cannot be served", do="see why: kt status")
+        return Unavailable("nothing is deployed yet", do="kt deploy FILE")
 
     @property
     def recording(self) -> Recording:

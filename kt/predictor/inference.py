@@ -34,7 +34,7 @@ from pydantic import (
 )
 
 from kt import __version__, http
-from kt.errors import Invalid, Refused, Unavailable
+from kt.errors import Invalid, Refused
 from kt.models.family import Port
 from kt.models.tensors import flat
 from kt.predictor import predict, views
@@ -115,7 +115,7 @@ class Ready(http.Readable):
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         if not self.host.current.manifest.models:
-            raise Unavailable("nothing is deployed yet", do="kt deploy FILE")
+            raise self.host.unserved()
         http.answer(response, {"ready": True})
 
 

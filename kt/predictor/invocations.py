@@ -23,7 +23,7 @@ import falcon
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kt import __version__, http
-from kt.errors import Invalid, Unavailable
+from kt.errors import Invalid
 from kt.predictor import predict, views
 from kt.predictor.host import Host
 from kt.predictor.later import Deferred, respond
@@ -81,7 +81,7 @@ class Ping(http.Readable):
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         if not self.host.current.manifest.models:
-            raise Unavailable("nothing is deployed yet", do="kt deploy FILE")
+            raise self.host.unserved()
         plain(response, "\n")
 
 

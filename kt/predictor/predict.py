@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kt import http
-from kt.config import Decision, Settings
+from kt.config import Decision
 from kt.deployments.manifest import Route, Treatment, Trial, fraction, treatment_for
-from kt.errors import Invalid, Unavailable
+from kt.errors import Invalid
 from kt.predictor.aside import Overrun
 from kt.predictor.decision import decide
 from kt.predictor.engine import Engine
@@ -74,7 +74,7 @@ def ask(host: Host, fields: Any, name: str | None = None) -> Asked:
     loaded = host.current
     if not isinstance(fields, dict):
         raise Invalid("the body must be a JSON object", do=http.DOCS)
-    model, fields = which(loaded, host.settings, fields, name)
+    model, fields = which(host, loaded, fields, name)
     route = loaded.manifest.models[model]
     control = loaded.active[model]
     request = validated(control, fields)
@@ -199,18 +199,18 @@ def longest(asked: Asked) -> int:
 
 
 def which(
-    loaded: Loaded, settings: Settings, fields: dict[str, Any], name: str | None
+    host: Host, loaded: Loaded, fields: dict[str, Any], name: str | None
 ) -> tuple[str, dict[str, Any]]:
     """The model asked for, and the fields that are left for its form."""
     models = loaded.manifest.models
     if not models:
-        raise Unavailable("nothing is deployed yet", do="kt deploy FILE")
+        raise host.unserved()
     if name is None:
         if "model" in fields:
             fields = dict(fields)
             name = fields.pop("model")
         else:
-            name = settings.model or (next(iter(models)) if len(models) == 1 else "")
+            name = host.settings.model or (next(iter(models)) if len(models) == 1 else "")
     if not isinstance(name, str):
         raise Invalid(
             "must be the name of a model", where="model", do=f"there are: {listing(models)}"

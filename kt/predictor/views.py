@@ -50,7 +50,7 @@ def view(host: Host, name: str | None) -> View:
     """The model of this name, or the one that is meant where none is. Raises Invalid, http.Unknown,
     Unavailable as predict does."""
     loaded = host.current
-    model, _ = predict.which(loaded, host.settings, {}, name)
+    model, _ = predict.which(host, loaded, {}, name)
     route = loaded.manifest.models[model]
     engine = loaded.of(model, route.active).engine
     if not hasattr(engine.form, "ports"):

@@ -109,6 +109,13 @@ def test_a_lock_that_stays_is_told(repo: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "index.lock exists" in git.commit(repo, ["a.json"], "second").problem
 
 
+def test_a_change_of_weights_alone_needs_no_commit(repo: Path) -> None:
+    before = git.head(repo)
+    (repo / "a.json").write_text("by hand")
+    assert git.commit(repo, [], "weights are back") == git.Committed()
+    assert git.head(repo) == before
+
+
 def test_what_git_refuses_is_told_in_its_words(repo: Path) -> None:
     done = git.commit(repo, ["none.json"], "second")
     assert "did not match any files" in done.problem

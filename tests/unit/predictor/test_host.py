@@ -14,9 +14,11 @@ from predictors import Made, make_three, within
 
 from kt.deployments import manifest
 from kt.deployments.manifest import MANIFEST, Version
+from kt.errors import Unavailable
 from kt.predictor import host as hosts
 from kt.predictor.host import Host, make_host
 from kt.predictor.loaded import previous
+from kt.predictor.predict import predict
 from kt.predictor.presence import is_held
 from kt.registry.record import weights
 
@@ -211,6 +213,13 @@ def test_a_restart_on_a_version_that_does_not_load_serves_the_one_before(
     second = again(made)
     assert active(second) == "v1"
     assert second.state.status == "degraded"
+
+
+def test_a_process_that_can_load_nothing_says_so_to_clients(made: Made, host: Host) -> None:
+    weights(made.root, "toy", "v1").unlink()
+    second = again(made)
+    with pytest.raises(Unavailable, match="what is deployed cannot be served"):
+        predict(second, {"x": [[0.0]]})
 
 
 def test_damage_to_what_is_remembered_is_no_obstacle(made: Made, host: Host) -> None:
