@@ -5,13 +5,9 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kt.errors import KtError
 from kt.git import Committed, ask, descends, folder_of, head, holds, nobody, text, top_of, wait_for
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

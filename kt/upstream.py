@@ -5,14 +5,9 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kt.errors import Invalid, Refused, Unavailable
 from kt.git import PROTOCOLS, ask, descends, git_lives, head, holds, lock_files, text
-
-if TYPE_CHECKING:
-    pass
-
 
 STALE = 1.0  # seconds that no living git holds a lock of a branch
 

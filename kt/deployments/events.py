@@ -9,9 +9,8 @@ from kt.event import Base, Name, Part, appended
 
 HISTORY = "deployments/history.json"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Traffic = Annotated[
-    float, Field(ge=0, le=100), AfterValidator(abs)
-]  # percent of the units; no -0.0
+# percent of the units, and no -0.0
+Traffic = Annotated[float, Field(ge=0, le=100), AfterValidator(abs)]
 Sparse = Field(exclude_if=lambda value: not value)  # written where it says something
 
 

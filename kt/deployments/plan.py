@@ -182,9 +182,8 @@ def due_at(running: Experiment) -> str:
     """When a canary's present step has lasted, ISO 8601."""
     assert running.canary is not None
     began = datetime.fromisoformat(running.changed)
-    lasts = min(
-        running.canary.every, LONGEST
-    )  # a history may hold more, and no date lies so far ahead
+    # a history may hold more, and no date lies so far ahead
+    lasts = min(running.canary.every, LONGEST)
     return (began + timedelta(seconds=lasts)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
