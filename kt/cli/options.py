@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 LONGEST = 2_000  # characters of a reason
-LONGEST_TIME = 3_650 * 86_400  # seconds
 
 
 def set_json(asked: bool) -> bool:
@@ -221,6 +220,7 @@ def choose(workspace: "Workspace", state: "State", model: str) -> str:
 def seconds(text: str, option: str = "--every") -> int:
     """A duration as people write it: 30s, 10m, 1h, 2d. Raises Invalid, also for one over ten years."""
     from kt.errors import Invalid
+    from kt.event import LONGEST as LONGEST_TIME
 
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     if not text.isascii() or not text[:-1].isdecimal() or text[-1:] not in units or len(text) > 9:
@@ -228,6 +228,6 @@ def seconds(text: str, option: str = "--every") -> int:
             f"{text[:20]!r} is no duration", where=option, do="write it as 30s, 10m, 1h or 2d"
         )
     lasts = int(text[:-1]) * units[text[-1]]
-    if lasts > LONGEST_TIME:  # a date so far ahead may be none
+    if lasts > LONGEST_TIME:
         raise Invalid(f"{text} is over ten years", where=option, do="give a shorter time: 3650d")
     return lasts

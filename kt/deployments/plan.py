@@ -22,9 +22,9 @@ from kt.deployments.events import (
 )
 from kt.deployments.history import Experiment, Serving, State
 from kt.errors import Invalid, Refused, Undecided
+from kt.event import LONGEST
 
 WORDS = {"list", "plan"}  # kt experiment takes them in the place of a name
-LONGEST = 3_650 * 86_400  # seconds that a canary's step is waited for
 
 
 @dataclass(frozen=True)
@@ -182,8 +182,7 @@ def due_at(running: Experiment) -> str:
     """When a canary's present step has lasted, ISO 8601."""
     assert running.canary is not None
     began = datetime.fromisoformat(running.changed)
-    # a history may hold more, and no date lies so far ahead
-    lasts = min(running.canary.every, LONGEST)
+    lasts = min(running.canary.every, LONGEST)  # a history may hold more
     return (began + timedelta(seconds=lasts)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -49,7 +49,6 @@ class Place:
 
     def __init__(self, local: Path) -> None:
         self.path = local / FOLDER / f"{os.getpid()}.json"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self.left = [report for path in cards(local) for report in take_over(path)]
         self.descriptor = claim(self.path)
         self.told: list[dict[str, Any]] = []
@@ -65,7 +64,6 @@ class Place:
     def tell(self, presence: Presence) -> None:
         """Write in place: the lock belongs to this very file. A reader that meets half of it looks again."""
         if self.gone:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             gone, self.descriptor = self.descriptor, claim(self.path)
             os.close(gone)
         data = json.dumps(asdict(presence)).encode() + b"\n"
@@ -84,11 +82,12 @@ TRIES = 100  # a millisecond apart: whoever looks whether a card is held holds i
 
 
 def claim(path: Path) -> int:
-    """A descriptor of the file at `path` itself, locked: one that was removed meanwhile is made anew.
+    """A descriptor of the file at `path` itself, locked: one that was removed meanwhile is made anew, and so is its folder.
 
     Raises BlockingIOError where another holds it.
     """
     for left in reversed(range(TRIES)):
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -32,11 +32,6 @@ def name(request):
 
 
 @pytest.fixture
-def family(name):
-    return load.family(Path(), name)
-
-
-@pytest.fixture
 def data(family, tmp_path):
     if family.TASK == "kt.models.answers":
         simulate.write(simulate.learning(students=40, items=8, categories=2, seed=0), tmp_path)

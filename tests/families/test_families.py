@@ -33,11 +33,6 @@ def name(request):
     return request.param
 
 
-@pytest.fixture
-def family(name):
-    return load.family(Path(), name)
-
-
 @pytest.fixture(params=[2, 4], ids=["binary", "polytomous"])
 def model(family, request):
     torch.manual_seed(1)

@@ -30,11 +30,6 @@ def name(request):
     return request.param
 
 
-@pytest.fixture
-def family(name):
-    return load.family(Path(), name)
-
-
 def tiny(family):
     """Settings of a network that is quickly asked."""
     sizes = family.SIZES.get("small", {})
