@@ -540,19 +540,26 @@ def explain(error: ValidationError, path: Path, text: str) -> Invalid:
     keys = [str(key) for key in first["loc"]]
     where = f"{path}:{line_of(text, keys)}"
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(
-            keys[-1], [known.key.rpartition(".")[2] for known in known_settings()], 1
-        )
         return Invalid(
-            f"there is no setting {'.'.join(keys)}",
-            where=where,
-            do=f"did you mean {near[0]}? " if near else "see every setting: kt config",
+            f"there is no setting {'.'.join(keys)}", where=where, do=instead_of(keys[-1])
         )
     return Invalid(
         f"{'.'.join(keys)}: {first['msg'][0].lower()}{first['msg'][1:]}",
         where=where,
         do="see its type and bounds: kt config",
     )
+
+
+def instead_of(name: str) -> str:
+    """What somebody may have meant who wrote a setting where there is none of this name."""
+    tables: dict[str, list[str]] = {}
+    for known in known_settings():
+        table, _, last = known.key.rpartition(".")
+        tables.setdefault(last, []).append(f"[{table}]" if table else "no table, at the top")
+    if places := tables.get(name):  # whoever uncomments a line of the template, and not its table's
+        return f"{name} stands under {' or '.join(places)}"
+    near = difflib.get_close_matches(name, tables, 1)
+    return f"did you mean {near[0]}? " if near else "see every setting: kt config"
 
 
 def line_of(text: str, keys: list[str]) -> int:

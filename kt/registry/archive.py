@@ -38,6 +38,13 @@ def listed(path: Path) -> set[str]:
         return set(archive.namelist())
 
 
+def storages(path: Path) -> list[int]:
+    """The sizes of the records that hold tensors' bytes. Raises Odd."""
+    with readable(path) as archive:
+        records = [(record.filename.partition("/")[2], record) for record in archive.infolist()]
+    return [record.file_size for name, record in records if re.fullmatch(STORAGE, name)]
+
+
 @contextmanager
 def readable(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
@@ -53,7 +60,9 @@ def readable(path: Path) -> Iterator[zipfile.ZipFile]:
     ) as error:
         if isinstance(error, Odd):
             raise
-        raise Odd(f"a damaged zip archive ({str(error)[:100] or type(error).__name__})") from error
+        raise Odd(
+            f"a damaged zip archive ({str(error)[:100] or type(error).__name__}): copied in part?"
+        ) from error
 
 
 def check(records: list[zipfile.ZipInfo]) -> None:

@@ -2,7 +2,8 @@
 
 The file is opened once and read through that descriptor alone, by whoever reads it; one that changes
 meanwhile is refused. Tensors come through torch's weights-only unpickler or safetensors, never any
-other way, and there is no fallback: a file that would need more is refused with one line.
+other way, and there is no fallback: a file that would need more is refused with one line. What training
+scripts save beside weights is passed over (beside.py).
 
     kt checkpoint       what `kt train` writes: {"kt": 1, "family", "config", "signature", "state_dict", ...}
     state dict          names to tensors, bare or under "state_dict", "model_state_dict" or "model"
@@ -16,6 +17,7 @@ here; trusted.py makes data of it on a person's word.
 import contextlib
 import hashlib
 import json
+import operator
 import os
 import pickle  # for the name of its error, which torch raises
 import re
@@ -25,7 +27,7 @@ import sys
 import time
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +37,7 @@ import orjson
 
 from kt import files
 from kt.errors import Corrupt, Invalid, Refused
-from kt.registry import archive, load, program
+from kt.registry import archive, beside, load, program
 from kt.registry.record import Source
 
 if TYPE_CHECKING:
@@ -43,7 +45,10 @@ if TYPE_CHECKING:
 
 MAX_SIZE = 32 << 30  # bytes
 TICK = 0.01  # seconds: the coarsest clock that a kernel stamps files with
-LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch before 1.6
+FRAME = pickle.FRAME[0]  # how pickles of protocol 4 and later begin
+LEGACY = re.compile(  # torch before 1.6, or as it was: its magic number, pickled by any protocol
+    rb"\x80[\2-\5](%b.{8})?\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19\." % re.escape(pickle.FRAME), re.DOTALL
+)
 PICKLE = b"\x80"  # of protocol 2 and later
 AUTOMATIC = 47  # zlib's wbits: either header, zlib's or gzip's
 NESTED = ("state_dict", "model_state_dict", "model")
@@ -197,7 +202,7 @@ def sniff(file: Path, path: Path) -> str:
         return "safetensors"
     if head.startswith(b"PK\x03\x04"):
         return sniff_zip(file, path)
-    if head.startswith(LEGACY):
+    if LEGACY.match(head):
         return "torch legacy"
     if head.startswith(PICKLE):
         return "pickle"
@@ -268,6 +273,14 @@ def read(file: Path, source: Source, path: Path) -> Opened:
     if source.format == "torch.export":
         tensors, config = program.read(file, path)
         return Opened(source, named_tensors(tensors, path), "exported", config)
+    found = read_weights(file, source, path)
+    if source.format == "torch":
+        refuse_short(found.tensors.values(), archive.storages(file), path)
+    return found
+
+
+def read_weights(file: Path, source: Source, path: Path) -> Opened:
+    """`read` of what torch.save has written."""
     whole = read_torch(file, path, mapped=source.format == "torch")
     if not isinstance(whole, Mapping):
         raise Invalid(
@@ -289,20 +302,47 @@ def read_torch(file: Path, path: Path, *, mapped: bool) -> Any:
     import torch
 
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(beside.stand_ins()):
             warnings.simplefilter("ignore")  # torch's advice to whoever wrote the file
             return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
+        if f"Unsupported operand {FRAME}\n" in str(error):
+            raise Invalid(
+                "is pickled by protocol 4 or later, and torch reads weights alone of protocol 2",
+                where=str(path),
+                do="save it again without pickle_protocol: torch.save(model.state_dict(), FILE); "
+                "or vouch for it: --trust-code REASON",
+            ) from error
         found = re.search(
-            r"(?:GLOBAL|Unsupported (?:global|class|operand)|type)[^.\n]*?([\w.]+\.\w+)", str(error)
+            r"GLOBAL ([\w.]+)|<(?:class|function|built-in function) '?([\w.]+)", str(error)
         )
-        what = f"holds more than weights ({found[1]})" if found else "holds more than weights"
+        what = (
+            f"holds more than weights ({found[1] or found[2]})"
+            if found
+            else "holds more than weights"
+        )
         raise Invalid(what, where=str(path), do=VOUCH) from error
     except Exception as error:  # a damaged file may make torch raise anything
         reason = " ".join(str(error).split())[:150] or type(error).__name__
         raise Invalid(
             f"cannot be read as weights: {reason}", where=str(path), do="save it again"
         ) from error
+
+
+def refuse_short(tensors: "Iterable[torch.Tensor]", records: Iterable[int], path: Path) -> None:
+    """Raises Invalid where weights need more bytes than their records have.
+
+    torch maps the file and looks at no record's length: it would take what comes next for weights.
+    """
+    storages = (tensor.untyped_storage() for tensor in tensors)
+    needed = {storage.data_ptr(): storage.nbytes() for storage in storages}
+    there = sorted(records, reverse=True)
+    if any(map(operator.gt, sorted(needed.values(), reverse=True), there)):
+        raise Invalid(
+            "has a record that is shorter than the weights in it",
+            where=str(path),
+            do="save it again",
+        )
 
 
 def from_checkpoint(whole: Mapping[str, Any], source: Source, path: Path) -> Opened:

@@ -83,6 +83,8 @@ def test_the_template_shows_every_setting_and_parses_when_uncommented(tmp_path: 
         ("gti = 'on'\n", 1, "there is no setting gti", "did you mean git?"),
         ("\n[predictor]\nprot = 1\n", 3, "there is no setting predictor.prot", "did you mean port?"),
         ("[models.m]\nfamilly = 'sakt'\n", 2, "there is no setting models.m.familly", "did you mean family?"),
+        ("engine = 'torch'\n", 1, "there is no setting engine", "engine stands under [predictor]"),
+        ("[store]\nlock_wait = 1\n", 2, "there is no setting store.lock_wait", "under no table, at the top"),
         ("[predictor]\nport = 70000\n", 2, "predictor.port: input should be less than", "kt config"),
         ("[predictor]\nport = true\n", 2, "predictor.port: input should be a valid integer", "kt config"),
         ("[predictor]\ntimeout = nan\n", 2, "predictor.timeout: ", "kt config"),

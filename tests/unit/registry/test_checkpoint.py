@@ -1,12 +1,16 @@
 """What a file is is read from its bytes, the usual accidents have each their own sentence, and only weights are read."""
 
+import argparse
 import gzip
 import io
 import json
 import os
 import pickle
+import re
 import zipfile
+from collections import defaultdict, deque
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +120,38 @@ def test_a_state_dict_may_be_nested(key: str, tmp_path: Path) -> None:
     assert found.family == ""
 
 
-def test_the_old_format_of_torch_is_read(tmp_path: Path) -> None:
-    path = saved(tmp_path / "m.pt", _use_new_zipfile_serialization=False)
+BESIDE = {
+    "args": argparse.Namespace(lr=0.1, out=Path("runs")),
+    "loss": np.float64(0.3),
+    "random": np.random.get_state(),
+    "seen": defaultdict(list, {"a": [1]}),
+    "last": deque([0.1, 0.2], maxlen=5),
+    "when": datetime(2026, 1, 1, tzinfo=UTC),
+    "rows": range(3),
+}
+
+
+@pytest.mark.parametrize("what", BESIDE)
+def test_what_a_training_script_saves_beside_weights_is_passed_over(
+    what: str, tmp_path: Path
+) -> None:
+    found = opened(saved(tmp_path / "m.pt", {"model": WEIGHTS, what: BESIDE[what]}))
+    assert torch.equal(found.tensors["a"], WEIGHTS["a"])
+
+
+def test_what_is_passed_over_is_never_made(tmp_path: Path) -> None:
+    before = torch.serialization.get_safe_globals()
+    held = checkpoint.read_torch(saved(tmp_path / "m.pt", BESIDE), tmp_path, mapped=True)
+    assert not isinstance(held["args"], argparse.Namespace)
+    assert not vars(held["args"])
+    assert held["seen"] == {"a": [1]}
+    after = torch.serialization.get_safe_globals()
+    assert set(after) == set(before), "nobody else's torch.load is given stand-ins"
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_the_old_format_of_torch_is_read(protocol: int, tmp_path: Path) -> None:
+    path = saved(tmp_path / "m.pt", _use_new_zipfile_serialization=False, pickle_protocol=protocol)
     found = opened(path)
     assert found.source.format == "torch legacy"
     assert torch.equal(found.tensors["b"], WEIGHTS["b"])
@@ -147,6 +181,22 @@ def test_half_a_file_of_torch_is_refused(share: float, tmp_path: Path) -> None:
         opened(tmp_path / "m.pt")
 
 
+@pytest.mark.parametrize("record", ["m/data/0", "m/data/1"])
+def test_a_record_that_is_shorter_than_its_weights_is_refused(record: str, tmp_path: Path) -> None:
+    """torch would take what follows in the file for the rest of them."""
+    saved(tmp_path / "whole.pt", {"a": torch.ones(4), "b": torch.ones(64)})
+    with (
+        zipfile.ZipFile(tmp_path / "whole.pt") as whole,
+        zipfile.ZipFile(tmp_path / "m.pt", "w") as short,
+    ):
+        for name in whole.namelist():
+            renamed = f"m/{name.partition('/')[2]}"
+            data = whole.read(name)
+            short.writestr(renamed, data[:-4] if renamed == record else data)
+    with pytest.raises(Invalid, match="shorter than the weights"):
+        opened(tmp_path / "m.pt")
+
+
 class Gadget:
     def __reduce__(self) -> Any:
         return (os.mkdir, ("KT_MARKER",))
@@ -163,12 +213,40 @@ def test_what_would_run_code_is_refused_and_does_not(
     assert not (tmp_path / "KT_MARKER").exists()
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_pickle_of_a_later_protocol_is_told(legacy: bool, tmp_path: Path) -> None:
+    path = saved(tmp_path / "m.pt", _use_new_zipfile_serialization=not legacy, pickle_protocol=4)
+    with pytest.raises(Invalid, match="protocol 4") as error:
+        opened(path)
+    assert "without pickle_protocol" in error.value.do
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\x80\x02c__builtin__\neval\n.", r"more than weights \(eval\)"),
+        (b"\x80\x02cargparse\nAction\n.", r"more than weights \(argparse.Action\)"),
+        (b"\x80\x02\x82\x01.", "more than weights$"),  # EXT1
+        (b"\x80\x02X\x01\0\0\0aQ.", r"more than weights \(str\)"),
+    ],
+)
+def test_what_is_more_than_weights_is_named(data: bytes, said: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "m.pt", "w") as file:
+        file.writestr("m/data.pkl", data)
+        file.writestr("m/version", "3")
+    with pytest.raises(Invalid) as error:
+        opened(tmp_path / "m.pt")
+    assert re.search(said, error.value.what)
+
+
 @pytest.mark.parametrize(
     ("what", "said"),
     [
         ([1, 2], "holds a list, not weights by name"),
         ({}, "holds no weights"),
         ({"a": 1}, "'a' is a int, not a tensor"),
+        ({"a": np.ones(1)}, "'a' is a numpy ndarray, not a tensor"),
+        (argparse.Namespace(), "holds a Namespace, not weights by name"),
         ({1: torch.ones(1)}, "the key 1 is no text"),
         ({"a": torch.ones(1, dtype=torch.complex64)}, "is not a dense tensor of real numbers"),
         ({"a": torch.ones(2, 2).to_sparse()}, "is not a dense tensor"),

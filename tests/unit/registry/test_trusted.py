@@ -1,5 +1,6 @@
 """A file that is code runs only on a person's word, shut in, and what is served of it is plain data."""
 
+import functools
 import io
 import json
 import socket
@@ -222,9 +223,7 @@ def test_with_a_family_its_weights_are_taken(
 def test_a_checkpoint_with_more_than_weights_gives_its_weights(
     place: Workspace, tmp_path: Path
 ) -> None:
-    import argparse
-
-    whole = {"state_dict": net().state_dict(), "args": argparse.Namespace(lr=0.1)}
+    whole = {"state_dict": net().state_dict(), "schedule": functools.partial(max, 0.1)}
     torch.save(whole, tmp_path / "m.pt")
     left = rewritten(place, tmp_path / "m.pt", tmp_path / "room", family="family_of_ours")
     assert checkpoint.sniff(left, left) == "safetensors"
