@@ -51,6 +51,8 @@ LEGACY = re.compile(  # torch before 1.6, or as it was: its magic number, pickle
 )
 PICKLE = b"\x80"  # of protocol 2 and later
 AUTOMATIC = 47  # zlib's wbits: either header, zlib's or gzip's
+OF_TORCH = re.compile(r"data\.pkl$|archive_format$|models/.*\.json$|\.data/extern_modules$")
+ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pt2")  # of model files in a zip
 NESTED = ("state_dict", "model_state_dict", "model")
 CODE = {
     "TorchScript": "a TorchScript archive, which is code",
@@ -173,7 +175,8 @@ def source_of(file: Path, path: Path, *, code: bool = False) -> Source:
         kind = sniff(file, path)
         if kind in CODE and not code:
             raise Invalid(f"is {CODE[kind]}", where=str(path), do=VOUCH)
-        return Source(name=path.name, format=kind, sha256=hashed.result(), size=file.stat().st_size)
+        name = os.fsencode(path.name).decode(errors="replace")  # a name is bytes, a record text
+        return Source(name=name, format=kind, sha256=hashed.result(), size=file.stat().st_size)
 
 
 def digest(file: Path, path: Path) -> str:
@@ -228,13 +231,16 @@ def sniff_zip(file: Path, path: Path) -> str:
             return "TorchScript"
         if "serialized_exported_program.json" in listed:  # at the root
             return "torch.export legacy"
+        if not any(map(OF_TORCH.match, stems)):
+            held = any(name.endswith(ENDINGS) for name in listed)
+            raise refusal(
+                "a zip archive " + ("of files: unpack it" if held else "without weights"), path
+            )
         records = archive.names(file)
         if "archive_format" in records or any(name.startswith("models/") for name in records):
             return "torch.export"
         if ".data/extern_modules" in records:
             raise refusal("a torch.package archive, which is code", path)
-        if "data.pkl" not in records:
-            raise refusal("a zip archive without weights", path)
         archive.only(records, rf"data\.pkl|{archive.STORAGE}|{archive.TEXT}")
     except archive.Odd as error:
         raise refusal(str(error), path) from error
@@ -253,7 +259,17 @@ def accident(head: bytes) -> str:
         (text.startswith(b"version https://git-lfs"), "a git-lfs pointer: run git lfs pull"),
         (text.startswith(b"outs:") or b"\nmd5:" in text, "a DVC pointer: run dvc pull"),
         (head.startswith(b"\x1f\x8b"), "gzip data: unpack it first"),
+        (
+            head.startswith((b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")),
+            "compressed: unpack it first",
+        ),
+        (head[257:262] == b"ustar", "a tar archive: unpack it first"),
         (head.startswith(b"\x93NUMPY"), "a numpy array"),
+        (head.startswith(b"\x89HDF"), "an HDF5 file, as Keras writes it"),
+        (
+            re.match(rb"\x08[\1-\x20][\x12\x1a\x3a]", head) is not None,
+            "an ONNX graph: kt makes its own",
+        ),
         (b"\0" not in head and head.isascii(), "a text file"),
     ]
     return next((what for found, what in signs if found), "of no format that kt knows")

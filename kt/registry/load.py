@@ -8,9 +8,10 @@ copy in memory and a swap costs no allocation of the model's size.
 import json
 import os
 import textwrap
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -150,6 +151,7 @@ def fill(
     code: ModuleType, config: Any, tensors: "dict[str, torch.Tensor]", path: Path
 ) -> "torch.nn.Module":
     """The family's module with these tensors as its parameters, strictly."""
+    own: Mapping[str, torch.Tensor] = {}
     try:
         with unfilled():
             module = code.Model(config)
@@ -157,7 +159,7 @@ def fill(
         fitted = {name: as_in(tensor, own.get(name)) for name, tensor in tensors.items()}
         module.load_state_dict(fitted, strict=True, assign=True)
     except Exception as error:  # a family refuses a configuration in its own way
-        raise Invalid(misfit(error), where=str(path), do=to_fit(tensors)) from error
+        raise Invalid(misfit(error), where=str(path), do=to_fit(tensors, own)) from error
     result: torch.nn.Module = module.requires_grad_(False).eval()
     return result
 
@@ -201,15 +203,24 @@ def misfit(error: Exception) -> str:
     return "; ".join(textwrap.shorten(line, 150, placeholder=" …") for line in shown)
 
 
-WRAPPED = {"module.": "DataParallel", "_orig_mod.": "torch.compile"}  # what each puts before names
+WRAPPERS = {
+    "module": "DataParallel",
+    "_orig_mod": "torch.compile",
+}  # by what each puts before names
 
 
-def to_fit(names: Collection[str]) -> str:
-    """What to do where weights of these names do not fit."""
-    for prefix, wrapper in WRAPPED.items():
-        if names and all(name.startswith(prefix) for name in names):
-            inner = prefix.removesuffix(".")
-            return f"{wrapper} wraps it: torch.save(model.{inner}.state_dict(), FILE)"
+def to_fit(names: Collection[str], own: Collection[str]) -> str:
+    """What to do where weights of these names do not fit. own: the names that the family has."""
+    outer = os.path.commonprefix([name.split(".")[:-1] for name in names])  # noqa: RUF071  # of lists: part by part
+    fits = (
+        depth
+        for depth in range(1, len(outer) + 1)
+        if {name.split(".", depth)[depth] for name in names} == set(own)
+    )
+    known = sum(1 for _ in takewhile(WRAPPERS.__contains__, outer))
+    if depth := next(fits, known):
+        wrapper = WRAPPERS.get(outer[0], "another module")
+        return f"{wrapper} wraps it: torch.save(model.{'.'.join(outer[:depth])}.state_dict(), FILE)"
     return "check the family and its configuration"
 
 

@@ -1,12 +1,16 @@
 """What a file is is read from its bytes, the usual accidents have each their own sentence, and only weights are read."""
 
 import argparse
+import bz2
 import gzip
 import io
 import json
+import lzma
 import os
 import pickle
 import re
+import sys
+import tarfile
 import zipfile
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -42,6 +46,13 @@ def numpy_file(**arrays: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+def tar_file(name: str) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo(name))
+    return file.getvalue()
+
+
 def zipped(*names: str) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
@@ -62,6 +73,13 @@ def zipped(*names: str) -> bytes:
         (b"hello, world\n", "is a text file"),
         (pickle.dumps([1]), "is a bare pickle"),
         (b"\x93NUMPY\x01\0", "is a numpy array"),
+        (bz2.compress(b"x"), "is compressed: unpack it first"),
+        (lzma.compress(b"x"), "is compressed: unpack it first"),
+        (tar_file("m.pt"), "is a tar archive: unpack it first"),
+        (b"\x89HDF\r\n\x1a\n" + b"\0" * 80, "is an HDF5 file"),
+        (b"\x08\x08\x12\x07pytorch\x1a\x05" + b"\0" * 80, "is an ONNX graph"),
+        (zipped("models/m.pt", "readme.txt"), "is a zip archive of files: unpack it"),
+        (zipped("config.json", "model.weights.h5"), "is a zip archive without weights"),
         (b"\0\1\2\3" * 20, "is of no format that kt knows"),
         (b"PK\x03\x04 and then nothing", ""),
         (zipped("a/data.txt"), ""),
@@ -103,6 +121,12 @@ def test_a_link_to_a_file_is_that_file(tmp_path: Path) -> None:
     found = opened(tmp_path / "m.pt")
     assert found.source.name == "m.pt"
     assert set(found.tensors) == {"a", "b"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every name is text")
+def test_a_name_that_is_no_text_is_kept_as_one(tmp_path: Path) -> None:
+    found = opened(saved(tmp_path / os.fsdecode(b"m\xff.pt")))
+    assert found.source.name == "m\ufffd.pt"
 
 
 def test_a_file_larger_than_any_model_is_refused_unread(tmp_path: Path) -> None:

@@ -92,12 +92,21 @@ def test_many_missing_keys_leave_room_for_those_that_are_too_many() -> None:
             "DataParallel wraps it: torch.save(model.module.state_dict(), FILE)",
         ),
         (["_orig_mod.a"], "torch.compile wraps it: torch.save(model._orig_mod.state_dict(), FILE)"),
+        (
+            ["_orig_mod.module.a", "_orig_mod.module.b.c"],
+            "torch.compile wraps it: torch.save(model._orig_mod.module.state_dict(), FILE)",
+        ),
+        (
+            ["net.core.a", "net.core.b.c"],
+            "another module wraps it: torch.save(model.net.core.state_dict(), FILE)",
+        ),
+        (["net.a", "net.d"], "check the family and its configuration"),
         (["module.a", "b"], "check the family and its configuration"),
         ([], "check the family and its configuration"),
     ],
 )
 def test_weights_of_a_wrapped_model_are_told_by_their_names(names: list[str], do: str) -> None:
-    assert load.to_fit(names) == do
+    assert load.to_fit(names, ["a", "b.c"]) == do
 
 
 def test_a_family_is_a_name_or_a_dotted_path(place: Workspace) -> None:
