@@ -8,7 +8,7 @@ All bytes are staged before the first rename, so a full disk changes nothing. Th
 is the commit point: from there on the change is a fact. Git comes after it and cannot fail it.
 What kill -9 leaves: the old state or the new, and at most staged files and a missing manifest or
 commit, all of which the next `locked` puts right. A ctrl-C or SIGTERM that comes while the change is
-written waits for its end.
+written waits for its end: most commands are done by then, what goes on calls `heed`.
 """
 
 import json
@@ -27,6 +27,7 @@ from kt.errors import KtError, Refused, Unconfirmed
 from kt.workspace import ROOMS, Workspace
 
 PENDING = "pending.json"
+waiting: list[int] = []  # signals that came to this process while a change was written
 
 
 @dataclass(frozen=True)
@@ -217,12 +218,22 @@ def uninterrupted() -> Iterator[None]:
         yield
         return
     wanted = (signal.SIGINT, signal.SIGTERM)
-    before = [(number, signal.signal(number, lambda *_: None)) for number in wanted]
+    before = [
+        (number, signal.signal(number, lambda came, _: waiting.append(came))) for number in wanted
+    ]
     try:
         yield
     finally:
         for number, handler in before:
             signal.signal(number, handler)
+
+
+def heed() -> None:
+    """Let a ctrl-C or SIGTERM that has waited for the end of a change do its work, in a command that goes on after it."""
+    if waiting:
+        number = waiting[-1]
+        waiting.clear()
+        signal.raise_signal(number)
 
 
 def record(lock: Lock, paths: Sequence[str], message: str, to: str = "") -> git.Committed:

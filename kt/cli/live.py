@@ -17,7 +17,7 @@ def show(look: Callable[[], Shown], every: float) -> None:
         while True:
             output.emit(*look())
             sys.stdout.flush()
-            time.sleep(every)
+            rest(every)
     from rich.live import Live
     from rich.text import Text
 
@@ -29,5 +29,13 @@ def show(look: Callable[[], Shown], every: float) -> None:
 
     with Live(drawn(), screen=True, auto_refresh=False) as screen:
         while True:
-            time.sleep(every)
+            rest(every)
             screen.update(drawn(), refresh=True)
+
+
+def rest(seconds: float) -> None:
+    """Wait between two looks. A ctrl-C or SIGTERM that came while the last one wrote a change ends the command."""
+    from kt import change
+
+    change.heed()
+    time.sleep(seconds)

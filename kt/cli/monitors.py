@@ -132,7 +132,7 @@ def go_on(workspace: "Workspace", model: str) -> None:
     while True:
         started = time.monotonic()
         before = say_what_changed(workspace, model, before)
-        time.sleep(max(0.0, every - (time.monotonic() - started)))
+        live.rest(max(0.0, every - (time.monotonic() - started)))
 
 
 def looked(workspace: "Workspace", model: str) -> "live.Shown":

@@ -1,12 +1,11 @@
 """gc, push, pull: which weights lie on this machine."""
 
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from kt.cli import complete, options, output
+from kt.cli import complete, live, options, output
 from kt.cli.options import DryRun, ExitCode, Json, Quiet, Reason
 from kt.cli.progress import watching
 
@@ -244,7 +243,7 @@ def again_and_again(look: Callable[[], object], every: float) -> NoReturn:
                 if error.do:
                     output.say(f"    {error.do}")
             said = str(error)
-        time.sleep(every)
+        live.rest(every)
 
 
 def pull_once(

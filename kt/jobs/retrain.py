@@ -93,6 +93,7 @@ def run(asked: Asked, due: Due, tell: Tell) -> Done:
             logs.path(workspace, number),
         )
         try:
+            change.heed()
             tell("training", f"run {number}; {training.log}")
             found = outcome(asked, training, number, tell)
             ended: Finished | Failed = found.model_copy(

@@ -286,6 +286,14 @@ def test_a_signal_while_a_fact_is_written_waits_for_its_end(
         monkeypatch.setattr(Path, "replace", replace)
         change.apply(TWO, lock)
     assert len(found(place)) == 2
+    told: list[int] = []
+    before = signal.signal(number, lambda came, _: told.append(came))
+    try:
+        change.heed()  # as what goes on does
+        change.heed()
+    finally:
+        signal.signal(number, before)
+    assert told == [number], "it has waited, and comes once"
 
 
 def test_a_room_that_is_a_link_is_refused(place: Workspace, tmp_path: Path) -> None:

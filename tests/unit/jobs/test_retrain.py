@@ -218,6 +218,25 @@ def test_two_at_once_are_one_run(kt, place):
     assert only.outcome == "stopped"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_told_to_stop_as_its_beginning_is_written_down_trains_nothing(
+    number, kt, place, program, monkeypatch
+):
+    write(place, program)
+    real = Path.replace
+
+    def replace(self, target):
+        real(self, target)
+        if Path(target) == place.root / "jobs" / "history.json" and not runs_of(place)[0].ended:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    assert kt("retrain", at=place).code == 130
+    (only,) = runs_of(place)
+    assert (only.outcome, only.ended.reason) == ("stopped", "it was told to stop")
+    assert not (place.root / "registry" / "m").exists()
+
+
 def test_a_kill_leaves_a_run_that_the_next_command_ends_and_no_program_that_goes_on(
     kt, place, program
 ):
