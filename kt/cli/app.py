@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from kt import __version__
-from kt.cli import early, output
+from kt.cli import early, output, start
 from kt.cli.options import Json, here
 from kt.errors import EXIT_CODES, INTERRUPTED, Invalid, KtError, Unavailable
 
@@ -211,14 +211,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = fail(ended.__context__)
     except Exception as error:
         problem = usage(error)
-        if problem is None:
+        if problem is None and not start.pressed:
             output.bug(error)
             raise
-        output.fail(problem)
-        code = problem.code
+        if problem is not None:
+            output.fail(problem)
+        code = INTERRUPTED if problem is None else problem.code
     if code == INTERRUPTED:  # Typer may have met it first
-        output.fail_json(INTERRUPTED, "interrupted", "interrupted", "")
-        output.say("kt: interrupted")
+        output.interrupted()
     if brief:
         gc.freeze()
     sys.exit(code if isinstance(code, int) else 0)

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kt.errors import KtError
+from kt.errors import INTERRUPTED, KtError
 
 SCHEMA = 1
 
@@ -65,6 +65,11 @@ def fail(error: KtError) -> None:
 def bug(error: Exception) -> None:
     """What nobody expected: with --json a document too; its traceback follows on stderr."""
     fail_json(KtError.code, KtError.kind, f"{type(error).__name__}: {error}", "")
+
+
+def interrupted() -> None:
+    fail_json(INTERRUPTED, "interrupted", "interrupted", "")
+    say("kt: interrupted")
 
 
 def fail_json(code: int, kind: str, message: str, hint: str) -> None:

@@ -35,6 +35,7 @@ def main() -> None:
         output.fail(error)
         sys.exit(error.code)
     except KeyboardInterrupt:
+        output.interrupted()
         sys.exit(INTERRUPTED)
 
 

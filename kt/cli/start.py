@@ -2,6 +2,7 @@
 
     before the verb is there, and after it has ended    at once
     while it runs                                       KeyboardInterrupt, so that it leaves all in order
+    where pydantic makes another exception of that      it is told as what it was
     in a __del__, such as GitPython's                   Python would print a traceback and go on: it comes once more
     while Python takes itself apart                     ignored: all is done and told
 
@@ -13,11 +14,13 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from types import FrameType
 
 from kt.cli import early
 
 INTERRUPTED = 130  # as in kt.errors
 ONCE_MORE = 0.01  # seconds, by when the __del__ is over
+pressed = False  # whether a ctrl-C has come, whatever became of its KeyboardInterrupt
 
 
 def main() -> None:
@@ -32,7 +35,7 @@ def main() -> None:
     from kt.cli import app
 
     try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, interrupt)
         app.main()
     except KeyboardInterrupt:  # in the moment in which app.main begins or ends
         at_once()
@@ -58,6 +61,13 @@ def fill_streams() -> None:
     sys.stdin = sys.stdin or open(0)  # noqa: SIM115
     sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """As Python does, and remember it: where pydantic builds a model it makes another exception of it."""
+    global pressed
+    pressed = True
+    signal.default_int_handler(number, frame)
 
 
 def at_once(*_: object) -> None:

@@ -32,6 +32,16 @@ def verb():
 from kt.cli import app
 app.main = verb
 """,
+    "where another exception is made of it, as pydantic does": """
+def verb(*_, **__):
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise RuntimeError from None
+
+from kt.cli import app
+app.command_line = lambda _: verb
+""",
     "in the exec of a text": """
 def verb():
     try:
@@ -111,6 +121,16 @@ def test_ctrl_c_while_a_child_of_the_server_reads_the_command_line(tmp_path: Pat
         "import os, signal\nfrom kt.cli import app, serving\n"
         "def verb():\n    os.kill(os.getppid(), 2)\n    signal.raise_signal(2)\n"
         "app.main = verb\nserving.main()"
+    )
+    ran = run(tmp_path, program)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "kt: interrupted\n")
+
+
+def test_ctrl_c_before_the_server_listens_is_told(tmp_path: Path) -> None:
+    program = (
+        "import signal\nfrom kt.cli import serving\n"
+        "serving.told = lambda: {'run': {}, 'settings': {}, 'insecure': False}\n"
+        "serving.serve = lambda *_: signal.raise_signal(2)\nserving.main()"
     )
     ran = run(tmp_path, program)
     assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "kt: interrupted\n")
