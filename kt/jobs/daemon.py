@@ -97,6 +97,8 @@ class Runner:
                 ],
                 stdin=subprocess.DEVNULL,
                 env=process.environment(),
+                # a terminal's ctrl-C, or its end, comes to the daemon alone, which tells them
+                process_group=0,
             )
             self._running[task.name] = started
         code = started.wait()

@@ -1,6 +1,7 @@
 """The daemon, with programs of one's own for what it starts."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -48,12 +49,13 @@ def place(tmp_path):
 def start(place):
     begun = []
 
-    def run():
+    def run(**more):
         process = subprocess.Popen(
             [sys.executable, "-m", "kt", "daemon"],
             cwd=place.root,
             stderr=subprocess.PIPE,
             text=True,
+            **more,
         )
         begun.append(process)
         return process
@@ -98,6 +100,17 @@ def test_it_trains_once_and_ends_what_it_started_when_it_is_told(place, start):
     assert only.outcome == "stopped"
     assert (place.root / "began").read_text() == "."
     assert not daemon.standing(place).running
+
+
+def test_what_its_terminal_sends_comes_to_it_alone(place, start):
+    process = start(start_new_session=True)
+    within(lambda: (place.root / "began").exists())
+    os.killpg(process.pid, signal.SIGHUP)  # the terminal is closed: the training goes on
+    os.killpg(process.pid, signal.SIGINT)  # a ctrl-C: the training is told by the daemon
+    assert process.wait(15) == 0
+    (only,) = runs_of(place)
+    assert only.outcome == "stopped"
+    assert "Traceback" not in process.stderr.read()
 
 
 def test_a_second_one_is_refused(place, start, kt):
