@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from kt import __version__
-from kt.cli import early, output, start
+from kt.cli import early, interrupt, output
 from kt.cli.options import Json, here
 from kt.errors import EXIT_CODES, INTERRUPTED, Invalid, KtError, Unavailable
 
@@ -211,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = fail(ended.__context__)
     except Exception as error:
         problem = usage(error)
-        if problem is None and not start.pressed:
+        if problem is None and not interrupt.pressed:
             output.bug(error)
             raise
         if problem is not None:

@@ -14,13 +14,11 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from types import FrameType
 
-from kt.cli import early
+from kt.cli import early, interrupt
 
 INTERRUPTED = 130  # as in kt.errors
 ONCE_MORE = 0.01  # seconds, by when the __del__ is over
-pressed = False  # whether a ctrl-C has come, whatever became of its KeyboardInterrupt
 
 
 def main() -> None:
@@ -35,7 +33,7 @@ def main() -> None:
     from kt.cli import app
 
     try:
-        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGINT, interrupt.interrupt)
         app.main()
     except KeyboardInterrupt:  # in the moment in which app.main begins or ends
         at_once()
@@ -61,13 +59,6 @@ def fill_streams() -> None:
     sys.stdin = sys.stdin or open(0)  # noqa: SIM115
     sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
-
-
-def interrupt(number: int, frame: FrameType | None) -> None:
-    """As Python does, and remember it: where pydantic builds a model it makes another exception of it."""
-    global pressed
-    pressed = True
-    signal.default_int_handler(number, frame)
 
 
 def at_once(*_: object) -> None:
