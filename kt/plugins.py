@@ -51,12 +51,12 @@ def load_own(name: str, root: Path) -> ModuleType:
         sys.path.insert(0, str(root))
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script without a main ends whoever imports it
         reason = (
             str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
         )
         raise Invalid(
-            f"{name} cannot be imported: {reason}", do=f"a dotted path is looked for in {root}"
+            f"{name[:64]} cannot be imported: {reason[:200]}", do=f"a dotted path is looked for in {root}"
         ) from error
 
 

@@ -34,7 +34,7 @@ def test_a_module_that_lacks_something_is_named_with_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "what"),
-    [("1 / 0", "ZeroDivisionError"), ("import nothing_of_that_name", "No module named"), ("a b", "SyntaxError")],
+    [("1 / 0", "ZeroDivisionError"), ("import nothing_of_that_name", "No module named"), ("a b", "SyntaxError"), ("exit(2)", "SystemExit: 2")],
 )  # fmt: skip
 def test_a_module_of_ones_own_that_does_not_import_is_told_in_one_line(
     text: str, what: str, tmp_path: Path
