@@ -341,7 +341,9 @@ def ask(
     except (GitError, OSError) as error:
         raise Unavailable(
             f"git {arguments[0]}: {reason(error)}",
-            do='see what git says: git status; or do without: git = "off" in kt.toml',
+            do="see that the remote is there: git remote -v; then run the command again"
+            if arguments[0] in ("ls-remote", "fetch", "push")
+            else 'see what git says: git status; or do without: git = "off" in kt.toml',
         ) from error
     return bytes(out)  # with stdout_as_string=False
 

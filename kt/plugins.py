@@ -56,7 +56,8 @@ def load_own(name: str, root: Path) -> ModuleType:
             str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
         )
         raise Invalid(
-            f"{name[:64]} cannot be imported: {reason[:200]}", do=f"a dotted path is looked for in {root}"
+            f"{name[:64]} cannot be imported: {reason[:200]}",
+            do=f"a dotted path is looked for in {root}",
         ) from error
 
 

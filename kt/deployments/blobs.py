@@ -51,7 +51,12 @@ def all_blobs(workspace: Workspace) -> Iterator[Blob]:
         yield from blobs(record.read(workspace, *one.key))
 
 
-def lacking(one: Blob) -> Unavailable:
+def lacking(one: Blob, store: remote.Store) -> Unavailable:
+    if store.gone:
+        return Unavailable(
+            f"there is no folder {store.url}, where the weights of {one.name} should be",
+            do="mount it if it is another machine's; kt push makes it",
+        )
     return Unavailable(
         f"the store does not have the weights of {one.name}",
         do="push them from a machine that has them: kt push",

@@ -136,7 +136,7 @@ def fetch_one(workspace: Workspace, key: Key, *, watch: Watch) -> list[Blob]:
     held = store.held()
     wanted = [one for one in lack if one.sha256 in held]
     if lost := next((one for one in lack if one.is_weights and one not in wanted), None):
-        raise lacking(lost)
+        raise lacking(lost, store)
     with remote.incoming(workspace) as folder:
         receive(store, folder, wanted, lambda *_: None, watch)
         with change.locked(workspace, "pull") as lock:
@@ -189,7 +189,7 @@ def choose(
     held = store.held()
     for one in lack:
         if one.sha256 not in held and one.is_weights and reasons[one.key] in SERVED:
-            raise lacking(one)
+            raise lacking(one, store)
     return (
         [one for one in lack if one.sha256 in held],
         [one.key for one in lack if one.sha256 not in held and one.is_weights],

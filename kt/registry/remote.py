@@ -16,7 +16,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -57,6 +57,11 @@ class Store:
             except FileNotFoundError:
                 return {}
             return {str(one["name"]).rpartition("/")[2]: int(one["size"] or 0) for one in listed}
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is a folder that is not there: never made, or not mounted."""
+        return self.folder is not None and not self.folder.parent.exists()
 
     def put(self, source: Path, sha256: str, moved: Moved) -> None:
         """Store a file under its digest. Raises Corrupt where it has another, Unavailable."""
@@ -99,7 +104,10 @@ class Store:
             return
         files.discard(into)
         if have < size:
-            raise Unavailable(f"{self.url} sent {have} of {size} bytes", do="run the command again")
+            raise Unavailable(
+                f"{self.url} sent {have} of {size} bytes",
+                do="run the command again; where it stays so, push from a machine that has them: kt push",
+            )
         raise Corrupt(
             "holds other bytes than its name says",
             where=f"{self.url}/weights/{sha256}",
@@ -145,19 +153,23 @@ class Store:
                 file.seek(begin)
                 yield file
 
-    @contextmanager
-    def answering(self, action: str) -> Iterator[None]:
-        """What the store's client raises becomes Unavailable."""
-        try:
-            yield
-        except (KtError, KeyboardInterrupt):
-            raise
-        except Exception as error:  # each client raises its own
-            said = " ".join(str(error).split())[:200] or type(error).__name__
-            raise Unavailable(
-                f"cannot {action} {self.url}: {said}",
-                do="nothing was changed here; mend it and run the command again",
-            ) from error
+    def answering(self, action: str) -> AbstractContextManager[None]:
+        return answering(action, self.url)
+
+
+@contextmanager
+def answering(action: str, url: str) -> Iterator[None]:
+    """What the client of a store raises becomes Unavailable."""
+    try:
+        yield
+    except (KtError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # each client raises its own
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise Unavailable(
+            f"cannot {action} {url}: {said}",
+            do="nothing was changed here; mend it and run the command again",
+        ) from error
 
 
 def open_store(workspace: Workspace) -> Store:
@@ -171,11 +183,14 @@ def open_store(workspace: Workspace) -> Store:
             do='set it: url = "s3://bucket/prefix", or a folder that all of them see',
         )
     scheme, separator, rest = url.partition("://")
-    if not separator or scheme in ("file", "local"):
-        return Store(
-            url, workspace.root / Path(rest if separator else url).expanduser() / "weights"
-        )
-    if urlsplit(url).password:
+    try:
+        if not separator or scheme in ("file", "local"):
+            folder = Path(rest if separator else url).expanduser()
+            return Store(url, workspace.root / folder / "weights")
+        password = urlsplit(url).password
+    except (ValueError, RuntimeError) as error:  # [ without ], ~ of nobody
+        raise Invalid(f"{url[:64]!r}: {error}", where=where, do="name a folder or a URL") from error
+    if password:
         raise Invalid(
             "holds a password, and kt.toml is in git",
             where=where,
@@ -184,17 +199,23 @@ def open_store(workspace: Workspace) -> Store:
     import fsspec
 
     try:
-        system, path = fsspec.core.url_to_fs(url)
-    except ImportError as error:
-        raise Invalid(
-            f"{scheme}:// needs a package: {error}",
-            where=where,
-            do="install it: pip install 'kt[s3]'" if scheme == "s3" else "install it with pip",
-        ) from error
-    except ValueError as error:
-        raise Invalid(
-            str(error), where=where, do="see https://filesystem-spec.readthedocs.io"
-        ) from error
+        with answering("open", url):
+            system, path = fsspec.core.url_to_fs(url)
+    except Unavailable as error:
+        match error.__cause__:
+            case ImportError() as cause:
+                raise Invalid(
+                    f"{scheme}:// needs a package: {cause}",
+                    where=where,
+                    do="install it: pip install 'kt[s3]'"
+                    if scheme == "s3"
+                    else "install it with pip",
+                ) from cause
+            case ValueError() as cause:
+                raise Invalid(
+                    str(cause), where=where, do="see https://filesystem-spec.readthedocs.io"
+                ) from cause
+        raise
     return Store(url, None, system, f"{path.rstrip('/')}/weights")
 
 

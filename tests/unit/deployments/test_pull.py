@@ -92,6 +92,16 @@ def test_a_manifest_is_not_taken_over_before_its_weights_are_here(two: Two, kt: 
     assert clean(two.theirs, kt)
 
 
+def test_a_store_that_is_not_mounted_is_told(two: Two, kt: Kt) -> None:
+    active = manifest.parse((two.theirs.root / manifest.MANIFEST).read_bytes()).models["m"].active
+    record.weights(two.theirs.root, "m", active.version).unlink()
+    two.store.rename(two.store.with_name("elsewhere"))
+    ran = kt("pull", at=two.theirs)
+    assert ran.code == 5
+    assert "there is no folder" in ran.err
+    assert "mount it" in ran.err
+
+
 def test_weights_with_another_digest_are_refused(two: Two, kt: Kt) -> None:
     forge.give(two.ours, made := register(two.ours, "v4"))
     kt("push", at=two.ours)

@@ -180,11 +180,19 @@ def test_a_store_that_does_not_answer_is_unavailable(
         ("", "no place is set"),
         ("s3://key:secret@bucket/prefix", "holds a password"),
         ("nonsense://bucket", "nonsense"),
+        ("http://[::1", "Invalid IPv6 URL"),
+        ("~nobody-of-that-name/store", "home directory"),
     ],
 )
 def test_a_url_that_cannot_be_is_invalid(tmp_path: Path, url: str, said: str) -> None:
     with pytest.raises(Invalid, match=said):
         open_at(tmp_path, url)
+
+
+def test_a_store_whose_client_fails_at_once_is_unavailable(tmp_path: Path) -> None:
+    """Some of fsspec's clients connect as soon as they are made."""
+    with pytest.raises(Unavailable, match=r"cannot open ftp://127\.0\.0\.1:9/kt"):
+        open_at(tmp_path, "ftp://127.0.0.1:9/kt")
 
 
 def test_a_second_pull_is_kept_out(place: Workspace) -> None:
