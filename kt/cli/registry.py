@@ -78,7 +78,7 @@ def tell_gain(scores: dict[str, Any]) -> None:
 
 
 def register(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="A model file.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A model file.", readable=False)],
     model: Model = "",
     version: Version = "",
     family: Family = "",

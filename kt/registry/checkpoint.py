@@ -108,7 +108,9 @@ def descriptor_of(path: Path) -> Iterator[int]:
         raise Invalid(
             f"cannot be opened: {reason}",
             where=str(path),
-            do="name a model file, or a version as MODEL@VERSION",
+            do="let this user read it: ls -l"
+            if isinstance(error, PermissionError)
+            else "name a model file, or a version as MODEL@VERSION",
         ) from error
     try:
         about = os.fstat(descriptor)
@@ -288,7 +290,8 @@ def read(file: Path, source: Source, path: Path) -> Opened:
         return read_safetensors(file, source, path)
     if source.format == "torch.export":
         tensors, config = program.read(file, path)
-        return Opened(source, named_tensors(tensors, path), "exported", config)
+        found = named_tensors(tensors, path) if tensors else {}  # a program may need no weights
+        return Opened(source, found, "exported", config)
     found = read_weights(file, source, path)
     if source.format == "torch":
         refuse_short(found.tensors.values(), archive.storages(file), path)

@@ -181,6 +181,20 @@ def test_the_old_format_of_torch_is_read(protocol: int, tmp_path: Path) -> None:
     assert torch.equal(found.tensors["b"], WEIGHTS["b"])
 
 
+class Sum(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.sum(-1)
+
+
+def test_a_program_may_need_no_weights(tmp_path: Path) -> None:
+    program = torch.export.export(Sum(), (torch.ones(2, 3),))
+    with (tmp_path / "m.pt2").open("wb") as file:
+        torch.export.save(program, file)
+    found = opened(tmp_path / "m.pt2")
+    assert found.family == "exported"
+    assert not found.tensors
+
+
 def test_safetensors_are_read_also_with_a_long_header(tmp_path: Path) -> None:
     many = {f"layer.{number}.weight": torch.zeros(1) for number in range(2000)}
     save_file(many, tmp_path / "m.safetensors")
