@@ -66,10 +66,11 @@ def blocks(facts: Facts, pace: Pace) -> tuple[dict[str, str], datetime | None]:
     if facts.held:
         found["held"] = facts.held
     wait, name, what = pause(facts, pace)
-    if facts.last_attempt is None or facts.since(facts.last_attempt) >= wait:
+    last = facts.last_attempt
+    if last is None or facts.is_ahead(last, wait) or facts.since(last) >= wait:
         return found, None
     found[name] = what
-    return found, facts.now + wait - facts.since(facts.last_attempt)
+    return found, facts.now + wait - facts.since(last)
 
 
 def pause(facts: Facts, pace: Pace) -> tuple[timedelta, str, str]:

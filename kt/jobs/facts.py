@@ -48,3 +48,10 @@ class Facts:
     def since(self, when: datetime) -> timedelta:
         """How long ago that was. A clock that was set back makes it no time at all."""
         return max(self.now - when, timedelta())
+
+    def is_ahead(self, when: datetime, most: timedelta) -> bool:
+        """Whether it lies further ahead than `most`, which who asks would wait after it: the clock was wrong then.
+
+        Else a run of 2036, by a clock that has been set right since, would be waited for until 2036.
+        """
+        return when - self.now > most

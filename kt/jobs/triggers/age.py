@@ -16,7 +16,10 @@ def due(facts: Facts, settings: Settings) -> str:
         return ""
     if facts.last_success is None:
         return "never trained"
+    limit = timedelta(days=settings.days)
+    if facts.is_ahead(facts.last_success, limit):
+        return "last trained before the clock was set back"
     age = facts.since(facts.last_success)
-    if age < timedelta(days=settings.days):
+    if age < limit:
         return ""
     return f"last trained {age / timedelta(days=1):.1f} d ago (limit {settings.days:g} d)"

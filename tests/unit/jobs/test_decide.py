@@ -70,9 +70,21 @@ def test_after_failures_the_pause_grows(failures, hours):
 
 
 def test_a_clock_that_was_set_back_is_no_time_gone_by():
-    found = due(samples=500, last_attempt=NOW + 3 * DAY, last_success=NOW + 3 * DAY)
+    found = due(samples=500, last_attempt=NOW + DAY, last_success=NOW + DAY)
     assert list(found.blocked) == ["cooldown"]
     assert found.at == NOW + DAY
+
+
+@pytest.mark.parametrize("failures", [0, 3])
+@pytest.mark.parametrize("ahead", [2 * DAY, 3_650 * DAY])
+def test_a_run_by_a_clock_that_was_far_ahead_is_not_waited_for(failures, ahead):
+    assert due(samples=500, failures=failures, last_attempt=NOW + ahead).yes
+
+
+def test_nor_is_an_age_that_only_ten_years_bring():
+    assert not due(samples=1, last_success=NOW + 7 * DAY).yes
+    found = due(samples=1, last_success=NOW + 3_650 * DAY)
+    assert found.reasons == {"age": "last trained before the clock was set back"}
 
 
 def test_force_stands_above_all_but_a_training():
