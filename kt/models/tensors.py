@@ -7,9 +7,11 @@ An input is a nested list in the shape that the program was exported with; where
 as dynamic it may be of any length within its bounds. No torch here.
 """
 
+import struct
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import chain
+from operator import countOf
 from typing import Annotated, Any
 
 import numpy as np
@@ -136,7 +138,7 @@ def array(values: list[Any], tensor: Tensor) -> np.ndarray:
     if len(leaves) > MAX_ELEMENTS * count:
         raise misfit(f"has {len(leaves) // count} elements, more than {MAX_ELEMENTS}", tensor)
     found = (
-        np.fromiter(leaves, np.float64, len(leaves))  # two thirds of what np.array takes
+        np.frombuffer(struct.pack(f"{len(leaves)}d", *leaves))  # a third of what np.array takes
         if kinds == {float}
         else np.array(leaves or np.empty(0, wanted))
     ).reshape(count, *shape)
@@ -171,7 +173,7 @@ def flat(value: Any) -> tuple[list[Any], set[type], list[int]]:
     """The leaves of a nested list, their types, and its shape. Raises ValueError where it is ragged."""
     shape: list[int] = []
     level = [value]
-    while (kinds := set(map(type, level))) == {list}:
+    while (kinds := types(level)) == {list}:
         lengths = set(map(len, level))
         if len(lengths) > 1:
             break
@@ -180,6 +182,13 @@ def flat(value: Any) -> tuple[list[Any], set[type], list[int]]:
     if list in kinds:
         raise ValueError("its rows are of different lengths")
     return level, kinds, shape
+
+
+def types(values: list[Any]) -> set[type]:
+    """Nearly all are floats: to count these costs two thirds of a set of all types."""
+    if values and countOf(map(type, values), float) == len(values):
+        return {float}
+    return set(map(type, values))
 
 
 def shown(tensor: Tensor) -> str:

@@ -17,6 +17,7 @@ operations rather than their size (a loop over fifty answers), eight cost little
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from kt import http
@@ -126,21 +127,22 @@ def together(host: Host, batch: Sequence[Asked]) -> list[Answer | Exception]:
     thresholds = host.settings.decision_of(stream.model)
     outcomes = treat(host, batch) if treated else control(batch)
     host.brake.count(stream, *harm(outcomes, treated))
-    found: list[Answer | Exception] = []
-    seen: list[Seen] = []
-    for place, (asked, outcome) in enumerate(zip(batch, outcomes, strict=True)):
-        scores = NONE
-        if isinstance(outcome.said, Exception):
-            found.append(outcome.said)
-        else:
-            scores = recorder.scores(outcome.engine, outcome.said)
-            identity = recorder.identity(entry, place, scores)
-            answer = told(asked, outcome, identity, thresholds)
-            recorder.log(entry, asked.unit, asked.request, asked.control.form, answer, scores)
-            found.append(answer)
-        features = recorder.features(entry, asked.control, asked.request)
-        seen.append(noted(outcome, scores, features))
-    recorder.end(entry, seen)
+    # step by step, each for all: what one step runs stays in the core's nearest cache, what all run does not
+    scores = [
+        NONE if isinstance(one.said, Exception) else recorder.scores(one.engine, one.said)
+        for one in outcomes
+    ]
+    identities = [recorder.identity(entry, place, one) for place, one in enumerate(scores)]
+    found = [
+        outcome.said if isinstance(outcome.said, Exception)
+        else told(asked, outcome, identity, thresholds)
+        for asked, outcome, identity in zip(batch, outcomes, identities, strict=True)
+    ]  # fmt: skip
+    for asked, answer, one in zip(batch, found, scores, strict=True):
+        if not isinstance(answer, Exception):
+            recorder.log(entry, asked.unit, asked.request, asked.control.form, answer, one)
+    features = [recorder.features(entry, asked.control, asked.request) for asked in batch]
+    recorder.end(entry, list(map(noted, outcomes, scores, features)))
     return found
 
 
@@ -184,10 +186,15 @@ def told(asked: Asked, outcome: Outcome, identity: str, thresholds: Decision) ->
     if outcome.why:
         said |= {"fallback": True, "reason": outcome.why}
     said["prediction_id"] = identity
-    if hasattr(asked.control.form, "HISTORY") and asked.request.state:
+    if has_histories(asked.control.form) and asked.request.state:
         said["state"] = asked.control.form.state(asked.request, longest(asked))
     said["predictions"] = decided(outcome.said, thresholds)
     return said
+
+
+@lru_cache(64)  # a module looks long for what it lacks
+def has_histories(form: Any) -> bool:
+    return hasattr(form, "HISTORY")
 
 
 def longest(asked: Asked) -> int:
@@ -247,9 +254,11 @@ def control(batch: Sequence[Asked]) -> list[Outcome]:
 def harm(outcomes: Sequence[Outcome], treated: bool) -> tuple[int, int, bool]:
     """What requests that ran together say of their version: how many they are, how many of them failed,
     and whether they took too long. What the control fails at too is not held against a treatment."""
-    requests = sum(one.failure != REFUSED for one in outcomes)
-    failed = sum(one.failure in FAILED and bool(one.why) is treated for one in outcomes)
-    return requests, failed, any(one.failure == "slow" or one.took > ALERT for one in outcomes)
+    failures = [one for one in outcomes if one.failure]
+    refused = sum(one.failure == REFUSED for one in failures)
+    failed = sum(one.failure in FAILED and bool(one.why) is treated for one in failures)
+    slow = any(one.failure == "slow" for one in failures)
+    return len(outcomes) - refused, failed, slow or max(one.took for one in outcomes) > ALERT
 
 
 def fault(said: Predictions | Exception) -> str:

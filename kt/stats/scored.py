@@ -8,6 +8,7 @@ none         -                              -                  0 or 1: was it ri
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 Kind = Literal["probability", "category", "number", "none"]
@@ -35,9 +36,10 @@ class Scores(NamedTuple):
     categories: Sequence[int] = ()
 
 
+@lru_cache(128)
 def nothing(count: int) -> Scores:
     """So many predictions of which nothing is known."""
-    return Scores("none", [0.0] * count)
+    return Scores("none", (0.0,) * count)
 
 
 def binary(p: float) -> Scored:
