@@ -290,8 +290,8 @@ def read(file: Path, source: Source, path: Path) -> Opened:
         return read_safetensors(file, source, path)
     if source.format == "torch.export":
         tensors, config = program.read(file, path)
-        found = named_tensors(tensors, path) if tensors else {}  # a program may need no weights
-        return Opened(source, found, "exported", config)
+        named = named_tensors(tensors, path) if tensors else {}  # a program may need no weights
+        return Opened(source, named, "exported", config)
     found = read_weights(file, source, path)
     if source.format == "torch":
         refuse_short(found.tensors.values(), archive.storages(file), path)
