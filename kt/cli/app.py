@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from kt import __version__
-from kt.cli import early, interrupt, output
+from kt.cli import complete, early, interrupt, output
 from kt.cli.options import Json, here
 from kt.errors import EXIT_CODES, INTERRUPTED, Invalid, KtError, Unavailable
 
@@ -200,7 +200,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if brief:
         gc.set_threshold(OBJECTS)
     try:
-        code = command_line(verbs)(given, prog_name="kt", standalone_mode=False)
+        with complete.as_asked():
+            code = command_line(verbs)(given, prog_name="kt", standalone_mode=False)
     except (KtError, OSError) as error:
         code = fail(error)
     except (KeyboardInterrupt, typer.Abort):

@@ -3,16 +3,51 @@
 A completion that fails completes nothing: a person who types has not asked for an error.
 """
 
-from collections.abc import Callable
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from kt.cli import output
 from kt.errors import KtError
 
 if TYPE_CHECKING:
     from kt.workspace import Workspace
+
+
+@contextmanager
+def as_asked() -> Iterator[None]:
+    """Bash takes `m@v1` for three words, and puts what is completed in the place of `@v1` alone."""
+    typed = os.environ.get("COMP_WORDS", "").split("\n")
+    if os.environ.get("_KT_COMPLETE") != "complete_bash" or "@" not in typed:
+        yield
+        return
+    words, before = joined(typed[: int(os.environ["COMP_CWORD"]) + 1])
+    os.environ.update(COMP_WORDS="\n".join(words), COMP_CWORD=str(len(words) - 1))
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said):
+            yield
+    finally:
+        for line in said.getvalue().splitlines():
+            output.write(line.removeprefix(before))
+
+
+def joined(typed: Sequence[str]) -> tuple[list[str], str]:
+    """What was split at each @, put together; and what of the last word bash leaves as it is."""
+    words, before, after_at = [""], "", True
+    for word in typed:
+        before = words[-1].removesuffix("@") if word == "@" or after_at else ""
+        if word == "@" or after_at:
+            words[-1] += word
+        else:
+            words.append(word)
+        after_at = word == "@"
+    return words, before
 
 
 def names(

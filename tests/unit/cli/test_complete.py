@@ -18,6 +18,10 @@ def completed(typed: str, at: Path, monkeypatch: pytest.MonkeyPatch) -> list[str
     monkeypatch.setenv("_KT_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", typed)
     monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
+    return asked(at)
+
+
+def asked(at: Path) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-c", ASK], cwd=at, capture_output=True, text=True, check=False
     )
@@ -56,6 +60,25 @@ def test_names_are_completed(
     lived: Workspace, monkeypatch: pytest.MonkeyPatch, typed: str, expected: list[str]
 ) -> None:
     assert completed(typed, lived.root, monkeypatch) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["kt", "show", "m", "@"], ["@v3", "@v2", "@v1"]),
+        (["kt", "show", "m", "@", "v2"], ["@v2"]),
+        (["kt", "diff", "m", "@", "v1", "m", "@", "v"], ["@v3", "@v2", "@v1"]),
+        (["kt", "diff", "m", "@", "v1", "m"], ["m@v3", "m@v2", "m@v1"]),
+        (["kt", "diff", "m", "@", "v1", ""], ["m@v3", "m@v2", "m@v1"]),
+    ],
+)
+def test_bash_which_splits_at_an_at_is_told_what_comes_from_there(
+    lived: Workspace, monkeypatch: pytest.MonkeyPatch, words: list[str], expected: list[str]
+) -> None:
+    monkeypatch.setenv("_KT_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "\n".join(words))
+    monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
+    assert asked(lived.root) == expected
 
 
 def test_the_workspace_that_was_typed_counts(
