@@ -48,7 +48,10 @@ def bodies(host: Host, deferred: Sequence[Deferred]) -> list[Any]:
     asked = [one for each in deferred for one in each.asked]
     size = max(BATCH, len(deferred))
     batches = [asked[at : at + size] for at in range(0, len(asked), size)]
-    found = iter([answer for batch in batches for answer in predict.answers(host, batch)])
+    answers = [answer for batch in batches for answer in predict.answers(host, batch)]
+    if all(each.tell is FIRST for each in deferred):
+        return answers
+    found = iter(answers)
     return [told(each, list(islice(found, len(each.asked)))) for each in deferred]
 
 
@@ -67,7 +70,7 @@ def told(what: Deferred, answers: Sequence[Answer | Exception]) -> Any:
 
 def one(asked: Asked) -> Deferred:
     """A request that asks one thing, whose answer is its response."""
-    return Deferred([asked], FIRST)
+    return Deferred((asked,), FIRST)
 
 
 FIRST = itemgetter(0)
