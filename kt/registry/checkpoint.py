@@ -197,7 +197,7 @@ def sniff(file: Path, path: Path) -> str:
 
     Raises Invalid for others.
     """
-    with file.open("rb") as stream:
+    with files.named("read", path), file.open("rb") as stream:
         head = stream.read(512)
     if (
         len(head) > 9

@@ -23,7 +23,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kt.errors import Invalid, KtError
+from kt.errors import Invalid, KtError, Unavailable
 from kt.registry import checkpoint
 from kt.registry.checkpoint import Opened
 
@@ -114,6 +114,12 @@ def test_only_a_regular_file_is_opened(kind: str, tmp_path: Path) -> None:
         path.symlink_to(path)
     with pytest.raises(Invalid):
         opened(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a file whose first byte cannot be read")
+def test_a_disk_that_does_not_give_a_file_is_told_with_its_name() -> None:
+    with pytest.raises(Unavailable, match="cannot read /proc/self/mem: Input/output error"):
+        opened(Path("/proc/self/mem"))
 
 
 def test_a_link_to_a_file_is_that_file(tmp_path: Path) -> None:
