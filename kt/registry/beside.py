@@ -34,12 +34,24 @@ def empty_list(*told: object) -> list[Any]:
 NAMES = {
     "argparse": ("Namespace",),
     "types": ("SimpleNamespace",),
-    "builtins": ("bool", "bytearray", "dict", "float", "int", "list", "range", "slice", "str"),
+    "builtins": (
+        "bool",
+        "bytearray",
+        "dict",
+        "float",
+        "frozenset",
+        "int",
+        "list",
+        "range",
+        "slice",
+        "str",
+    ),
     "datetime": ("date", "datetime", "time", "timedelta", "timezone"),
     "decimal": ("Decimal",),
     "fractions": ("Fraction",),
     "uuid": ("UUID",),
-    "numpy": ("dtype", "ndarray"),
+    "numpy": ("dtype", "float32", "float64", "int64", "ndarray"),
+    "torch.torch_version": ("TorchVersion",),  # of torch.__version__
 } | dict.fromkeys(
     ("pathlib", "pathlib._local"),  # the latter in Python 3.13
     ("Path", "PosixPath", "PurePath", "PurePosixPath", "PureWindowsPath", "WindowsPath"),

@@ -158,6 +158,8 @@ BESIDE = {
     "last": deque([0.1, 0.2], maxlen=5),
     "when": datetime(2026, 1, 1, tzinfo=UTC),
     "rows": range(3),
+    "torch": torch.__version__,
+    "kind": np.float32,
 }
 
 
