@@ -107,8 +107,18 @@ def folder_of(root: Path) -> Path | None:
 
 
 def top_of(root: Path) -> Path | None:
-    """The folder that git works in: the nearest one with a .git, which may be a file."""
-    return next((folder for folder in (root, *root.parents) if (folder / ".git").exists()), None)
+    """The folder that git works in: the nearest one with a .git, which may be a file.
+
+    A folder without a HEAD is none to git either: a full disk ended `git init` half way.
+    """
+    return next(
+        (
+            folder
+            for folder in (root, *root.parents)
+            if (folder / ".git").is_file() or os.path.lexists(folder / ".git" / "HEAD")
+        ),
+        None,
+    )
 
 
 def commit(root: Path, paths: Sequence[str], message: str, lock: int | None = None) -> Committed:

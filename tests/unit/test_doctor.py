@@ -106,6 +106,16 @@ def test_no_repository_is_a_problem_unless_git_is_off(place: Workspace) -> None:
     assert of(Workspace(place.root), "git").health == "problem"
 
 
+def test_a_repository_that_git_init_did_not_finish_is_none(workspace: Workspace, kt: Kt) -> None:
+    """A full disk ended it before it wrote HEAD."""
+    (workspace.root / ".git" / "HEAD").unlink()
+    mended = kt("doctor", "--fix", at=workspace)
+    assert mended.code == 12, mended.err
+    assert "git init" in of(workspace, "git").do
+    git(workspace.root, "init", "--quiet")  # as it says
+    assert of(workspace, "git").health == "ok"
+
+
 def test_no_git_command_is_a_problem(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert of(workspace, "git").what == "there is no git command"
