@@ -11,6 +11,7 @@ commit, all of which the next `locked` puts right. A ctrl-C or SIGTERM that come
 written waits for its end: most commands are done by then, what goes on calls `heed`.
 """
 
+import errno
 import json
 import math
 import os
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from kt import clock, commits, files, git, locks, reserve, staging
-from kt.errors import KtError, Refused, Unconfirmed
+from kt.errors import KtError, Refused, Unavailable, Unconfirmed
 from kt.workspace import ROOMS, Workspace
 
 PENDING = "pending.json"
@@ -195,7 +196,15 @@ def adopt(file: Adopt, path: Path) -> None:
     new = not path.parent.exists()
     with files.named("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file.staged.rename(path)
+        try:
+            file.staged.rename(path)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            raise Unavailable(
+                f"cannot write {path}: it lies on another file system than .kt/",
+                do="put .kt/ and the folders beside it on one: kt doctor",
+            ) from error
     files.sync_folder(path.parent)
     if new:
         files.sync_folder(path.parent.parent)

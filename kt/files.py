@@ -10,7 +10,7 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,6 +58,19 @@ def write_whole(path: Path, data: bytes, mode: int = MODE) -> None:
         except Unavailable as error:
             if not left or not isinstance(error.__cause__, FileNotFoundError):
                 raise
+
+
+def write_together(found: Mapping[Path, bytes]) -> None:
+    """Replace all of these files, or none where there is no room for them."""
+    asides: dict[Path, Path] = {}
+    try:
+        for path, data in found.items():
+            asides[path] = stage(path, data)
+        for path in found:
+            publish(asides[path], path)
+    finally:
+        for aside in asides.values():
+            discard(aside)  # those that were not renamed
 
 
 def stage(path: Path, data: bytes, mode: int = MODE) -> Path:

@@ -76,8 +76,7 @@ def placed(found: Mapping[str, str], out: Path | None, *, user: bool) -> str:
 
     if out is None:
         return "\n".join(f"# {name}\n{unit}" for name, unit in found.items())
-    for name, unit in found.items():
-        files.write_whole(out / name, unit.encode())
+    files.write_together({out / name: unit.encode() for name, unit in found.items()})
     control = "systemctl --user" if user else "systemctl"
     start = f"{control} daemon-reload && {control} enable --now {' '.join(found)}"
     return f"wrote {', '.join(found)} to {out}.  Next: {start}"

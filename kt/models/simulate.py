@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from kt.errors import Invalid
-from kt.files import write_whole
+from kt.files import write_together
 
 
 @dataclass(frozen=True)
@@ -147,15 +147,16 @@ def write_tables(
     folder: Path,
 ) -> dict[str, int]:
     """Columns by file name, and truth.json beside them; how many rows each file has."""
-    counts = {}
+    counts, written = {}, {}
     for name, columns in tables.items():
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
-        write_whole(folder / name, text.getvalue().encode())
+        written[folder / name] = text.getvalue().encode()
         counts[name] = len(next(iter(columns.values())))
-    write_whole(folder / "truth.json", json.dumps(truth, indent=1).encode() + b"\n")
+    written[folder / "truth.json"] = json.dumps(truth, indent=1).encode() + b"\n"
+    write_together(written)
     return counts
 
 

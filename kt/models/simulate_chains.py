@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from kt.errors import Invalid
-from kt.files import write_whole
+from kt.files import write_together
 from kt.models.documents import BANK
 
 BEST = f"test_hit@5/{BANK}_of_the_truth"
@@ -203,7 +203,7 @@ def write(simulated: Simulated, folder: Path) -> tuple[dict[str, int], dict[str,
     """train.npz, test.npz and truth.json in `folder`; how many vectors each file has, and the truth."""
     documents = len(simulated.offsets) - 1
     cut = documents - simulated.testing
-    counts = {}
+    counts, written = {}, {}
     for name, first, last in (("train.npz", 0, cut), ("test.npz", cut, documents)):
         offsets = simulated.offsets[first : last + 1]
         vectors = simulated.vectors[offsets[0] : offsets[-1]]
@@ -215,10 +215,11 @@ def write(simulated: Simulated, folder: Path) -> tuple[dict[str, int], dict[str,
             offsets=offsets - offsets[0],
             bank=simulated.bank,
         )
-        write_whole(folder / name, file.getvalue())
+        written[folder / name] = file.getvalue()
         counts[name] = len(vectors)
     known = truth(simulated)
-    write_whole(folder / "truth.json", json.dumps(known, indent=1).encode() + b"\n")
+    written[folder / "truth.json"] = json.dumps(known, indent=1).encode() + b"\n"
+    write_together(written)
     return counts, known
 
 

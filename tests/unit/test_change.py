@@ -271,6 +271,19 @@ def test_a_staging_folder_that_was_swept_before_it_was_locked_is_made_again(
         assert folder.exists()
 
 
+def test_rooms_on_another_file_system_are_told(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rename(*_: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with staging.staging(place) as folder, pytest.raises(Unavailable) as refused:
+        change.adopt(Adopt(folder, "registry/m/v9", ()), place.root / "registry" / "m" / "v9")
+    assert "another file system than .kt/" in refused.value.what
+    assert refused.value.do == "put .kt/ and the folders beside it on one: kt doctor"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_a_fact_is_written_waits_for_its_end(
     number: signal.Signals, place: Workspace, monkeypatch: pytest.MonkeyPatch

@@ -34,6 +34,28 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(
     assert [found.name for found in tmp_path.iterdir()] == ["a.json"]
 
 
+def test_files_that_belong_together_are_written_all_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, test = tmp_path / "train.csv", tmp_path / "test.csv"
+    train.write_bytes(b"old")
+    real, calls = os.fsync, []
+
+    def fsync(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 2:
+            full()
+        real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(Unavailable, match=r"test\.csv: No space left on device"):
+            files.write_together({train: b"new", test: b"new"})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"train.csv": b"old"}
+    files.write_together({train: b"new", test: b"new"})
+    assert (train.read_bytes(), test.read_bytes()) == (b"new", b"new")
+
+
 def test_a_folder_that_cannot_be_synced_is_told_as_unconfirmed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
