@@ -18,7 +18,14 @@ LONGEST = 100_000_000  # bytes of an answer
 
 
 class Ended(Exception):
-    """It raised, or did not come to an end; the message says which."""
+    """It raised, or did not come to an end; the message says which.
+
+    errno: of the OSError that it raised; 0 where it was none.
+    """
+
+    def __init__(self, why: str, errno: int = 0) -> None:
+        super().__init__(why)
+        self.errno = errno
 
 
 def run(work: Callable[[], Any], *, cpu: int) -> Any:
@@ -45,7 +52,7 @@ def run(work: Callable[[], Any], *, cpu: int) -> Any:
         raise Ended(how_it_ended(code, cpu))
     found = json.loads(data)
     if "raised" in found:
-        raise Ended(found["raised"])
+        raise Ended(found["raised"], found["errno"])
     return found["done"]
 
 
@@ -64,7 +71,7 @@ def answer(work: Callable[[], Any], writer: int, cpu: int) -> None:
         try:
             found = {"done": work()}
         except Exception as error:  # noqa: BLE001  # told
-            found = {"raised": one_line(error)}
+            found = {"raised": one_line(error), "errno": getattr(origin(error), "errno", 0) or 0}
         with os.fdopen(writer, "wb") as out:
             out.write(json.dumps(found).encode())
         code = 0
@@ -72,10 +79,15 @@ def answer(work: Callable[[], Any], writer: int, cpu: int) -> None:
         os._exit(code)
 
 
-def one_line(error: BaseException) -> str:
-    """What was behind it, without colours."""
+def origin(error: BaseException) -> BaseException:
     while error.__cause__:
         error = error.__cause__
+    return error
+
+
+def one_line(error: BaseException) -> str:
+    """What was behind it, without colours."""
+    error = origin(error)
     said = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
     kept = "".join(letter for letter in said if letter.isprintable())
     return f"{type(error).__name__}: {kept[:200]}".rstrip(": ")

@@ -15,13 +15,15 @@ was 0.2 off at every other length.
 import hashlib
 import importlib.util
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kt import files
+from kt import files, reserve
+from kt.errors import Unavailable
 from kt.registry import apart, weights
 from kt.registry.load import Loaded, one_thread
 from kt.registry.record import GRAPH, STEPS, WEIGHTS, Exported
@@ -60,6 +62,10 @@ def in_fork(work: Callable[[], Exported], path: Path) -> Exported:
         found = apart.run(lambda: work().model_dump(), cpu=SECONDS)
     except apart.Ended as error:
         files.discard(path)
+        if error.errno in reserve.FULL:  # which passes, and a version stays as it is
+            raise Unavailable(
+                f"cannot write {path.name}: {os.strerror(error.errno)}", do="make room: kt gc"
+            ) from error
         return Exported(why=f"not exported: {error}")
     return Exported.model_validate(found)
 

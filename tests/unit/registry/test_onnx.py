@@ -1,5 +1,6 @@
 """A version without an ONNX graph says why; what an export does to its process is no matter of the version's."""
 
+import errno
 import faulthandler
 import os
 import signal
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kt.errors import Unavailable
 from kt.registry import apart, onnx, onnx_steps
 from kt.registry.record import GRAPH, NONE, Exported, VersionRecord
 
@@ -129,6 +131,19 @@ def test_a_process_that_a_fork_leaves_behind_holds_nobody_up() -> None:
 def test_a_fork_that_does_not_come_to_an_end_says_how(work: Any, why: str) -> None:
     with pytest.raises(apart.Ended, match=why):
         apart.run(work, cpu=1)
+
+
+def test_a_full_disk_refuses_the_version_which_would_never_get_its_graph(tmp_path: Path) -> None:
+    def full() -> Exported:
+        (tmp_path / GRAPH).write_bytes(b"half")
+        try:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise RuntimeError("the exporter failed") from error
+
+    with pytest.raises(Unavailable, match=r"model\.onnx: No space left on device"):
+        onnx.in_fork(full, tmp_path / GRAPH)
+    assert not (tmp_path / GRAPH).exists()
 
 
 def coloured() -> None:
