@@ -61,6 +61,7 @@ CAREFUL = 20  # times as long as one took that took longer, none is answered the
 GC = (50_000, 20, 100)  # a request makes hundreds of objects and no cycles
 
 JSON = [("content-type", "application/json")]
+CHUNKED = ["chunked"]  # the only coding of a body's transfer
 UNANSWERED: http.Answer = 500, JSON, b""
 PLAIN = re.compile(r"/predict|/models/([\w.-]+)/predict", re.ASCII)  # paths
 Done = asyncio.Future[http.Answer]
@@ -169,8 +170,10 @@ class Front:
 
     async def __rsgi__(self, scope: Any, proto: Any) -> None:
         length = scope.headers.get("content-length")
-        chunked = "transfer-encoding" in scope.headers
-        if length in (None, "0") and not chunked:
+        codings = scope.headers.get_all("transfer-encoding")
+        if codings and [one.lower() for one in codings] != CHUNKED:
+            status, headers, data = unclear("of a Transfer-Encoding only chunked is read, once", "")
+        elif length in (None, "0") and not codings:
             given = environ(scope, b"")
             waits = scope.path.rstrip("/") in TABLES
             status, headers, data = (
@@ -203,6 +206,8 @@ class Front:
             return refuse(408, late, scope.path)
         except OverflowError:
             return refuse(413, f"the body is larger than {limit} bytes", scope.path)
+        except EOFError:
+            return unclear("the body broke off, or trailers follow it", scope.path)
         except MemoryError:
             return busy(scope.path[:LONGEST_PATH])
         if scope.path.rstrip("/") in TABLES:
@@ -231,7 +236,11 @@ class Front:
 
     async def collect(self, proto: Any, limit: int) -> bytes:
         """A body in parts. Raises OverflowError where it is longer than `limit`, MemoryError where
-        this worker holds too many of them."""
+        this worker holds too many of them, EOFError where it has no end.
+
+        Granian gives an empty part for the end, and one more before it for chunks that are none, a client that goes
+        and trailers, whatever of the body there was.
+        """
         parts: list[bytes] = []
         size = 0
         try:
@@ -243,6 +252,8 @@ class Front:
                     raise OverflowError
                 if self.held > BODIES:
                     raise MemoryError
+            if parts.count(b"") > 1:
+                raise EOFError
             return b"".join(parts)
         finally:
             self.held -= size
@@ -372,6 +383,12 @@ def failed(error: Exception, path: str) -> http.Answer:
 
 def refuse(status: int, detail: str, path: str) -> http.Answer:
     return as_answer(http.problem(status, detail), path)
+
+
+def unclear(detail: str, path: str) -> http.Answer:
+    """Refuse what a proxy before this server may take to end elsewhere, and with it all that follows."""
+    status, headers, data = refuse(400, detail, path)
+    return status, [*headers, ("connection", "close")], data
 
 
 def as_answer(document: dict[str, Any], path: str) -> http.Answer:

@@ -189,6 +189,36 @@ def test_a_body_over_the_limit_is_refused_before_it_is_sent_or_as_it_grows(made:
             assert b" 200 " in chunked.recv(1000)
 
 
+UNCLEAR = {
+    "said twice": (b"chunked\r\nTransfer-Encoding: chunked", b"0\r\n\r\n"),
+    "twice in one": (b"chunked, chunked", b"0\r\n\r\n"),
+    "another before it": (b"x, chunked", b"0\r\n\r\n"),
+    "cut off": (b"chunked", b""),
+    "no chunk": (b"chunked", b"-1\r\n"),
+    "ended by half a line": (b"chunked", b"0\n\n"),
+    "trailers": (b"chunked", b"0\r\nHost: elsewhere\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("what", UNCLEAR)
+def test_a_body_whose_end_is_unclear_is_refused_with_what_follows(
+    running: Serving, what: str
+) -> None:
+    coding, end = UNCLEAR[what]
+    head = post(0).replace(b"Content-Length: 0", b"Transfer-Encoding: " + coding)
+    with socket.create_connection(("127.0.0.1", running.port)) as said:
+        said.sendall(
+            head
+            + b'd\r\n{"x": [0.25]}\r\n'
+            + end
+            + b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n" * bool(end)
+        )
+        said.shutdown(socket.SHUT_WR)
+        heard = b"".join(iter(lambda: said.recv(65_536), b""))
+    assert heard.startswith(b"HTTP/1.1 400 ")
+    assert heard.count(b"HTTP/1.1") == 1
+
+
 def test_swaps_under_load_lose_no_request(made: Made, running: Serving) -> None:
     stop, seen, bad = threading.Event(), [], []
 
