@@ -9,10 +9,14 @@ Landlock's numbers: linux/landlock.h; the system calls have the same numbers on 
 """
 
 import ctypes
+import math
 import os
 import resource
 import struct
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
@@ -53,6 +57,19 @@ def bound(*, cpu: int, memory: int) -> None:
     limit(resource.RLIMIT_DATA, memory)
     limit(resource.RLIMIT_FSIZE, memory)
     limit(resource.RLIMIT_CORE, 0)
+
+
+@contextmanager
+def within(cpu: float) -> Iterator[None]:
+    """So many seconds of processor time from here to the end of this. Where more are needed SIGXCPU ends the process."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    soon = math.ceil(time.process_time() + cpu)
+    most = soon if hard == resource.RLIM_INFINITY else min(soon, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CPU, (hard, hard))
 
 
 def landlock_abi(libc: ctypes.CDLL | None = None) -> int:

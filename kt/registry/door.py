@@ -215,7 +215,9 @@ def end(child: subprocess.Popen[bytes]) -> None:
 
 
 def how_it_ended(code: int, seconds: int) -> str:
-    if code in (-signal.SIGXCPU, -signal.SIGKILL):
+    if code == -signal.SIGXCPU:
+        return "it takes longer to read than a file of its size may"
+    if code == -signal.SIGKILL:
         return f"it took more than {seconds} s, or more memory than there is"
     if code < 0:
         return f"it made the loader crash ({signal.Signals(-code).name})"

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from kt import __version__, config, files
 from kt.change import Adopt
 from kt.errors import Corrupt, Invalid, KtError, Refused
-from kt.registry import checkpoint, gate, load, onnx, onnx_steps, record, signing, weights
+from kt.registry import checkpoint, confine, gate, load, onnx, onnx_steps, record, signing, weights
 from kt.registry.checkpoint import Opened
 from kt.registry.gate import Subject
 from kt.registry.load import Loaded
@@ -39,6 +39,9 @@ from kt.registry.record import (
 from kt.workspace import Workspace
 
 Progress = Callable[[str, str], None]  # the step's name, what came of it
+
+READING = 7.0  # seconds of processor time that a file may take to be read, and one more for each READ bytes of it
+READ = 500_000
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,8 @@ def prepare(
 
     active: the active version of each model, what the gates compare with. Raises Invalid or Refused.
     """
-    opened = checkpoint.read(file, source, request.path)
+    with confine.within(READING + source.size / READ):
+        opened = checkpoint.read(file, source, request.path)
     model = choose_model(workspace, request, opened)
     if request.version:
         config.check_name(request.version, "a version")

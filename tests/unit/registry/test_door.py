@@ -196,6 +196,18 @@ def test_an_endless_loop_ends(place: Path, monkeypatch: pytest.MonkeyPatch):
     assert isinstance(error, Invalid)
 
 
+def test_a_small_file_that_takes_for_ever_to_read_is_given_up(place: Path):
+    """A key of tuples of tuples, each twice in the next: 600 bytes, and 2^64 of them to hash."""
+    nested = b"".join(b"h\0h\0\x86q\0" for _ in range(64))
+    with zipfile.ZipFile(place / "m.pt") as sound:
+        records = {name: sound.read(name) for name in sound.namelist()}
+    with zipfile.ZipFile(place / "m.pt", "w") as file:
+        for name, data in records.items():
+            bomb = b"\x80\2}(K\1\x85q\0" + nested + b"K\1u."
+            file.writestr(name, bomb if name.endswith("/data.pkl") else data)
+    assert refused(place, "pass").what.endswith("longer to read than a file of its size may")
+
+
 def test_a_program_that_it_leaves_behind_holds_nobody_up():
     """Code that is trusted may fork; what it started may hold the pipe open long after it has ended."""
     leaves = 'sleep 1000 & echo \'{"step": ["gate", "ok"]}\''
