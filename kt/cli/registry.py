@@ -316,7 +316,7 @@ def about(known: "VersionRecord", missing: str, signed: str) -> Iterator[str]:
     yield f"  weights     {size}, {known.parameters:,} parameters, sha256 {known.sha256}"
     if missing:
         yield f"              not here: {missing}"
-    yield f"  from        {source.name} ({source.format}, {of}, sha256 {source.sha256[:12]}…)"
+    yield f"  from        {output.safe(source.name)} ({source.format}, {of}, sha256 {source.sha256[:12]}…)"
     yield f"  engines     {known.engines}"
     if known.trusted:
         yield f"  trusted     its code was run to read it: {known.trusted}"
