@@ -160,7 +160,7 @@ class Model(nn.Module):
             )
         program = config.program
         self.held = [
-            (name, *self.table(source)) for name, source in program["inputs"] if source is not None
+            (name, *self.holder(source)) for name, source in program["inputs"] if source is not None
         ]
         self.given = user_inputs(program)
         self.outputs: list[str] = list(program["outputs"])
@@ -176,17 +176,16 @@ class Model(nn.Module):
     def forward(self, **inputs: torch.Tensor) -> list[torch.Tensor]:
         """The program on one set of inputs."""
         values: dict[str, Any] = {name: inputs[name] for name in self.given}
-        for name, table, leaf in self.held:
-            values[name] = table[leaf]
+        for name, module, leaf in self.held:
+            values[name] = getattr(module, leaf)
         for step in self.steps:
             step.run(values)
         return [values[name] for name in self.outputs]
 
-    def table(self, name: str) -> tuple[dict[str, Any], str]:
-        """Where torch keeps what a dotted name stands for: to ask its module for it would cost more than the call."""
+    def holder(self, name: str) -> tuple[nn.Module, str]:
+        """Where a dotted name is an attribute: looking for it anew at each call would cost more than the call."""
         path, _, leaf = name.rpartition(".")
-        module = self.get_submodule(path)
-        return module._parameters if leaf in module._parameters else module._buffers, leaf
+        return self.get_submodule(path), leaf
 
     def serve(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
         """Each input (R, *shape) for R requests; each output likewise.
