@@ -141,7 +141,11 @@ def together(host: Host, batch: Sequence[Asked]) -> list[Answer | Exception]:
     for asked, answer, one in zip(batch, found, scores, strict=True):
         if not isinstance(answer, Exception):
             recorder.log(entry, asked.unit, asked.request, asked.control.form, answer, one)
-    features = [recorder.features(entry, asked.control, asked.request) for asked in batch]
+    features = [
+        {} if outcome.failure == REFUSED
+        else recorder.features(entry, asked.control, asked.request)
+        for asked, outcome in zip(batch, outcomes, strict=True)
+    ]  # fmt: skip
     recorder.end(entry, list(map(noted, outcomes, scores, features)))
     return found
 

@@ -256,6 +256,18 @@ def test_a_control_that_fails_is_charged_and_a_bad_request_is_nobodys(made: Made
     assert one.features["x"].count == 2
 
 
+def test_features_are_asked_of_no_request_that_is_refused(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a one may hold what no feature is made of, a number of 350 digits."""
+    made.deploy(1, toy=made.route("v1"))
+    host = opened(made)
+    seen: list[Any] = []
+    monkeypatch.setattr(host.recorder, "features", lambda _, __, one: seen.append(one.x) or {})
+    predict.answers(host, [predict.ask(host, {"x": [x]}) for x in (0.25, 10.0)])
+    assert seen == [[0.25]]
+
+
 def test_units_go_to_their_variants_and_every_answer_is_counted(made: Made) -> None:
     made.deploy(1, toy=made.route("v1", "sick", traffic=40))
     host = opened(made)
