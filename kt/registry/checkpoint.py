@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import torch
 
 MAX_SIZE = 32 << 30  # bytes
+PART = 10_000_000  # bytes of a part of a checkpoint beside its weights: it is kept in git
 TICK = 0.01  # seconds: the coarsest clock that a kernel stamps files with
 FRAME = pickle.FRAME[0]  # how pickles of protocol 4 and later begin
 LEGACY = re.compile(  # torch before 1.6, or as it was: its magic number, pickled by any protocol
@@ -376,7 +377,14 @@ def from_checkpoint(whole: Mapping[str, Any], source: Source, path: Path) -> Ope
                 do="save a dict there, as kt train does",
             )
         try:
-            return orjson.loads(orjson.dumps(value))
+            told = orjson.dumps(value)
+            if len(told) > PART:
+                raise Invalid(
+                    f"its {key} takes {len(told):,} bytes as JSON, more than {PART:,}",
+                    where=str(path),
+                    do="keep there what tells of the model, and the rest in a file of its own",
+                )
+            return orjson.loads(told)
         except (orjson.JSONEncodeError, orjson.JSONDecodeError) as error:
             raise Invalid(
                 f"its {key} cannot be kept as JSON: {error}",

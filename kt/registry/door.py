@@ -41,7 +41,7 @@ SPEED = 20_000_000
 MEMORY = 3 << 30  # bytes, and SHARE times the file's size
 SHARE = 6
 DISTRUST = "trust nothing of this file: ask whoever made it"
-LONGEST = 10_000_000  # bytes that the child may say
+LONGEST = 100_000_000  # bytes that the child may say: some parts of a checkpoint, and the steps
 
 
 @contextmanager

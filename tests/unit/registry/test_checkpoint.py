@@ -323,6 +323,7 @@ def test_a_checkpoint_says_what_it_is(tmp_path: Path) -> None:
         ({"scores": {"auc": torch.tensor(0.7)}}, "its scores cannot be kept as JSON"),
         ({"training": {"steps": 2**70}}, "its training cannot be kept as JSON"),
         ({"config": {1: 2}}, "its config cannot be kept as JSON"),
+        ({"training": {"log": "x" * checkpoint.PART}}, "its training takes 10,000,010 bytes"),
     ],
 )
 def test_what_a_checkpoint_says_is_json(more: dict[str, Any], said: str, tmp_path: Path) -> None:
