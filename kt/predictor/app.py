@@ -20,6 +20,7 @@ from kt import http
 from kt.predictor import docs, faults, feedback, inference, invocations, metrics, predict
 from kt.predictor.guard import Guard, guard_of
 from kt.predictor.host import Host, make_host
+from kt.predictor.keys import Ring
 from kt.predictor.later import one, respond
 from kt.predictor.openapi import OpenApi
 from kt.predictor.tables import Tables
@@ -33,12 +34,13 @@ def create_app(root: str | Path, address: str = "") -> "http.Service":
 
 
 def routes(host: Host, guard: Guard | None = None) -> "http.Service":
-    app = http.application(falcon.App(middleware=[guard or guard_of(host)]))
+    guard = guard or guard_of(host)
+    app = http.application(falcon.App(middleware=[guard]))
     resource = Predict(host)
     app.add_route("/predict", resource)
     app.add_route("/models/{name}/predict", resource)
-    app.add_route("/health", Health(host))
-    app.add_route("/ready", Ready(host))
+    app.add_route("/health", Health(host, guard.ring))
+    app.add_route("/ready", Ready(host, guard.ring))
     inference.add_routes(app, host)
     invocations.add_routes(app, host)
     tables = Tables(host.root, host.settings)
@@ -62,37 +64,39 @@ class Predict:
 
 
 class Health(http.Readable):
-    def __init__(self, host: Host) -> None:
-        self.host = host
+    def __init__(self, host: Host, ring: Ring) -> None:
+        self.host, self.ring = host, ring
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        http.answer(response, health(self.host))
+        http.answer(response, health(self.host, self.ring))
 
 
 class Ready(http.Readable):
-    def __init__(self, host: Host) -> None:
-        self.host = host
+    def __init__(self, host: Host, ring: Ring) -> None:
+        self.host, self.ring = host, ring
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         if not self.host.current.manifest.models:
             raise self.host.unserved()
-        http.answer(response, {"ready": True} | summary(self.host))
+        http.answer(response, {"ready": True} | summary(self.host, self.ring))
 
 
-def summary(host: Host) -> dict[str, Any]:
-    state = host.state
+def summary(host: Host, ring: Ring) -> dict[str, Any]:
+    ring.look()
+    keys = "no key holds, and nobody is let in: see the log" if ring.broken else ""
+    reason = "; ".join(filter(None, (host.state.reason, keys)))
     return {
-        "status": state.status,
-        "reason": state.reason or None,
+        "status": "degraded" if reason else "ok",
+        "reason": reason or None,
         "seq": host.current.manifest.seq,
     }
 
 
-def health(host: Host) -> dict[str, Any]:
+def health(host: Host, ring: Ring) -> dict[str, Any]:
     """What this process serves. fallbacks and recording: since it started, of this process alone;
     shadows: of this process and of those that ended before it."""
     manifest = host.current.manifest
-    return summary(host) | {
+    return summary(host, ring) | {
         "since": host.state.since,
         "head": manifest.head,
         "pid": os.getpid(),

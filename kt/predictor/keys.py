@@ -128,6 +128,7 @@ class Ring:
     path: Path
     keys: dict[bytes, Key] = field(default_factory=dict)  # by id
     asked: bool = False  # whether keys are asked for
+    broken: bool = False  # whether none holds, since their file is gone or cannot be read
     _seen: object = "nothing yet"
     _looked: float = float("-inf")  # on the monotonic clock
 
@@ -147,12 +148,13 @@ class Ring:
         self.asked = self.asked or seen is not None
         if not self.asked:
             return
-        self.keys = {}
+        self.keys, self.broken = {}, False
         try:
             if seen is None:
                 raise Corrupt("is gone", where=str(self.path), do=AFRESH)
             self.keys = {key.id.encode(): key for key in read(self.path).keys}
         except (Refused, Corrupt) as error:
+            self.broken = True
             log.error("kt: no key holds: %s", error)
 
     def find(self, text: bytes, at: datetime) -> Key | None:

@@ -269,6 +269,16 @@ def test_a_control_that_fails_is_a_500_with_an_id_that_the_log_has(
     assert face.predict().status_code == 200
 
 
+def test_keys_of_which_none_holds_are_no_health(made: Made) -> None:
+    made.deploy(1, toy=made.route("v1"))
+    (made.root / "keys.json").write_text("{")
+    face = opened(made)
+    assert face.predict().status_code == 401
+    for path in ("/health", "/ready"):
+        told = face.simulate_get(path).json
+        assert (told["status"], "no key holds" in told["reason"]) == ("degraded", True)
+
+
 def test_without_a_model_it_is_healthy_but_not_ready(made: Made) -> None:
     face = opened(made)
     assert face.simulate_get("/health").json["status"] == "ok"

@@ -150,11 +150,13 @@ def test_a_file_that_is_gone_lets_nobody_in_once_keys_were_asked_for(
     ring.look()
     ring.look()
     assert ring.asked
+    assert ring.broken
     assert not ring.find(text, NOW)
     assert [record.message for record in caplog.records] == [f"kt: no key holds: {path}: is gone"]
     (tmp_path / "away").rename(path)
     ring.look()
     assert ring.find(text, NOW)
+    assert not ring.broken
     path.unlink()
     later = Ring(path, asked=True)  # of a worker that was replaced meanwhile
     later.look()
