@@ -11,6 +11,7 @@ from kt.errors import Unavailable
 from kt.predictor import brake, predict
 from kt.predictor.app import health
 from kt.predictor.brake import FILE, LEAST, PLACES, Book, Brake, Counts, Shared, judged
+from kt.predictor.guard import guard_of
 from kt.predictor.host import Host, make_host
 from kt.store.batch import Stream
 
@@ -177,7 +178,7 @@ def test_what_is_out_is_told_and_stays_out_after_a_restart(made: Made) -> None:
     host = opened(made)
     ask(host)
     host.look()
-    state = health(host)
+    state = health(host, guard_of(host).ring)
     assert state["status"] == "degraded"
     assert "trial is out of traffic: sick failed 10 of 10 requests" in state["reason"]
     assert state["models"]["toy"]["experiment"] is None
@@ -185,7 +186,7 @@ def test_what_is_out_is_told_and_stays_out_after_a_restart(made: Made) -> None:
 
     again = opened(made)
     assert not any("fallback" in answer for answer in ask(again))
-    assert "trial is out of traffic" in health(again)["reason"]
+    assert "trial is out of traffic" in health(again, guard_of(again).ring)["reason"]
 
 
 def test_a_new_phase_gives_it_traffic_again(made: Made) -> None:
@@ -198,7 +199,7 @@ def test_a_new_phase_gives_it_traffic_again(made: Made) -> None:
     changed = route.experiment.model_copy(update={"phase": 6})
     made.deploy(6, toy=route.model_copy(update={"experiment": changed}))
     host.look()
-    assert health(host)["status"] == "ok"
+    assert health(host, guard_of(host).ring)["status"] == "ok"
     assert sum("fallback" in answer for answer in ask(host)) == LEAST
 
 

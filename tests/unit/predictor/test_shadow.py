@@ -13,6 +13,7 @@ from predictors import Made, make, within
 from kt.predictor import predict, shadow
 from kt.predictor.app import health
 from kt.predictor.aside import Aside
+from kt.predictor.guard import guard_of
 from kt.predictor.host import Host, make_host
 from kt.predictor.presence import Place, shadows
 from kt.predictor.quarantine import Ran, blamed
@@ -95,7 +96,7 @@ def test_the_same_weights_say_the_same(made: Made, hosts: list[Host]) -> None:
     asked(host, times=20)
     tally = counted(host, 20)
     assert (tally.compared, tally.agreed, tally.worst, tally.worst_id) == (20, 20, 0.0, "")
-    (row,) = health(host)["shadows"]
+    (row,) = health(host, guard_of(host).ring)["shadows"]
     assert (row["version"], row["agreement"], row["mean_difference"]) == ("same", 1.0, 0.0)
     assert 0 < row["p95"] < 1
 
