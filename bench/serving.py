@@ -39,8 +39,8 @@ HERE = Path(__file__).parent
 ENGINES = {"kt": "onnx", "kt, torch": "torch"}
 PEERS = ("fastapi", "litserve", "bentoml")
 PLAIN = {"req/s": 0.85, "RSS MB": 1.05, "cold s": 1.3}  # beside the smallest program
-IMPORTED = 3.0  # seconds after which each has imported what it does once it has answered
 COMBINING = {"sakt": {"req/s": 0.85}, "mlp": {"req/s": 0.7}}  # beside the one that combines
+IMPORTED = 3.0  # seconds after which each has imported what it does once it has answered
 
 
 def serves_sakt(root: Path) -> Path:

@@ -172,7 +172,8 @@ class Front:
         length = scope.headers.get("content-length")
         codings = scope.headers.get_all("transfer-encoding")
         if codings and [one.lower() for one in codings] != CHUNKED:
-            status, headers, data = unclear("of a Transfer-Encoding only chunked is read, once", "")
+            said = "of a Transfer-Encoding only chunked is read, once"
+            status, headers, data = unclear(said, scope.path)
         elif length in (None, "0") and not codings:
             given = environ(scope, b"")
             waits = scope.path.rstrip("/") in TABLES

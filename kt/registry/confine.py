@@ -62,14 +62,14 @@ def bound(*, cpu: int, memory: int) -> None:
 @contextmanager
 def within(cpu: float) -> Iterator[None]:
     """So many seconds of processor time from here to the end of this. Where more are needed SIGXCPU ends the process."""
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    before, hard = resource.getrlimit(resource.RLIMIT_CPU)
     soon = math.ceil(time.process_time() + cpu)
-    most = soon if hard == resource.RLIM_INFINITY else min(soon, hard)
+    most = soon if before == resource.RLIM_INFINITY else min(soon, before)
     resource.setrlimit(resource.RLIMIT_CPU, (most, hard))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_CPU, (hard, hard))
+        resource.setrlimit(resource.RLIMIT_CPU, (before, hard))
 
 
 def landlock_abi(libc: ctypes.CDLL | None = None) -> int:

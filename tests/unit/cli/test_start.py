@@ -115,24 +115,27 @@ def test_what_else_goes_wrong_in_a_del_is_told_as_python_tells_it(tmp_path: Path
     assert "ValueError: oh" in ran.stderr
 
 
-def test_ctrl_c_while_a_child_of_the_server_reads_the_command_line(tmp_path: Path) -> None:
-    """A terminal sends it to both."""
-    program = (
-        "import os, signal\nfrom kt.cli import app, serving\n"
-        "def verb():\n    os.kill(os.getppid(), 2)\n    signal.raise_signal(2)\n"
-        "app.main = verb\nserving.main()"
-    )
-    ran = run(tmp_path, program)
-    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "kt: interrupted\n")
+SERVING = {
+    "in a child that reads the command line, as a terminal sends it to both": """
+import os
+from kt.cli import app
+def verb():
+    os.kill(os.getppid(), 2)
+    signal.raise_signal(2)
+app.main = verb
+""",
+    "before the server listens": """
+serving.told = lambda: {"run": {}, "settings": {}, "insecure": False}
+serving.serve = lambda *_: signal.raise_signal(2)
+""",
+}
 
 
-def test_ctrl_c_before_the_server_listens_is_told(tmp_path: Path) -> None:
-    program = (
-        "import signal\nfrom kt.cli import serving\n"
-        "serving.told = lambda: {'run': {}, 'settings': {}, 'insecure': False}\n"
-        "serving.serve = lambda *_: signal.raise_signal(2)\nserving.main()"
+@pytest.mark.parametrize("when", SERVING)
+def test_a_ctrl_c_to_a_server_that_begins_is_one_line(when: str, tmp_path: Path) -> None:
+    ran = run(
+        tmp_path, f"import signal\nfrom kt.cli import serving\n{SERVING[when]}\nserving.main()"
     )
-    ran = run(tmp_path, program)
     assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "kt: interrupted\n")
 
 
